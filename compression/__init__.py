@@ -1,0 +1,20 @@
+"""Partitioning-Guided k-means iterative product quantization with Quant-Noise.
+
+Importing the package loads neither torch nor numpy: public names are resolved on first use. urllib3 tries
+``from compression import zstd`` on every import of the Python 3.14 standard-library name, so nothing here may raise
+anything but `AttributeError` or `ImportError`.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "clustering.lloyd": ["KMeansResult", "kmeans", "pg_kmeans"],
+        "quantization.blocks": ["PQConfig"],
+        "quantization.layers": ["PQEmbedding", "PQLinear"],
+        "quantization.rules": ["preset_rules", "quantize_"],
+        "quantization.storage": ["load_compressed_", "save_compressed"],
+        "training.ipq": ["ipq"],
+    },
+)

@@ -1,0 +1,19 @@
+"""Radical-triplet exchange couplings from broken-symmetry DFT and open-system spin dynamics of molecular qubits.
+
+Importing the package loads neither pyscf nor qutip nor jax: public names are resolved on first use.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "structure.molecule": ["Molecule"],
+        "electronic.exchange": ["ExchangeResult", "exchange_couplings", "map_heisenberg", "project_j"],
+        "spins.system": ["SpinSystem"],
+        "spins.unit": ["TwoQubitUnit"],
+        "spins.solvers": ["Trajectory", "evolve"],
+        "spins.observables": ["concurrence", "log_negativity"],
+        "spins.zfs": ["zfs_quartet", "zfs_quintet"],
+    },
+)

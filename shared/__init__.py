@@ -1,0 +1,1 @@
+"""Configuration, artifacts, results, plotting, progress and parallel runs used by both packages."""
