@@ -1,0 +1,209 @@
+"""Fine-tuning of a sequence classifier on labelled sentences, and the cached fp32 model of the experiments."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification
+
+from compression.training.batches import EncodedData, encode, training_batches
+from compression.training.data import TextData, load_sentiment
+from compression.training.evaluate import Evaluation, evaluate
+from compression.training.loop import run_steps
+from compression.training.models import load_minilm_roberta, load_minilm_tokenizer
+from compression.training.packages import PACKAGES
+from shared.artifacts import Cache, content_hash, provenance, versions, write_json
+from shared.config import FrozenConfig
+from shared.progress import say
+
+
+class FinetuneConfig(FrozenConfig):
+    """How to fine-tune.
+
+    Parameters
+    ----------
+    epochs, batch_size, lr, warmup_fraction, weight_decay, max_grad_norm
+        AdamW with linear warm-up and decay.
+    max_length
+        Longest token sequence; longer sentences are cut.
+    seed
+        Of the head's initial weights, of the order of the sentences and of dropout.
+    checkpoint_every
+        Steps between two checkpoints.
+    """
+
+    epochs: int = Field(1, ge=1)
+    batch_size: int = Field(32, ge=1)
+    lr: float = Field(1e-4, gt=0)
+    warmup_fraction: float = Field(0.1, ge=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    max_length: int = Field(64, ge=4, le=512)
+    seed: int = Field(0, ge=0)
+    checkpoint_every: int = Field(50, ge=1)
+
+
+def finetune(
+    model: nn.Module,
+    data: EncodedData,
+    config: FinetuneConfig | None = None,
+    *,
+    checkpoint: Path | None = None,
+    description: str = "Fine-tuning",
+) -> list[float]:
+    """Fine-tune all parameters of a sequence classifier in place with cross entropy.
+
+    The result is a function of the arguments alone (on one machine with one number of threads), whether the run was
+    interrupted or not. The model is left in evaluation mode.
+
+    Parameters
+    ----------
+    model
+        A sequence classifier of the `transformers` kind.
+    data
+        Token sequences and labels.
+    config
+        Settings; the defaults if ``None``.
+    checkpoint
+        File for the state of an unfinished run, read if it is there; ``None`` for no checkpoints.
+    description
+        Shown with the progress.
+
+    Returns
+    -------
+    list of float
+        The loss of each step.
+    """
+    config = config or FinetuneConfig()
+    n_steps = config.epochs * -(-len(data) // config.batch_size)
+    batches = training_batches(data.lengths, config.batch_size, n_steps, config.seed)
+    device = next(model.parameters()).device
+    model.train()
+
+    def loss(step: int) -> torch.Tensor:
+        logits = model(**data.batch(batches[step], device)).logits
+        return functional.cross_entropy(logits, data.labels[batches[step]].to(device))
+
+    try:
+        return run_steps(
+            dict(model.named_parameters()),
+            loss,
+            n_steps,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            warmup_fraction=config.warmup_fraction,
+            max_grad_norm=config.max_grad_norm,
+            seed=config.seed,
+            checkpoint=checkpoint,
+            checkpoint_every=config.checkpoint_every,
+            key=content_hash([json.loads(config.to_json()), data.sha256]),
+            description=description,
+        )
+    finally:
+        model.eval()
+
+
+@dataclass(frozen=True)
+class FinetunedModel:
+    """The fp32 model of the experiments with its data.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode; a new object at each load.
+    tokenizer
+        Its tokenizer.
+    train, validation
+        Token sequences and labels.
+    folder
+        Where model and tokenizer lie, in the format of `transformers`.
+    report
+        Loss of each step, seconds, provenance.
+    """
+
+    model: RobertaForSequenceClassification
+    tokenizer: PreTrainedTokenizerFast
+    train: EncodedData
+    validation: EncodedData
+    folder: Path
+    report: dict[str, object]
+
+    def evaluate(self) -> Evaluation:
+        """Return the predictions of the model on the validation sentences."""
+        return evaluate(self.model, self.validation, description="Evaluating fp32")
+
+
+def finetuned_minilm(
+    config: FinetuneConfig | None = None,
+    *,
+    data: tuple[TextData, TextData] | None = None,
+    folder: str | Path | None = None,
+) -> FinetunedModel:
+    """Return the MiniLM classifier fine-tuned on sentiment, trained on first use and then read from the cache.
+
+    Parameters
+    ----------
+    config
+        Settings; the defaults if ``None``.
+    data
+        Training and validation part; `load_sentiment` if ``None``.
+    folder
+        Cache folder; `shared.artifacts.default_cache_dir` if ``None``.
+
+    Returns
+    -------
+    FinetunedModel
+        The model with its tokenizer and encoded data.
+
+    Raises
+    ------
+    DataError
+        If the data have not been fetched.
+
+    Notes
+    -----
+    An interrupted training continues from its last checkpoint. The cache key holds the settings, the SHA-256 of the
+    training tokens and of the weights' package, and the versions of PyTorch and transformers.
+    """
+    config = config or FinetuneConfig()
+    tokenizer = load_minilm_tokenizer(folder)
+    train, validation = (encode(part, tokenizer, config.max_length) for part in data or load_sentiment(folder))
+    num_labels = int(max(train.labels.max(), validation.labels.max())) + 1
+    cache = Cache(folder, name="finetuned")
+    key = {
+        "config": json.loads(config.to_json()),
+        "num_labels": num_labels,
+        "data": train.sha256,
+        "weights": [file.sha256 for file in PACKAGES["minilm"]],
+        "versions": versions(("torch", "transformers")),
+    }
+
+    def make(target: Path) -> None:
+        start = time.monotonic()
+        say(f"Fine-tuning MiniLM in the RoBERTa architecture on {train.name} ({len(train)} sentences).")
+        model = load_minilm_roberta(num_labels, config.seed, folder)
+        losses = finetune(model, train, config, checkpoint=cache.work_folder(key) / "state.safetensors")
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+        seconds = time.monotonic() - start
+        write_json(target / "report.json", {"losses": losses, "provenance": provenance(config, seconds)})
+
+    target = cache.get_or_make(key, make)
+    report = json.loads((target / "report.json").read_text(encoding="utf-8"))
+    return FinetunedModel(load_classifier(target), tokenizer, train, validation, target, report)
+
+
+def load_classifier(folder: str | Path) -> RobertaForSequenceClassification:
+    """Return a classifier from a folder written by ``save_pretrained``, in evaluation mode.
+
+    PyTorch's global random state is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        config = RobertaConfig.from_pretrained(folder)
+        model = RobertaForSequenceClassification.from_pretrained(folder, config=config, local_files_only=True)
+    return model.eval()

@@ -1,0 +1,186 @@
+"""A training loop whose result does not depend on where it was interrupted."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from shared.artifacts import atomic_path
+from shared.progress import progress, say
+
+NamedParameters = dict[str, torch.nn.Parameter]
+_SEED_STRIDE = 1_000_003
+
+
+class Schedule:
+    """Linear warm-up to a peak, then linear decay to zero.
+
+    Parameters
+    ----------
+    n_steps
+        Number of steps.
+    warmup_fraction
+        Part of the steps in which the rate rises.
+    """
+
+    def __init__(self, n_steps: int, warmup_fraction: float) -> None:
+        self.n_steps = n_steps
+        self.n_warmup = math.ceil(n_steps * warmup_fraction)
+
+    def __call__(self, step: int) -> float:
+        """Return the factor of the learning rate in step `step` (from 0), in (0, 1]."""
+        if step < self.n_warmup:
+            return (step + 1) / self.n_warmup
+        return (self.n_steps - step) / max(1, self.n_steps - self.n_warmup)
+
+
+def parameter_groups(parameters: NamedParameters, weight_decay: float) -> list[dict[str, object]]:
+    """Return AdamW groups in a fixed order: matrices decay; vectors (biases, layer norms) do not."""
+    matrices = [parameter for parameter in parameters.values() if parameter.ndim > 1]
+    vectors = [parameter for parameter in parameters.values() if parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def run_steps(
+    parameters: NamedParameters,
+    loss: Callable[[int], torch.Tensor],
+    n_steps: int,
+    *,
+    lr: float,
+    weight_decay: float = 0.0,
+    warmup_fraction: float = 0.1,
+    max_grad_norm: float = 1.0,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 50,
+    key: str = "",
+    description: str = "Training",
+) -> list[float]:
+    """Minimise a loss with AdamW over named parameters, in place.
+
+    The random numbers of a step (dropout) come from `seed` and the step's number alone, so that a run that continues
+    from a checkpoint gives the same result, bit for bit, as one that was never interrupted (same machine and number
+    of threads). PyTorch's global random state is left as it was.
+
+    Parameters
+    ----------
+    parameters
+        What to change, by name.
+    loss
+        Returns the loss of step i as a scalar tensor.
+    n_steps
+        Number of steps.
+    lr
+        Peak learning rate, see `Schedule`.
+    weight_decay
+        Decoupled weight decay of tensors with two or more dimensions.
+    warmup_fraction
+        Part of the steps with a rising learning rate.
+    max_grad_norm
+        Largest norm of the whole gradient; longer ones are scaled down.
+    seed
+        Seed of the random numbers that the loss draws.
+    checkpoint
+        File (safetensors) for the state of an unfinished run, or ``None``. It is read when it is there and fits `key`.
+    checkpoint_every
+        Steps between two checkpoints.
+    key
+        Names the work; a checkpoint of other work is not used.
+    description
+        Shown with the progress.
+
+    Returns
+    -------
+    list of float
+        The loss of each step.
+
+    Raises
+    ------
+    FloatingPointError
+        If a loss is not finite.
+    """
+    if not parameters:
+        raise ValueError("Argument `parameters` must hold at least one parameter, but was empty.")
+    optimizer = torch.optim.AdamW(parameter_groups(parameters, weight_decay), lr=lr)
+    schedule = Schedule(n_steps, warmup_fraction)
+    losses = _restore(checkpoint, key, parameters, optimizer) if checkpoint is not None else []
+    devices = sorted({p.device for p in parameters.values() if p.device.type == "cuda"}, key=str)
+    with progress(description, total=n_steps) as advance:
+        advance(len(losses))
+        for step in range(len(losses), n_steps):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * schedule(step)
+            with _random_numbers(seed * _SEED_STRIDE + step, devices):
+                value = loss(step)
+            if not torch.isfinite(value):
+                raise FloatingPointError(f"The loss of step {step} is {value.item()}. Lower the learning rate ({lr}).")
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(list(parameters.values()), max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(value.item())
+            advance(note=f"loss {sum(losses[-20:]) / len(losses[-20:]):.3f}")
+            if checkpoint is not None and len(losses) % checkpoint_every == 0 and len(losses) < n_steps:
+                save_checkpoint(checkpoint, key, parameters, optimizer, losses)
+    return losses
+
+
+@contextmanager
+def _random_numbers(seed: int, devices: list[torch.device]) -> Iterator[None]:
+    """Seed PyTorch's default generators for a block and put their state back after it."""
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        for device in devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+def save_checkpoint(
+    path: Path, key: str, parameters: NamedParameters, optimizer: torch.optim.Optimizer, losses: list[float]
+) -> None:
+    """Write parameters, optimizer moments and losses as one safetensors file, atomically."""
+    tensors = {f"parameter:{name}": parameter.detach() for name, parameter in parameters.items()}
+    steps = 0.0
+    for name, parameter in parameters.items():
+        state = optimizer.state.get(parameter, {})
+        for moment in ("exp_avg", "exp_avg_sq"):
+            if moment in state:
+                tensors[f"{moment}:{name}"] = state[moment]
+                steps = float(state["step"])
+    metadata = {"key": key, "losses": json.dumps(losses), "steps": json.dumps(steps)}
+    with atomic_path(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+
+
+def _restore(
+    path: Path, key: str, parameters: NamedParameters, optimizer: torch.optim.Optimizer
+) -> list[float]:
+    """Set parameters and optimizer to a checkpoint and return its losses, or leave them and return no losses."""
+    if not path.is_file():
+        return []
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            names = set(file.keys())
+            if metadata.get("key") != key or any(f"parameter:{name}" not in names for name in parameters):
+                say(f"The checkpoint {path} is of other work and is not used.")
+                return []
+            step = torch.tensor(json.loads(metadata["steps"]))
+            with torch.no_grad():
+                for name, parameter in parameters.items():
+                    parameter.copy_(file.get_tensor(f"parameter:{name}"))
+                    if f"exp_avg:{name}" in names:
+                        moments = {m: file.get_tensor(f"{m}:{name}") for m in ("exp_avg", "exp_avg_sq")}
+                        moments = {m: tensor.to(parameter.device) for m, tensor in moments.items()}
+                        optimizer.state[parameter] = {"step": step.clone(), **moments}
+    except SafetensorError as error:
+        say(f"The checkpoint {path} cannot be read ({error}) and is not used.")
+        return []
+    return [float(value) for value in json.loads(metadata["losses"])]
