@@ -1,0 +1,1 @@
+"""Self-consistent fields, broken-symmetry states, exchange couplings and spin densities."""

@@ -1,0 +1,295 @@
+"""High-spin and broken-symmetry determinants of a molecule with spin centres: enumerate, converge, check."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from molecular_qubits.electronic import guesses as _guesses
+from molecular_qubits.electronic.errors import SCFNotConvergedError, WrongStateError
+from molecular_qubits.electronic.populations import (
+    atom_of_orbital,
+    local_spin_products,
+    lowdin_spins,
+    mulliken_spins,
+    spin_squared,
+)
+from molecular_qubits.electronic.scf import SCFSolution, Workspace, read_checkpoint, run_scf
+from shared.artifacts import Cache, versions, write_json
+from shared.progress import say
+
+Centres = tuple[tuple[int, ...], ...]
+
+GUESSES = ("fragment", "swap")
+"""Broken-symmetry guesses: localised magnetic orbitals flipped as a determinant; density exchanged on the centre."""
+
+S2_TOLERANCE = 0.4
+"""Largest deviation of <S^2> from the value of separate spins. Overlap lowers the value of a broken-symmetry state
+(H-He-H at 1.25 Å: 0.74 instead of 1); a collapse to the next spin state changes it by 1 or more."""
+
+SPIN_SHARE = (0.5, 1.6)
+"""Allowed range of the Löwdin spin population of a centre, as a share of 2 S."""
+
+
+@dataclass(frozen=True)
+class StateResult:
+    """One converged and checked determinant.
+
+    ``determinant`` holds +1 or -1 for each centre. Spin populations are n_α - n_β, for each centre, Mulliken and Löwdin.
+    ``spin_products`` is <S_i.S_j> ``(n, n)``. ``stable`` is ``None`` if the internal stability was not analysed.
+    """
+
+    label: str
+    determinant: tuple[int, ...]
+    energy_hartree: float
+    s2: float
+    s2_separate_spins: float
+    mulliken_spins: tuple[float, ...]
+    lowdin_spins: tuple[float, ...]
+    spin_products: tuple[tuple[float, ...], ...]
+    guess: str
+    solver: str
+    cycles: int
+    seconds: float
+    stable: bool | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state as a JSON-able record."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> StateResult:
+        """Make a state from the record of `to_dict`."""
+        tuples = ("determinant", "mulliken_spins", "lowdin_spins")
+        fields = {**record, **{name: tuple(record[name]) for name in tuples}}
+        fields["spin_products"] = tuple(tuple(row) for row in record["spin_products"])
+        return cls(**fields)
+
+
+def enumerate_determinants(spins: Sequence[float]) -> list[tuple[int, ...]]:
+    """Return the determinants that fix all couplings: all centres up, each one down, each pair down.
+
+    Parameters
+    ----------
+    spins
+        Spin of each centre.
+
+    Returns
+    -------
+    list of tuple of int
+        +1 or -1 for each centre; the high-spin determinant first. Determinants that differ by turning all spins are
+        listed once, in the form with the larger number of α electrons.
+    """
+    n_centres = len(spins)
+    found = [(1,) * n_centres]
+    for size in (1, 2):
+        for flips in combinations(range(n_centres), size):
+            signs = tuple(-1 if centre in flips else 1 for centre in range(n_centres))
+            total = sum(sign * spin for sign, spin in zip(signs, spins, strict=True))
+            if total < 0 or (total == 0 and signs[0] < 0):
+                signs = tuple(-sign for sign in signs)
+            if signs not in found:
+                found.append(signs)
+    return found
+
+
+def state_label(determinant: Sequence[int]) -> str:
+    """Return e.g. ``high-spin state`` or ``broken-symmetry state ↓↑``."""
+    arrows = "".join("↑" if sign > 0 else "↓" for sign in determinant)
+    return f"high-spin state {arrows}" if all(sign > 0 for sign in determinant) else f"broken-symmetry state {arrows}"
+
+
+def separate_spin_s2(determinant: Sequence[int], spins: Sequence[float]) -> float:
+    """Return <S^2> of a determinant of separate spins: (sum ±S_i)^2 + sum S_i."""
+    total = sum(sign * spin for sign, spin in zip(determinant, spins, strict=True))
+    return total**2 + sum(spins)
+
+
+class StateRunner:
+    """Converges and checks the determinants of one molecule; finished and unfinished runs are kept in a cache.
+
+    Parameters
+    ----------
+    workspace
+        Molecule, settings and shared integrals.
+    centres
+        Atom indices of each spin centre.
+    spins
+        Spin of each centre.
+    cache
+        Where finished determinants and checkpoints are kept.
+    guesses
+        Broken-symmetry guesses in the order in which they are tried.
+    stability
+        Analyse the internal stability of each state.
+    guess_basis
+        Basis in which the high-spin state is converged first; its projection is the start density.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        centres: Centres,
+        spins: Sequence[float],
+        cache: Cache,
+        *,
+        guesses: Sequence[str] = GUESSES,
+        stability: bool = True,
+        guess_basis: str | None = None,
+    ) -> None:
+        self.workspace, self.centres, self.spins, self.cache = workspace, centres, tuple(spins), cache
+        self.guesses, self.stability, self.guess_basis = tuple(guesses), stability, guess_basis
+        self.overlap = workspace.mole.intor_symmetric("int1e_ovlp")
+        self.owner = atom_of_orbital(workspace.mole)
+        self.high_spin: SCFSolution | None = None
+
+    def run(self, determinant: tuple[int, ...]) -> tuple[StateResult, SCFSolution]:
+        """Return the determinant with the given alignment, from the cache if it is there.
+
+        Raises
+        ------
+        SCFNotConvergedError
+            If no guess and no solver converged.
+        WrongStateError
+            If every guess converged to another state.
+        """
+        key = self.key(determinant)
+        folder = self.cache.get_or_make(key, lambda path: self._make(determinant, key, path))
+        state = StateResult.from_dict(json.loads((folder / "state.json").read_text(encoding="utf-8")))
+        with np.load(folder / "orbitals.npz") as saved:
+            solution = SCFSolution(
+                state.energy_hartree, saved["mo_coeff"], saved["mo_occ"], state.solver, state.cycles, state.seconds,
+                state.guess, state.stable,
+            )  # fmt: skip
+        if all(sign > 0 for sign in determinant):
+            self.high_spin = solution
+        return state, solution
+
+    def key(self, determinant: tuple[int, ...]) -> dict[str, Any]:
+        """Return everything that the result depends on."""
+        molecule = self.workspace.molecule
+        return {
+            "kind": "determinant",
+            "symbols": list(molecule.symbols),
+            "coordinates_angstrom": [[round(x, 8) for x in row] for row in molecule.coordinates],
+            "charge": molecule.charge,
+            "centres": [list(atoms) for atoms in self.centres],
+            "spins": list(self.spins),
+            "determinant": list(determinant),
+            "settings": self.workspace.settings.to_dict(),
+            "guesses": list(self.guesses),
+            "guess_basis": self.guess_basis,
+            "stability": self.stability,
+            "versions": versions(("pyscf",)),
+        }
+
+    def _make(self, determinant: tuple[int, ...], key: dict[str, Any], folder: Path) -> None:
+        checkpoint = self.cache.work_folder(key) / "orbitals.npz"
+        label = state_label(determinant)
+        n_unpaired = round(2 * sum(sign * spin for sign, spin in zip(determinant, self.spins, strict=True)))
+        high_spin = all(sign > 0 for sign in determinant)
+        names: tuple[str, ...] = ("small basis" if self.guess_basis else "minao",) if high_spin else self.guesses
+        saved = read_checkpoint(checkpoint)
+        if saved is not None and saved.guess in names:
+            names = names[names.index(saved.guess) :]
+        failures = []
+        for name in names:
+            resumed = saved is not None and saved.guess == name
+            density = None if resumed else self._guess(name, determinant, n_unpaired)
+            try:
+                solution = run_scf(
+                    self.workspace, n_unpaired, density, label=label, guess=name, checkpoint=checkpoint,
+                    stability=self.stability,
+                )  # fmt: skip
+            except SCFNotConvergedError as error:
+                failures.append(error)
+                continue
+            state = self.describe(label, determinant, solution)
+            problem = self.problem(state)
+            if problem is None:
+                np.savez(folder / "orbitals.npz", mo_coeff=solution.mo_coeff, mo_occ=solution.mo_occ)
+                write_json(folder / "state.json", state.to_dict())
+                return
+            failures.append(WrongStateError(problem))
+            say(f"{label}: {problem}")
+        raise failures[-1]
+
+    def _guess(self, name: str, determinant: tuple[int, ...], n_unpaired: int) -> np.ndarray | None:
+        if name == "minao":
+            return None
+        if name == "small basis":
+            return self._small_basis_density(n_unpaired)
+        if self.high_spin is None:
+            self.run((1,) * len(self.spins))
+        assert_high_spin = self.high_spin
+        if assert_high_spin is None:
+            raise RuntimeError("The high-spin state was not kept.")
+        down = [centre for centre, sign in enumerate(determinant) if sign < 0]
+        flipped = np.isin(self.owner, [atom for centre in down for atom in self.centres[centre]])
+        if name == "swap":
+            return _guesses.swap_density(assert_high_spin.density, flipped)
+        n_flipped = round(2 * sum(self.spins[centre] for centre in down))
+        return _guesses.fragment_density(
+            assert_high_spin.mo_coeff, assert_high_spin.mo_occ, self.overlap, flipped, n_flipped
+        )
+
+    def _small_basis_density(self, n_unpaired: int) -> np.ndarray:
+        from dataclasses import replace
+
+        settings = replace(
+            self.workspace.settings, basis=self.guess_basis, grid_level=0, conv_tol=1e-5, auxbasis=None, density_fit=True
+        )
+        small = Workspace(self.workspace.molecule, settings)
+        solution = run_scf(
+            small, n_unpaired, None, label=f"high-spin guess in {self.guess_basis}", guess="minao", stability=False
+        )
+        return _guesses.project_density(solution.mo_coeff, solution.mo_occ, small.mole, self.workspace.mole)
+
+    def describe(self, label: str, determinant: tuple[int, ...], solution: SCFSolution) -> StateResult:
+        """Return energy, <S^2> and spin populations of a converged determinant."""
+        density = solution.density
+        mulliken = mulliken_spins(density, self.overlap, self.owner)
+        lowdin = lowdin_spins(density, self.overlap, self.owner)
+        products = local_spin_products(density, self.overlap, self.owner, self.centres)
+        return StateResult(
+            label=label,
+            determinant=determinant,
+            energy_hartree=solution.energy_hartree,
+            s2=spin_squared(density, self.overlap),
+            s2_separate_spins=separate_spin_s2(determinant, self.spins),
+            mulliken_spins=tuple(float(mulliken[list(atoms)].sum()) for atoms in self.centres),
+            lowdin_spins=tuple(float(lowdin[list(atoms)].sum()) for atoms in self.centres),
+            spin_products=tuple(tuple(float(x) for x in row) for row in products),
+            guess=solution.guess,
+            solver=solution.solver,
+            cycles=solution.cycles,
+            seconds=round(solution.seconds, 2),
+            stable=solution.stable,
+        )
+
+    def problem(self, state: StateResult) -> str | None:
+        """Return why a state is not the one asked for, with what to try, or ``None`` if it is."""
+        advice = (
+            "Try other atom sets in `centres`, another entry of `guesses`, another functional, or check the geometry."
+        )
+        if abs(state.s2 - state.s2_separate_spins) > S2_TOLERANCE:
+            return (
+                f"The {state.label} converged from the guess {state.guess!r} to <S^2> = {state.s2:.3f}, but "
+                f"{state.s2_separate_spins:.2f} was expected for separate spins (tolerance {S2_TOLERANCE}). {advice}"
+            )
+        for centre, (sign, spin, found) in enumerate(
+            zip(state.determinant, self.spins, state.lowdin_spins, strict=True)
+        ):
+            share = sign * found / (2 * spin)
+            if not SPIN_SHARE[0] <= share <= SPIN_SHARE[1]:
+                return (
+                    f"The {state.label} converged from the guess {state.guess!r} with spin population {found:+.3f} on "
+                    f"centre {centre}, but about {sign * 2 * spin:+.0f} was expected. {advice}"
+                )
+        return None

@@ -1,0 +1,255 @@
+"""Exchange couplings of a molecule with two or more spin centres from broken-symmetry Kohn-Sham calculations."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from molecular_qubits.electronic.broken_symmetry import (
+    GUESSES,
+    Centres,
+    StateResult,
+    StateRunner,
+    enumerate_determinants,
+)
+from molecular_qubits.electronic.projection import (
+    HeisenbergFit,
+    ProjectedJ,
+    check_spins,
+    fit_products,
+    map_heisenberg,
+    project_j,
+    unprojected_factor,
+)
+from molecular_qubits.electronic.scf import SCFSettings, SCFSolution, Workspace, check_method
+from molecular_qubits.structure.molecule import Molecule, check_multiplicity
+from molecular_qubits.units import HARTREE_TO_CM1
+from shared.artifacts import Cache, provenance, write_text
+
+__all__ = ["ExchangeResult", "HeisenbergFit", "ProjectedJ", "exchange_couplings", "map_heisenberg", "project_j"]
+
+
+@dataclass(frozen=True)
+class ExchangeResult:
+    """Exchange couplings of a molecule (H = -2 sum_{i<j} J_ij S_i.S_j, J > 0 ferromagnetic, cm^-1) and their states.
+
+    Attributes
+    ----------
+    molecule, centres, spins, settings
+        What was computed.
+    states
+        The determinants, high spin first.
+    j_yamaguchi_cm1, j_noodleman_cm1, j_unprojected_cm1
+        Couplings ``(n, n)``, symmetric, zero diagonal.
+    residual_cm1
+        Energy of each determinant minus that of the fitted Ising model ``(n_states,)``.
+    provenance
+        Versions, commit, command, machine, seconds.
+    solutions
+        Orbitals of each state; not written to JSON.
+    """
+
+    molecule: Molecule
+    centres: Centres
+    spins: tuple[float, ...]
+    settings: SCFSettings
+    states: tuple[StateResult, ...]
+    j_yamaguchi_cm1: np.ndarray
+    j_noodleman_cm1: np.ndarray
+    j_unprojected_cm1: np.ndarray
+    residual_cm1: np.ndarray
+    provenance: dict[str, Any] = field(default_factory=dict, compare=False)
+    solutions: tuple[SCFSolution, ...] = field(default=(), repr=False, compare=False)
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Return the result as JSON text, and write it to `path` if one is given (atomically)."""
+        record = {
+            "convention": "H = -2 J S_i.S_j, J > 0 ferromagnetic, cm^-1",
+            "molecule": self.molecule.to_dict(),
+            "centres": [list(atoms) for atoms in self.centres],
+            "spins": list(self.spins),
+            "settings": self.settings.to_dict(),
+            "states": [state.to_dict() for state in self.states],
+            "j_yamaguchi_cm1": self.j_yamaguchi_cm1.tolist(),
+            "j_noodleman_cm1": self.j_noodleman_cm1.tolist(),
+            "j_unprojected_cm1": self.j_unprojected_cm1.tolist(),
+            "residual_cm1": self.residual_cm1.tolist(),
+            "provenance": self.provenance,
+        }
+        text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+        if path is not None:
+            write_text(path, text)
+        return text
+
+    @classmethod
+    def from_json(cls, source: str | Path) -> ExchangeResult:
+        """Read a result from a file (a `Path`) or from the text of `to_json` (a `str`)."""
+        text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
+        record = json.loads(text)
+        return cls(
+            molecule=Molecule.from_dict(record["molecule"]),
+            centres=tuple(tuple(atoms) for atoms in record["centres"]),
+            spins=tuple(record["spins"]),
+            settings=SCFSettings(**record["settings"]),
+            states=tuple(StateResult.from_dict(state) for state in record["states"]),
+            j_yamaguchi_cm1=np.array(record["j_yamaguchi_cm1"]),
+            j_noodleman_cm1=np.array(record["j_noodleman_cm1"]),
+            j_unprojected_cm1=np.array(record["j_unprojected_cm1"]),
+            residual_cm1=np.array(record["residual_cm1"]),
+            provenance=record["provenance"],
+        )
+
+
+def exchange_couplings(
+    molecule: Molecule,
+    centres: Sequence[Iterable[int]],
+    *,
+    spins: Sequence[float] | None = None,
+    xc: str = "b3lyp",
+    basis: str = "6-31g*",
+    grid_level: int = 3,
+    density_fit: bool | None = None,
+    auxbasis: str | None = None,
+    conv_tol: float = 1e-9,
+    max_cycle: int = 60,
+    guesses: Sequence[str] = GUESSES,
+    guess_basis: str | None = None,
+    stability: bool = True,
+    cache: Cache | None = None,
+) -> ExchangeResult:
+    """Compute the exchange couplings between spin centres from broken-symmetry Kohn-Sham determinants.
+
+    Parameters
+    ----------
+    molecule
+        The molecule; its multiplicity is not used: the high-spin state follows from `spins`.
+    centres
+        Atom indices of each spin centre: ``n`` disjoint sets.
+    spins
+        Spin of each centre; 1/2 each if ``None``. A triplet chromophore has spin 1.
+    xc, basis
+        Functional and basis set by their PySCF names.
+    grid_level
+        PySCF integration grid, 0 (coarse) to 9.
+    density_fit
+        Fit the density; ``None``: from 20 atoms on.
+    auxbasis
+        Fitting basis; ``None`` lets PySCF choose.
+    conv_tol
+        Energy change at convergence, hartree.
+    max_cycle
+        Cycles for each solver of the fallback ladder (DIIS, level shift, second order).
+    guesses
+        Broken-symmetry guesses in the order in which they are tried: ``"fragment"`` (localised magnetic orbitals
+        flipped), ``"swap"`` (density exchanged on the flipped centre).
+    guess_basis
+        Small basis in which the high-spin state is converged first; saves time for large molecules.
+    stability
+        Analyse the internal stability of every state; it is reported, and an unstable state is not left.
+    cache
+        Where finished determinants and checkpoints are kept; the user's cache folder if ``None``. A killed run
+        continues when it is called again.
+
+    Returns
+    -------
+    ExchangeResult
+        Yamaguchi, Noodleman and unprojected couplings in cm^-1, and all determinants with energy, <S^2> and spin
+        populations. For two centres as `project_j`; for more, least squares over all single and double flips:
+        Noodleman through Ising products, Yamaguchi through <S_i.S_j> of each determinant.
+
+    Raises
+    ------
+    ValueError
+        If centres overlap, are empty or out of range, the spins do not fit the number of electrons, or the functional,
+        basis or a guess is unknown. All this is checked before any field is run.
+    SCFNotConvergedError
+        If a state does not converge.
+    WrongStateError
+        If a state converges to another one than asked for (<S^2>, spin populations).
+    """
+    sets = check_centres(centres, molecule.n_atoms)
+    values = tuple(float(x) for x in check_spins([0.5] * len(sets) if spins is None else spins, len(sets)))
+    high_spin_multiplicity = round(2 * sum(values)) + 1
+    try:
+        check_multiplicity(molecule.n_electrons, high_spin_multiplicity)
+    except ValueError:
+        raise ValueError(
+            f"Argument `spins` must fit the number of electrons, but {values} give the high-spin multiplicity "
+            f"{high_spin_multiplicity}, which {molecule.n_electrons} electrons cannot have."
+        ) from None
+    for guess in guesses:
+        if guess not in GUESSES:
+            raise ValueError(f"Argument `guesses` must hold some of {GUESSES}, but holds {guess!r}.")
+    if not guesses:
+        raise ValueError(f"Argument `guesses` must hold some of {GUESSES}, but is empty.")
+    check_method(molecule, xc, basis)
+    settings = SCFSettings(
+        xc=xc,
+        basis=basis,
+        grid_level=grid_level,
+        density_fit=molecule.n_atoms >= 20 if density_fit is None else density_fit,
+        auxbasis=auxbasis,
+        conv_tol=conv_tol,
+        max_cycle=max_cycle,
+    )
+    start = time.monotonic()
+    runner = StateRunner(
+        Workspace(molecule, settings), sets, values, Cache(name="scf") if cache is None else cache,
+        guesses=guesses, guess_basis=guess_basis, stability=stability,
+    )  # fmt: skip
+    found = [runner.run(determinant) for determinant in enumerate_determinants(values)]
+    states, solutions = tuple(state for state, _ in found), tuple(solution for _, solution in found)
+    yamaguchi, noodleman = couplings_of_states(states, values)
+    return ExchangeResult(
+        molecule=molecule.with_multiplicity(high_spin_multiplicity),
+        centres=sets,
+        spins=values,
+        settings=settings,
+        states=states,
+        j_yamaguchi_cm1=yamaguchi,
+        j_noodleman_cm1=noodleman.j_cm1,
+        j_unprojected_cm1=noodleman.j_cm1 * unprojected_factor(values),
+        residual_cm1=noodleman.residual_cm1,
+        provenance=provenance(settings.to_dict(), time.monotonic() - start),
+        solutions=solutions,
+    )
+
+
+def couplings_of_states(states: Sequence[StateResult], spins: Sequence[float]) -> tuple[np.ndarray, HeisenbergFit]:
+    """Return the Yamaguchi couplings ``(n, n)`` in cm^-1 and the Noodleman fit of a set of determinants."""
+    energies = np.array([state.energy_hartree for state in states])
+    energies_cm1 = (energies - energies[0]) * HARTREE_TO_CM1
+    noodleman = map_heisenberg(energies_cm1, spins, [state.determinant for state in states])
+    if len(spins) > 2:
+        return fit_products(energies_cm1, [state.spin_products for state in states]).j_cm1, noodleman
+    high, broken = states
+    pair = project_j(high.energy_hartree, broken.energy_hartree, high.s2, broken.s2, spins=spins)
+    return pair.yamaguchi_cm1 * np.array([[0.0, 1.0], [1.0, 0.0]]), noodleman
+
+
+def check_centres(centres: Sequence[Iterable[int]], n_atoms: int) -> Centres:
+    """Return `centres` as sorted tuples after checking that they are disjoint, non-empty and in range."""
+    sets = tuple(tuple(sorted(int(atom) for atom in atoms)) for atoms in centres)
+    if len(sets) < 2:
+        raise ValueError(f"Argument `centres` must hold at least 2 sets of atoms, but holds {len(sets)}.")
+    owner: dict[int, int] = {}
+    for number, atoms in enumerate(sets):
+        if not atoms:
+            raise ValueError(f"Argument `centres` must hold non-empty sets of atoms, but set {number} is empty.")
+        for atom in atoms:
+            if not 0 <= atom < n_atoms:
+                raise ValueError(
+                    f"Argument `centres` must hold atom indices from 0 to {n_atoms - 1}, but set {number} holds {atom}."
+                )
+            if atom in owner:
+                raise ValueError(
+                    f"Argument `centres` must hold disjoint sets, but atom {atom} is in sets {owner[atom]} and {number}."
+                )
+            owner[atom] = number
+    return sets

@@ -1,0 +1,102 @@
+"""Start densities: broken-symmetry guesses from a high-spin determinant, and projection from a smaller basis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from molecular_qubits.electronic.populations import square_root
+
+
+def swap_density(density: np.ndarray, flipped: np.ndarray) -> np.ndarray:
+    """Return the high-spin density with α and β exchanged on the flipped orbitals.
+
+    Parameters
+    ----------
+    density
+        High-spin density matrices ``(2, n_ao, n_ao)``.
+    flipped
+        True for the atomic orbitals of the flipped centres ``(n_ao,)``.
+
+    Returns
+    -------
+    ndarray
+        ``(2, n_ao, n_ao)``. The blocks between flipped and other orbitals lose their spin density; the total density
+        is unchanged.
+    """
+    sign = np.where(flipped, -1.0, 1.0)
+    total, spin = density[0] + density[1], density[0] - density[1]
+    spin = spin * (sign[:, None] + sign[None, :]) / 2
+    return np.array([total + spin, total - spin]) / 2
+
+
+def magnetic_orbitals(mo_coeff: np.ndarray, mo_occ: np.ndarray, overlap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split a high-spin determinant into a paired part and its unpaired α orbitals (corresponding orbitals).
+
+    Parameters
+    ----------
+    mo_coeff, mo_occ
+        Orbitals ``(2, n_ao, n_mo)`` and occupations ``(2, n_mo)``.
+    overlap
+        ``(n_ao, n_ao)``.
+
+    Returns
+    -------
+    paired, unpaired
+        α orbitals ``(n_ao, n_beta)`` that pair with the β space, and the ``n_alpha - n_beta`` orthogonal to it.
+
+    References
+    ----------
+    Amos, Hall, Proc. R. Soc. A 263, 483 (1961).
+    """
+    alpha, beta = mo_coeff[0][:, mo_occ[0] > 0], mo_coeff[1][:, mo_occ[1] > 0]
+    left, _, _ = np.linalg.svd(alpha.T @ overlap @ beta, full_matrices=True)
+    rotated = alpha @ left
+    return rotated[:, : beta.shape[1]], rotated[:, beta.shape[1] :]
+
+
+def fragment_density(
+    mo_coeff: np.ndarray, mo_occ: np.ndarray, overlap: np.ndarray, flipped: np.ndarray, n_flipped: int
+) -> np.ndarray:
+    """Return the broken-symmetry determinant made of the magnetic orbitals localised on the centres.
+
+    Parameters
+    ----------
+    mo_coeff, mo_occ
+        High-spin orbitals ``(2, n_ao, n_mo)`` and occupations ``(2, n_mo)``.
+    overlap
+        ``(n_ao, n_ao)``.
+    flipped
+        True for the atomic orbitals of the flipped centres ``(n_ao,)``.
+    n_flipped
+        Unpaired electrons of the flipped centres: they move from α to β.
+
+    Returns
+    -------
+    ndarray
+        Density matrices ``(2, n_ao, n_ao)`` of a proper determinant. The unpaired orbitals are rotated among
+        themselves so that ``n_flipped`` of them lie on the flipped centres as far as possible (Löwdin populations).
+    """
+    paired, unpaired = magnetic_orbitals(mo_coeff, mo_occ, overlap)
+    weight = square_root(overlap)[flipped] @ unpaired
+    _, rotation = np.linalg.eigh(weight.T @ weight)  # ascending population on the flipped centres
+    localised = unpaired @ rotation
+    kept, moved = localised[:, : -n_flipped or None], localised[:, localised.shape[1] - n_flipped :]
+    beta = mo_coeff[1][:, mo_occ[1] > 0]
+    alpha_density = paired @ paired.T + kept @ kept.T
+    beta_density = beta @ beta.T + moved @ moved.T
+    return np.array([alpha_density, beta_density])
+
+
+def project_density(mo_coeff: np.ndarray, mo_occ: np.ndarray, small: Any, large: Any) -> np.ndarray:
+    """Return the density ``(2, n, n)`` in the basis of ``large`` of a determinant converged in that of ``small``."""
+    from pyscf.scf import addons
+
+    occupied = [addons.project_mo_nr2nr(small, mo_coeff[s][:, mo_occ[s] > 0], large) for s in (0, 1)]
+    overlap = large.intor_symmetric("int1e_ovlp")
+    densities = []
+    for orbitals in occupied:
+        metric = np.linalg.inv(orbitals.T @ overlap @ orbitals)
+        densities.append(orbitals @ metric @ orbitals.T)
+    return np.array(densities)

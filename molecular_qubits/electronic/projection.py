@@ -1,0 +1,189 @@
+"""Exchange couplings from energies of determinants: two-centre projections and the least-squares Heisenberg map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from molecular_qubits.units import HARTREE_TO_CM1
+
+
+@dataclass(frozen=True)
+class ProjectedJ:
+    """Exchange coupling J of two centres in cm^-1 by three projections (H = -2 J S1.S2, J > 0 ferromagnetic)."""
+
+    yamaguchi_cm1: float
+    noodleman_cm1: float
+    unprojected_cm1: float
+
+
+@dataclass(frozen=True)
+class HeisenbergFit:
+    """Couplings ``j_cm1`` ``(n, n)`` (symmetric, zero diagonal), offset and residuals ``(n_states,)``, all in cm^-1."""
+
+    j_cm1: np.ndarray
+    offset_cm1: float
+    residual_cm1: np.ndarray
+
+
+def project_j(
+    e_hs_hartree: float,
+    e_bs_hartree: float,
+    s2_hs: float,
+    s2_bs: float,
+    *,
+    spins: Sequence[float] = (0.5, 0.5),
+) -> ProjectedJ:
+    """Project the energies of a high-spin and a broken-symmetry determinant on the exchange coupling of two centres.
+
+    Parameters
+    ----------
+    e_hs_hartree, e_bs_hartree
+        Energies of the high-spin and the broken-symmetry determinant in hartree.
+    s2_hs, s2_bs
+        Their <S^2>.
+    spins
+        Spins of the two centres, multiples of 1/2.
+
+    Returns
+    -------
+    ProjectedJ
+        With dE = E_BS - E_HS: Yamaguchi dE/(<S^2>_HS - <S^2>_BS), Noodleman dE/(4 S1 S2), and unprojected
+        dE/(4 S1 S2 + 2 min(S1, S2)), in cm^-1. H = -2 J S1.S2; J > 0 ferromagnetic.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite, the two <S^2> do not fall from high spin to broken symmetry, or `spins` are not two
+        positive multiples of 1/2.
+
+    References
+    ----------
+    Yamaguchi, Takahara, Fueno, in Applied Quantum Chemistry (1986) 155. Noodleman, J. Chem. Phys. 74, 5737 (1981).
+    Ruiz, Cano, Alvarez, Alemany, J. Comput. Chem. 20, 1391 (1999).
+    """
+    numbers = {"e_hs_hartree": e_hs_hartree, "e_bs_hartree": e_bs_hartree, "s2_hs": s2_hs, "s2_bs": s2_bs}
+    for name, value in numbers.items():
+        if not np.isfinite(value):
+            raise ValueError(f"Argument `{name}` must be finite, but is {value!r}.")
+    if len(spins) != 2:
+        raise ValueError(f"Argument `spins` must hold two spins, but holds {len(spins)}.")
+    s1, s2 = check_spins(spins, 2)
+    if s2_hs - s2_bs <= 1e-6:
+        raise ValueError(
+            f"Argument `s2_hs` must exceed `s2_bs`, but they are {s2_hs:.6f} and {s2_bs:.6f}: "
+            "the two determinants do not differ in spin alignment."
+        )
+    difference = (e_bs_hartree - e_hs_hartree) * HARTREE_TO_CM1
+    return ProjectedJ(
+        yamaguchi_cm1=float(difference / (s2_hs - s2_bs)),
+        noodleman_cm1=float(difference / (4 * s1 * s2)),
+        unprojected_cm1=float(difference / (4 * s1 * s2 + 2 * min(s1, s2))),
+    )
+
+
+def map_heisenberg(energies_cm1: ArrayLike, spins: Sequence[float], determinants: ArrayLike) -> HeisenbergFit:
+    """Fit exchange couplings to the energies of determinants of a Heisenberg model, by least squares with an offset.
+
+    Parameters
+    ----------
+    energies_cm1
+        Energies of the determinants ``(n_states,)`` in cm^-1, from any common zero.
+    spins
+        Spin of each of the ``n`` centres, multiples of 1/2.
+    determinants
+        Rows of +1 and -1 ``(n_states, n)``: alignment of each centre. A determinant has <S_i.S_j> = ±S_i S_j (Ising
+        product).
+
+    Returns
+    -------
+    HeisenbergFit
+        For E = offset - 2 sum_{i<j} J_ij <S_i.S_j>; J > 0 ferromagnetic.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, an entry is not ±1, or the determinants do not fix all couplings and the offset.
+    """
+    signs = np.asarray(determinants, dtype=float)
+    if signs.ndim != 2:
+        raise ValueError(f"Argument `determinants` must be a matrix (n_states, n), but has {signs.ndim} dimension(s).")
+    values = check_spins(spins, signs.shape[1])
+    if not np.all(np.abs(signs) == 1):
+        raise ValueError("Argument `determinants` must hold +1 and -1 only.")
+    moments = signs * values
+    return fit_products(energies_cm1, moments[:, :, None] * moments[:, None, :])
+
+
+def fit_products(energies_cm1: ArrayLike, products: ArrayLike) -> HeisenbergFit:
+    """Fit exchange couplings to energies and the values of <S_i.S_j> in each state.
+
+    Parameters
+    ----------
+    energies_cm1
+        ``(n_states,)`` in cm^-1.
+    products
+        <S_i.S_j> ``(n_states, n, n)``; only the part above the diagonal is read.
+
+    Returns
+    -------
+    HeisenbergFit
+        As for `map_heisenberg`. With Ising products this is the Noodleman map; with <S_i.S_j> of the determinants
+        themselves it is the generalised Yamaguchi map.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree or the states do not fix all couplings and the offset.
+    """
+    energies = np.asarray(energies_cm1, dtype=float)
+    table = np.asarray(products, dtype=float)
+    if energies.ndim != 1 or table.ndim != 3 or len(energies) != len(table) or table.shape[1] != table.shape[2]:
+        raise ValueError(
+            f"Argument `energies_cm1` must have one entry for each state, but has shape {energies.shape} for states of "
+            f"shape {table.shape}."
+        )
+    if not (np.all(np.isfinite(energies)) and np.all(np.isfinite(table))):
+        raise ValueError("Argument `energies_cm1` and the spin products must be finite, but hold NaN or infinity.")
+    n_centres = table.shape[1]
+    if n_centres < 2:
+        raise ValueError(f"Argument `spins` must name at least 2 centres, but names {n_centres}.")
+    pairs = list(combinations(range(n_centres), 2))
+    design = np.column_stack([np.ones(len(energies)), *(-2 * table[:, i, j] for i, j in pairs)])
+    rank = int(np.linalg.matrix_rank(design))
+    if rank < design.shape[1]:
+        raise ValueError(
+            f"Argument `determinants` must fix {len(pairs)} coupling(s) and the offset ({design.shape[1]} unknowns), but "
+            f"the {len(energies)} given have rank {rank}. Add determinants with other relative alignments."
+        )
+    zero = energies.mean()  # keeps the precision of small couplings beside large total energies
+    solution = np.linalg.lstsq(design, energies - zero, rcond=None)[0]
+    j_cm1 = np.zeros((n_centres, n_centres))
+    for (i, j), value in zip(pairs, solution[1:], strict=True):
+        j_cm1[i, j] = j_cm1[j, i] = value
+    return HeisenbergFit(j_cm1, float(solution[0] + zero), energies - zero - design @ solution)
+
+
+def unprojected_factor(spins: Sequence[float]) -> np.ndarray:
+    """Return the matrix ``(n, n)`` that turns Noodleman couplings into unprojected ones.
+
+    Both take the energy of an antiparallel pair as -S_i S_j + const; unprojected (Ruiz) takes the spin eigenvalue
+    -S_i S_j - min(S_i, S_j) instead, so that J is smaller by 2 S_i S_j / (2 S_i S_j + min(S_i, S_j)).
+    """
+    values = check_spins(spins, len(spins))
+    product, smaller = np.outer(values, values), np.minimum.outer(values, values)
+    return 2 * product / (2 * product + smaller)
+
+
+def check_spins(spins: Sequence[float], n_centres: int) -> np.ndarray:
+    """Return `spins` as an array after checking that they are ``n_centres`` positive multiples of 1/2."""
+    values = np.asarray(spins, dtype=float)
+    if values.shape != (n_centres,):
+        raise ValueError(f"Argument `spins` must hold one spin for each of {n_centres} centres, but is {spins!r}.")
+    if not np.all(values > 0) or not np.all(2 * values == np.round(2 * values)):
+        raise ValueError(f"Argument `spins` must hold positive multiples of 1/2, but is {spins!r}.")
+    return values

@@ -1,0 +1,314 @@
+"""One self-consistent field: settings, fallback ladder, checkpoint after every cycle, internal stability."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from molecular_qubits.electronic.errors import SCFNotConvergedError
+from molecular_qubits.structure.molecule import Molecule
+from shared.artifacts import atomic_path
+from shared.progress import progress, say
+
+LADDER = ("diis", "level shift", "newton")
+"""Solvers, tried in this order: Pulay's DIIS; DIIS with level shift and damping; second order (co-iterative AH)."""
+
+
+@dataclass(frozen=True)
+class SCFSettings:
+    """What a Kohn-Sham field depends on besides the molecule and its state.
+
+    Parameters
+    ----------
+    xc, basis
+        Functional and basis set by their PySCF names; ``xc="hf"`` is Hartree-Fock.
+    grid_level
+        PySCF integration grid, 0 (coarse) to 9.
+    density_fit
+        Fit the density (resolution of the identity) for Coulomb and exchange; exact integrals otherwise.
+    auxbasis
+        Fitting basis; ``None`` lets PySCF choose one for the basis.
+    conv_tol
+        Energy change at convergence in hartree; the orbital gradient must fall below its square root times 0.1 at most.
+    max_cycle
+        Cycles allowed for each solver of the ladder.
+    """
+
+    xc: str = "b3lyp"
+    basis: str = "6-31g*"
+    grid_level: int = 3
+    density_fit: bool = False
+    auxbasis: str | None = None
+    conv_tol: float = 1e-9
+    max_cycle: int = 60
+
+    def __post_init__(self) -> None:
+        if self.grid_level not in range(10):
+            raise ValueError(f"Argument `grid_level` must be an integer from 0 to 9, but is {self.grid_level!r}.")
+        if not 0 < self.conv_tol <= 1e-3:
+            raise ValueError(f"Argument `conv_tol` must be between 0 and 1e-3 hartree, but is {self.conv_tol!r}.")
+        if self.max_cycle < 1:
+            raise ValueError(f"Argument `max_cycle` must be at least 1, but is {self.max_cycle!r}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as a JSON-able record."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SCFSolution:
+    """A converged determinant and how it was reached.
+
+    ``mo_coeff`` has shape ``(2, n_ao, n_mo)``, ``mo_occ`` ``(2, n_mo)``; first index α, then β.
+    """
+
+    energy_hartree: float
+    mo_coeff: np.ndarray
+    mo_occ: np.ndarray
+    solver: str
+    cycles: int
+    seconds: float
+    guess: str = ""
+    stable: bool | None = None
+
+    @property
+    def density(self) -> np.ndarray:
+        """Density matrices of both spins ``(2, n_ao, n_ao)``."""
+        occupied = self.mo_coeff * self.mo_occ[:, None, :]
+        return np.einsum("sui,svi->suv", occupied, self.mo_coeff)
+
+
+def check_method(molecule: Molecule, xc: str, basis: str) -> None:
+    """Raise a `ValueError` if PySCF does not know the functional, or the basis for one of the elements."""
+    from pyscf import gto
+    from pyscf.dft import libxc
+
+    if xc.lower() != "hf":
+        try:
+            libxc.parse_xc(xc)
+        except (KeyError, ValueError):
+            raise ValueError(
+                f"Argument `xc` must be 'hf' or a functional known to PySCF such as 'b3lyp', but is {xc!r}."
+            ) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for symbol in sorted(set(molecule.symbols)):
+            try:
+                known = bool(gto.basis.load(basis, symbol))
+            except Exception:  # PySCF raises several types for an unknown name
+                known = False
+            if not known:
+                raise ValueError(
+                    f"Argument `basis` must be a PySCF basis set for {symbol}, such as '6-31g*', but is {basis!r}."
+                )
+
+
+def build_mole(molecule: Molecule, basis: str, n_unpaired: int | None = None) -> Any:
+    """Return the PySCF ``Mole`` with ``n_unpaired`` α electrons more than β (from the multiplicity if ``None``)."""
+    from pyscf import gto
+
+    if n_unpaired is None:
+        n_unpaired = 0 if molecule.multiplicity is None else molecule.multiplicity - 1
+    return gto.M(
+        atom=list(zip(molecule.symbols, molecule.coordinates, strict=True)),
+        basis=basis,
+        charge=molecule.charge,
+        spin=n_unpaired,
+        unit="Angstrom",
+        verbose=0,
+        max_memory=8000,
+    )
+
+
+def make_uks(mole: Any, xc: str, grid_level: int, density_fit: bool, auxbasis: str | None = None) -> Any:
+    """Return an unrestricted Kohn-Sham (or, with ``xc="hf"``, Hartree-Fock) object of PySCF, not yet run."""
+    from pyscf import dft, scf
+
+    if xc.lower() == "hf":
+        mean_field = scf.UHF(mole)
+    else:
+        mean_field = dft.UKS(mole)
+        mean_field.xc = xc
+        mean_field.grids.level = grid_level
+    mean_field.chkfile = None  # checkpoints are written by `_Recorder`
+    return mean_field.density_fit(auxbasis=auxbasis) if density_fit else mean_field
+
+
+@dataclass
+class Workspace:
+    """Integrals and grids shared by the states of one molecule: only the numbers of α and β electrons differ."""
+
+    molecule: Molecule
+    settings: SCFSettings
+    mole: Any = None
+    _fit: Any = field(default=None, repr=False)
+    _grids: Any = field(default=None, repr=False)
+    _eri: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.mole is None:
+            self.mole = build_mole(self.molecule, self.settings.basis, self.molecule.n_electrons % 2)
+
+    def mean_field(self, n_unpaired: int) -> Any:
+        """Return a fresh field with ``n_unpaired`` more α than β electrons, on the shared integrals and grid."""
+        s = self.settings
+        mole = self.mole.copy()
+        mole.spin = n_unpaired
+        mean_field = make_uks(mole, s.xc, s.grid_level, s.density_fit, s.auxbasis)
+        if s.density_fit:
+            self._fit = self._fit or mean_field.with_df
+            mean_field.with_df = self._fit
+        else:
+            mean_field._eri = self._eri
+        if self._grids is not None:
+            mean_field.grids = self._grids
+        mean_field.conv_tol = s.conv_tol
+        mean_field.max_cycle = s.max_cycle
+        return mean_field
+
+    def keep(self, mean_field: Any) -> None:
+        """Keep the integrals and the grid that a finished field has built."""
+        self._grids = getattr(mean_field, "grids", None)
+        if not self.settings.density_fit:
+            self._eri = mean_field._eri
+
+
+class _Recorder:
+    """Callback of an SCF: writes the orbitals after each cycle, counts cycles and seconds, shows the energy."""
+
+    def __init__(self, path: Path | None, guess: str, solver: str, cycles: int, seconds: float, step: Any) -> None:
+        self.path, self.guess, self.solver, self.cycles, self.before, self.step = (
+            path, guess, solver, cycles, seconds, step,
+        )  # fmt: skip
+        self.start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.start
+
+    def __call__(self, variables: dict[str, Any]) -> None:
+        self.cycles += 1
+        energy, gradient = variables.get("e_tot"), variables.get("norm_gorb")
+        note = f"E = {energy:.8f}" if energy is not None else ""
+        self.step(1, note + (f", gradient {gradient:.1e}" if gradient is not None else ""))
+        coefficients, occupations = variables.get("mo_coeff"), variables.get("mo_occ")
+        if self.path is not None and coefficients is not None and occupations is not None:
+            with atomic_path(self.path) as temporary, open(temporary, "wb") as file:
+                np.savez(
+                    file,
+                    mo_coeff=np.asarray(coefficients),
+                    mo_occ=np.asarray(occupations),
+                    guess=self.guess,
+                    solver=self.solver,
+                    cycles=self.cycles,
+                    seconds=self.seconds,
+                )
+
+
+def read_checkpoint(path: Path | None) -> SCFSolution | None:
+    """Return the orbitals of an unfinished run, or ``None``; the energy is NaN."""
+    if path is None or not path.is_file():
+        return None
+    with np.load(path) as saved:
+        return SCFSolution(
+            energy_hartree=float("nan"),
+            mo_coeff=saved["mo_coeff"],
+            mo_occ=saved["mo_occ"],
+            solver=str(saved["solver"]),
+            cycles=int(saved["cycles"]),
+            seconds=float(saved["seconds"]),
+            guess=str(saved["guess"]),
+        )
+
+
+def run_scf(
+    workspace: Workspace,
+    n_unpaired: int,
+    density: np.ndarray | None,
+    *,
+    label: str,
+    guess: str,
+    checkpoint: Path | None = None,
+    stability: bool = True,
+) -> SCFSolution:
+    """Converge one field, with each solver of the ladder in turn.
+
+    Parameters
+    ----------
+    workspace
+        Molecule, settings, shared integrals.
+    n_unpaired
+        Number of α minus number of β electrons.
+    density
+        Start density ``(2, n_ao, n_ao)``; PySCF's ``minao`` guess if ``None``. A checkpoint of the same guess wins.
+    label
+        Name of the state in messages.
+    guess
+        Name of the guess, kept with the solution.
+    checkpoint
+        File for the orbitals after each cycle. If it exists and belongs to `guess`, the run continues from it.
+    stability
+        Analyse the internal stability of the solution. An unstable solution is reported, never left.
+
+    Returns
+    -------
+    SCFSolution
+        The converged determinant.
+
+    Raises
+    ------
+    SCFNotConvergedError
+        If no solver of the ladder converged.
+    """
+    saved = read_checkpoint(checkpoint)
+    cycles, seconds, ladder = 0, 0.0, LADDER
+    if saved is not None and saved.guess == guess:
+        density, cycles, seconds = saved.density, saved.cycles, saved.seconds
+        ladder = LADDER[LADDER.index(saved.solver) :]
+        say(f"{label}: continues after cycle {cycles} from its checkpoint.")
+    for solver in ladder:
+        mean_field = _with_solver(workspace.mean_field(n_unpaired), solver)
+        with progress(f"{label} [{workspace.settings.xc}/{workspace.settings.basis}, {solver}]") as step:
+            recorder = _Recorder(checkpoint, guess, solver, cycles, seconds, step)
+            mean_field.callback = recorder
+            mean_field.kernel(dm0=density)
+        workspace.keep(mean_field)
+        cycles, seconds = recorder.cycles, recorder.seconds
+        if mean_field.converged:
+            solution = SCFSolution(
+                float(mean_field.e_tot),
+                np.asarray(mean_field.mo_coeff),
+                np.asarray(mean_field.mo_occ),
+                solver,
+                cycles,
+                seconds,
+                guess,
+            )
+            return replace(solution, stable=is_stable(mean_field)) if stability else solution
+        density = mean_field.make_rdm1()
+    raise SCFNotConvergedError(
+        f"The {label} did not converge from the guess {guess!r} with any of {', '.join(LADDER)} "
+        f"({workspace.settings.max_cycle} cycles each). Raise `max_cycle`, relax `conv_tol`, start from a smaller basis "
+        "or check the geometry."
+    )
+
+
+def _with_solver(mean_field: Any, solver: str) -> Any:
+    if solver == "level shift":
+        mean_field.level_shift = 0.3
+        mean_field.damp = 0.3
+        mean_field.diis_start_cycle = 4
+    elif solver == "newton":
+        return mean_field.newton()
+    return mean_field
+
+
+def is_stable(mean_field: Any) -> bool:
+    """Return whether a converged field is a minimum against real unrestricted orbital rotations."""
+    result = mean_field.stability(internal=True, external=False, return_status=True)
+    return bool(result[2])

@@ -1,0 +1,54 @@
+"""Three-dimensional start geometries from SMILES with RDKit."""
+
+import numpy as np
+
+from molecular_qubits.structure.bonds import Bonds
+
+
+def embed(smiles: str, seed: int = 42) -> tuple[tuple[str, ...], np.ndarray, Bonds, int]:
+    """Embed a SMILES with ETKDG (version 3) and relax it with MMFF94, or with UFF where MMFF94 has no parameters.
+
+    Parameters
+    ----------
+    smiles
+        SMILES string.
+    seed
+        Seed of the embedding.
+
+    Returns
+    -------
+    symbols, positions, bonds, charge
+        Element symbols, coordinates ``(n, 3)`` in Å, bonded pairs and the sum of the formal charges.
+
+    Raises
+    ------
+    ValueError
+        If RDKit cannot read the SMILES or finds no geometry for it.
+    """
+    from rdkit import Chem, RDLogger
+    from rdkit.Chem import AllChem
+
+    RDLogger.DisableLog("rdApp.*")  # RDKit's own messages are replaced by the error below
+    try:
+        bare = Chem.MolFromSmiles(smiles) if smiles.strip() else None
+        if bare is None:
+            raise ValueError(f"Argument `smiles` must be a valid SMILES string, but RDKit cannot read {smiles!r}.")
+        molecule = Chem.AddHs(bare)
+        parameters = AllChem.ETKDGv3()
+        parameters.randomSeed = seed
+        if AllChem.EmbedMolecule(molecule, parameters) != 0:
+            parameters.useRandomCoords = True
+            if AllChem.EmbedMolecule(molecule, parameters) != 0:
+                raise ValueError(f"Argument `smiles` must have a 3D geometry, but RDKit cannot embed {smiles!r}.")
+        if AllChem.MMFFHasAllMoleculeParams(molecule):
+            AllChem.MMFFOptimizeMolecule(molecule, maxIters=2000)
+        elif AllChem.UFFHasAllMoleculeParams(molecule):
+            AllChem.UFFOptimizeMolecule(molecule, maxIters=2000)
+    finally:
+        RDLogger.EnableLog("rdApp.*")
+    symbols = tuple(atom.GetSymbol() for atom in molecule.GetAtoms())
+    bonds = tuple(
+        (min(b.GetBeginAtomIdx(), b.GetEndAtomIdx()), max(b.GetBeginAtomIdx(), b.GetEndAtomIdx()))
+        for b in molecule.GetBonds()
+    )
+    return symbols, molecule.GetConformer().GetPositions(), bonds, Chem.GetFormalCharge(molecule)

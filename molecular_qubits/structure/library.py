@@ -1,0 +1,75 @@
+"""Named molecules with their spin centres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.torsions import off_symmetric
+
+
+@dataclass(frozen=True)
+class LibraryEntry:
+    """A molecule of the library.
+
+    ``centres`` are atom indices (heavy atoms in the order of the SMILES) and ``spins`` their spins in the state whose
+    geometry is wanted: 1 for a chromophore in its triplet state.
+    """
+
+    name: str
+    description: str
+    smiles: str
+    centres: tuple[tuple[int, ...], ...]
+    spins: tuple[float, ...]
+
+    @property
+    def multiplicity(self) -> int:
+        """High-spin multiplicity 2S + 1."""
+        return round(2 * sum(self.spins)) + 1
+
+
+_ENTRIES = (
+    LibraryEntry(
+        name="mono",
+        description="9-(4-iminonitroxide-phenyl)anthracene: radical and anthracene triplet",
+        smiles="[O]N1C(c2ccc(cc2)-c2c3ccccc3cc3ccccc23)=NC(C)(C)C1(C)C",
+        centres=((0, 1, 2, 23, 24, 27), tuple(range(9, 23))),
+        spins=(0.5, 1.0),
+    ),
+    LibraryEntry(
+        name="bi",
+        description="9,10-bis(4-iminonitroxide-phenyl)anthracene: two radicals and anthracene triplet",
+        smiles="[O]N1C(=NC(C)(C)C1(C)C)c1ccc(cc1)-c1c2ccccc2c(c2ccccc12)-c1ccc(cc1)C1=NC(C)(C)C(C)(C)N1[O]",
+        centres=((0, 1, 2, 3, 4, 7), tuple(range(16, 30)), (36, 37, 38, 41, 44, 45)),
+        spins=(0.5, 1.0, 0.5),
+    ),
+)
+
+LIBRARY: dict[str, LibraryEntry] = {entry.name: entry for entry in _ENTRIES}
+"""Entries by name."""
+
+
+def library_entry(name: str) -> LibraryEntry:
+    """Return an entry of the library.
+
+    Raises
+    ------
+    ValueError
+        If there is no such entry; the message holds the nearest name.
+    """
+    if name in LIBRARY:
+        return LIBRARY[name]
+    near = get_close_matches(name, LIBRARY, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"Argument `name` must be one of {sorted(LIBRARY)}, but is {name!r}.{hint}")
+
+
+def start_geometry(molecule: Molecule, offset_degrees: float = 30.0) -> Molecule:
+    """Return the molecule with every ring-ring torsion turned at least `offset_degrees` off its symmetric values.
+
+    Without this a relaxation can end at a saddle point: phenyl-anthracene at 90° is stationary.
+    """
+    for atoms in molecule.ring_torsions():
+        molecule = molecule.set_torsion(atoms, off_symmetric(molecule.torsion(atoms), offset_degrees))
+    return molecule

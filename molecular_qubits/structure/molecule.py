@@ -1,0 +1,300 @@
+"""A molecule: elements, coordinates, charge and spin multiplicity, immutable and hashable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from molecular_qubits.structure import bonds as _bonds
+from molecular_qubits.structure.elements import ELEMENTS
+
+
+@dataclass(frozen=True)
+class Molecule:
+    """Elements, coordinates, charge and multiplicity of one molecule.
+
+    Parameters
+    ----------
+    symbols
+        Element symbols, ``n`` of them.
+    coordinates
+        Nested tuple ``(n, 3)`` in Å.
+    charge
+        Total charge in units of the elementary charge.
+    multiplicity
+        Spin multiplicity 2S + 1, or ``None``: the high-spin value then follows from the spin centres of a calculation.
+    smiles
+        SMILES string from which the molecule was made, if any.
+    bonds
+        Pairs of bonded atoms. From RDKit for a SMILES, from covalent radii otherwise.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, a symbol is unknown, coordinates are not finite, two atoms coincide, or the multiplicity is
+        impossible with the number of electrons.
+    """
+
+    symbols: tuple[str, ...]
+    coordinates: tuple[tuple[float, float, float], ...]
+    charge: int = 0
+    multiplicity: int | None = None
+    smiles: str | None = None
+    bonds: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        positions = np.asarray(self.coordinates, dtype=float)
+        symbols = tuple(str(symbol) for symbol in self.symbols)
+        if not symbols:
+            raise ValueError("Argument `symbols` must name at least one atom, but is empty.")
+        if positions.shape != (len(symbols), 3):
+            raise ValueError(
+                f"Argument `coordinates` must have shape ({len(symbols)}, 3) for {len(symbols)} symbols, "
+                f"but has shape {positions.shape}."
+            )
+        if not np.all(np.isfinite(positions)):
+            raise ValueError("Argument `coordinates` must be finite, but contains NaN or infinity.")
+        for symbol in symbols:
+            if symbol not in ELEMENTS:
+                raise ValueError(f"Argument `symbols` must hold element symbols such as 'C', but holds {symbol!r}.")
+        distances = np.linalg.norm(positions[:, None] - positions[None], axis=2) + np.eye(len(symbols))
+        if distances.min() < 0.1:
+            i, j = np.unravel_index(int(distances.argmin()), distances.shape)
+            raise ValueError(f"Argument `coordinates` must separate the atoms, but atoms {i} and {j} coincide.")
+        object.__setattr__(self, "symbols", symbols)
+        object.__setattr__(self, "coordinates", tuple(tuple(float(x) for x in row) for row in positions))
+        object.__setattr__(self, "charge", int(self.charge))
+        object.__setattr__(self, "bonds", tuple((int(i), int(j)) for i, j in self.bonds))
+        if self.multiplicity is not None:
+            check_multiplicity(self.n_electrons, self.multiplicity)
+
+    @classmethod
+    def from_smiles(
+        cls, smiles: str, *, multiplicity: int | None = None, charge: int | None = None, seed: int = 42
+    ) -> Molecule:
+        """Make a molecule from a SMILES string with RDKit (ETKDG, then MMFF94).
+
+        Parameters
+        ----------
+        smiles
+            SMILES; radicals as bracket atoms, e.g. ``[O]N(C)C``.
+        multiplicity
+            2S + 1, or ``None``.
+        charge
+            Total charge; ``None`` takes the formal charges of the SMILES.
+        seed
+            Seed of the distance-geometry embedding: the same seed gives the same geometry.
+
+        Returns
+        -------
+        Molecule
+            Heavy atoms in the order of the SMILES, hydrogens behind them.
+
+        Raises
+        ------
+        ValueError
+            If RDKit cannot read or embed the SMILES.
+        """
+        from molecular_qubits.structure.embedding import embed
+
+        symbols, positions, bond_list, formal_charge = embed(smiles, seed)
+        return cls(symbols, positions, formal_charge if charge is None else charge, multiplicity, smiles, bond_list)
+
+    @classmethod
+    def from_xyz(cls, path: str | Path, *, multiplicity: int | None = None, charge: int = 0) -> Molecule:
+        """Read a molecule from an XYZ file (coordinates in Å).
+
+        Parameters
+        ----------
+        path
+            The file: number of atoms, comment, one ``symbol x y z`` line for each atom.
+        multiplicity
+            2S + 1, or ``None``.
+        charge
+            Total charge.
+
+        Returns
+        -------
+        Molecule
+            The atoms in the order of the file.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is not a valid XYZ file.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no XYZ file {str(path)!r}.")
+        return cls.from_xyz_text(path.read_text(encoding="utf-8"), multiplicity=multiplicity, charge=charge)
+
+    @classmethod
+    def from_xyz_text(cls, text: str, *, multiplicity: int | None = None, charge: int = 0) -> Molecule:
+        """Read a molecule from the text of an XYZ file; see `from_xyz`."""
+        lines = text.splitlines()
+        try:
+            n_atoms = int(lines[0])
+            rows = [line.split() for line in lines[2 : 2 + n_atoms]]
+            symbols = tuple(row[0].capitalize() for row in rows)
+            positions = np.array([[float(x) for x in row[1:4]] for row in rows])
+        except (ValueError, IndexError) as error:
+            raise ValueError(
+                "An XYZ file must hold the number of atoms, a comment and one 'symbol x y z' line for each atom, "
+                f"but reading it failed: {error}."
+            ) from None
+        if len(rows) != n_atoms or n_atoms == 0:
+            raise ValueError(f"The XYZ file announces {n_atoms} atoms, but holds {len(rows)}.")
+        return cls(symbols, positions, charge, multiplicity, None, _bonds.from_distances(symbols, positions))
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Coordinates as a new array ``(n, 3)`` in Å."""
+        return np.array(self.coordinates)
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+        return len(self.symbols)
+
+    @property
+    def n_heavy_atoms(self) -> int:
+        """Number of atoms other than hydrogen."""
+        return sum(symbol != "H" for symbol in self.symbols)
+
+    @property
+    def n_electrons(self) -> int:
+        """Number of electrons."""
+        return sum(ELEMENTS[symbol] for symbol in self.symbols) - self.charge
+
+    def with_positions(self, positions: ArrayLike) -> Molecule:
+        """Return the molecule at other coordinates ``(n, 3)`` in Å."""
+        return replace(self, coordinates=np.asarray(positions, dtype=float))
+
+    def with_multiplicity(self, multiplicity: int | None) -> Molecule:
+        """Return the molecule with another multiplicity 2S + 1."""
+        return replace(self, multiplicity=multiplicity)
+
+    def torsion(self, atoms: tuple[int, int, int, int]) -> float:
+        """Return a torsion angle in degrees, between -180 and 180."""
+        from molecular_qubits.structure.torsions import torsion_degrees
+
+        return torsion_degrees(self.positions, atoms)
+
+    def set_torsion(self, atoms: tuple[int, int, int, int], degrees: float) -> Molecule:
+        """Return the molecule with a torsion about the bond of the two middle atoms set to a value.
+
+        Parameters
+        ----------
+        atoms
+            Four atom indices; the part of the molecule behind the third atom turns.
+        degrees
+            New torsion angle.
+
+        Returns
+        -------
+        Molecule
+            The same bond lengths and angles.
+
+        Raises
+        ------
+        ValueError
+            If the middle atoms are not bonded or their bond is part of a ring.
+        """
+        from molecular_qubits.structure.torsions import rotate_torsion
+
+        return self.with_positions(rotate_torsion(self.positions, self.bonds, atoms, degrees))
+
+    def ring_torsions(self) -> tuple[tuple[int, int, int, int], ...]:
+        """Return one torsion for each bond that joins two rings (e.g. phenyl-anthracene)."""
+        from molecular_qubits.structure.torsions import ring_ring_torsions
+
+        return ring_ring_torsions(self.n_atoms, self.bonds)
+
+    def optimize(
+        self, level: Literal["gfn2", "uks"] = "gfn2", multiplicity: int | None = None, **options: Any
+    ) -> Molecule:
+        """Relax the geometry in a given spin state.
+
+        Parameters
+        ----------
+        level
+            ``"gfn2"``: GFN2-xTB (tblite through ASE), seconds to minutes. ``"uks"``: unrestricted Kohn-Sham with
+            geomeTRIC, for small molecules.
+        multiplicity
+            2S + 1 of the state; ``None`` takes the molecule's own.
+        options
+            Passed on to `relax_gfn2` (``fmax_ev_per_angstrom``, ``max_steps``) or `relax_uks` (``xc``, ``basis``,
+            ``grid_level``, ``max_steps``).
+
+        Returns
+        -------
+        Molecule
+            The relaxed molecule, with the multiplicity of the relaxation.
+
+        Raises
+        ------
+        ValueError
+            If the level is unknown or no multiplicity is given.
+        GeometryNotConvergedError
+            If the forces did not fall below the threshold.
+        """
+        from molecular_qubits.structure import relaxation
+
+        methods = {"gfn2": relaxation.relax_gfn2, "uks": relaxation.relax_uks}
+        if level not in methods:
+            raise ValueError(f"Argument `level` must be 'gfn2' or 'uks', but is {level!r}.")
+        multiplicity = self.multiplicity if multiplicity is None else multiplicity
+        if multiplicity is None:
+            raise ValueError("Argument `multiplicity` must be given: the molecule has none of its own.")
+        check_multiplicity(self.n_electrons, multiplicity)
+        return methods[level](self.with_multiplicity(multiplicity), **options)
+
+    def to_xyz(self) -> str:
+        """Return the text of an XYZ file; the comment holds charge and multiplicity."""
+        comment = f"charge={self.charge} multiplicity={self.multiplicity}"
+        rows = [
+            f"{symbol:<3s}{x:16.10f}{y:16.10f}{z:16.10f}"
+            for symbol, (x, y, z) in zip(self.symbols, self.coordinates, strict=True)
+        ]
+        return "\n".join([str(self.n_atoms), comment, *rows]) + "\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able record; `from_dict` reads it."""
+        return {
+            "symbols": list(self.symbols),
+            "coordinates_angstrom": [list(row) for row in self.coordinates],
+            "charge": self.charge,
+            "multiplicity": self.multiplicity,
+            "smiles": self.smiles,
+            "bonds": [list(pair) for pair in self.bonds],
+        }
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Molecule:
+        """Make a molecule from the record of `to_dict`."""
+        return cls(
+            tuple(record["symbols"]),
+            record["coordinates_angstrom"],
+            record["charge"],
+            record["multiplicity"],
+            record["smiles"],
+            tuple((i, j) for i, j in record["bonds"]),
+        )
+
+
+def check_multiplicity(n_electrons: int, multiplicity: int) -> None:
+    """Raise a `ValueError` if ``n_electrons`` cannot have the multiplicity 2S + 1."""
+    if multiplicity != int(multiplicity) or multiplicity < 1:
+        raise ValueError(f"Argument `multiplicity` must be an integer of at least 1, but is {multiplicity!r}.")
+    if multiplicity - 1 > n_electrons or (n_electrons - multiplicity + 1) % 2:
+        parity = "odd" if n_electrons % 2 == 0 else "even"
+        raise ValueError(
+            f"Argument `multiplicity` must be {parity} and at most {n_electrons + 1} for {n_electrons} electrons, "
+            f"but is {multiplicity}."
+        )
