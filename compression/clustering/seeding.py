@@ -1,0 +1,97 @@
+"""Initial centroids."""
+
+import numpy as np
+
+from compression.clustering.partition import partition
+from compression.clustering.points import FloatArray, Points
+
+SEEDINGS = ("random", "k-means++", "k-means||", "partition")
+"""Names of the seeding rules."""
+
+_SCALABLE_ROUNDS = 5
+
+
+def seed_centroids(points: Points, n_clusters: int, init: str, rng: np.random.Generator, split: str) -> FloatArray:
+    """Choose initial centroids.
+
+    Parameters
+    ----------
+    points
+        At least `n_clusters` distinct points.
+    n_clusters
+        Number of centroids K.
+    init
+        ``"random"``: rows drawn uniformly with replacement, as in the released iPQ. ``"k-means++"``: Arthur and
+        Vassilvitskii 2007 with greedy trials as in scikit-learn. ``"k-means||"``: Bahmani et al. 2012, 5 rounds of 2 K
+        candidates, then weighted k-means++ among them. ``"partition"``: means of the parts of `partition`.
+    rng
+        Source of randomness; ``"partition"`` uses none.
+    split
+        Direction of the cuts of ``"partition"``.
+
+    Returns
+    -------
+    numpy.ndarray
+        (K, d) float64.
+    """
+    values = points.values.astype(np.float64)
+    if init == "random":
+        return values[points.inverse[rng.integers(len(points.inverse), size=n_clusters)]]
+    if init == "partition":
+        parts = partition(points.values, points.mass, n_clusters, split)
+        return points.means(parts, n_clusters, np.zeros((n_clusters, values.shape[1])))
+    if init == "k-means++":
+        return values[_plus_plus(points, np.arange(len(values)), points.mass, n_clusters, rng)]
+    if init == "k-means||":
+        return values[_scalable(points, n_clusters, rng)]
+    raise ValueError(f"Argument `init` must be one of {', '.join(map(repr, SEEDINGS))}, but was {init!r}.")
+
+
+def _squared(points: Points, index: int, subset: np.ndarray) -> FloatArray:
+    """(n,) unweighted-by-mass squared distances from the points of `subset` to one point."""
+    difference = points.values[subset].astype(np.float64) - points.values[index]
+    if points.weights.ndim == 2:
+        difference *= np.sqrt(points.weights[subset] / points.mass[subset, None])
+    return np.einsum("ij,ij->i", difference, difference)
+
+
+def _plus_plus(
+    points: Points, candidates: np.ndarray, mass: FloatArray, n_clusters: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Greedy k-means++ among `candidates` with weights `mass`; returns indices of points."""
+    n_trials = 2 + int(np.log(n_clusters))
+    chosen = [int(rng.choice(len(candidates), p=mass / mass.sum()))]
+    closest = _squared(points, candidates[chosen[0]], candidates)
+    while len(chosen) < n_clusters:
+        potential = np.cumsum(closest * mass)
+        drawn = np.searchsorted(potential, rng.random(n_trials) * potential[-1], side="right")
+        trials = [np.minimum(closest, _squared(points, candidates[trial], candidates)) for trial in drawn]
+        best = int(np.argmin([trial @ mass for trial in trials]))
+        closest = trials[best]
+        chosen.append(int(drawn[best]))
+    return candidates[chosen]
+
+
+def _scalable(points: Points, n_clusters: int, rng: np.random.Generator) -> np.ndarray:
+    """k-means||: oversampled rounds, then k-means++ among the candidates weighted by their clusters' mass."""
+    n = len(points.values)
+    everything = np.arange(n)
+    first = int(rng.choice(n, p=points.mass / points.mass.sum()))
+    candidates = [first]
+    closest = _squared(points, first, everything)
+    owner = np.zeros(n, np.int64)
+    for _ in range(_SCALABLE_ROUNDS):
+        cost = closest * points.mass
+        drawn = np.flatnonzero(rng.random(n) < 2 * n_clusters * cost / max(cost.sum(), np.finfo(float).tiny))
+        for index in drawn:
+            distances = _squared(points, index, everything)
+            nearer = distances < closest
+            closest[nearer] = distances[nearer]
+            owner[nearer] = len(candidates)
+            candidates.append(int(index))
+    if len(candidates) < n_clusters:  # few candidates: the farthest points not yet among them join
+        others = np.argsort(-closest * points.mass, kind="stable")
+        taken = set(candidates)
+        candidates += [int(i) for i in others if int(i) not in taken][: n_clusters - len(candidates)]
+    mass = np.bincount(owner, points.mass, len(candidates))
+    return _plus_plus(points, np.array(candidates), np.maximum(mass, points.mass[candidates]), n_clusters, rng)

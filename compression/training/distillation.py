@@ -1,0 +1,171 @@
+"""Distillation: the uncompressed model teaches the compressed one, through logits and, on request, hidden states."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn import functional
+
+from compression.training.batches import EncodedData, evaluation_batches
+from shared.config import FrozenConfig
+from shared.progress import progress
+
+
+class DistillationConfig(FrozenConfig):
+    """What the student is to match.
+
+    Parameters
+    ----------
+    temperature
+        Divides the logits of both models before the Kullback-Leibler divergence, which is multiplied by its square.
+    hidden_weight
+        Weight of the mean squared difference of hidden states, in units of their mean square; 0 for logits alone.
+    hidden_layers
+        Which hidden states, counted as `transformers` does: 0 is the embedding, -1 the last layer.
+    label_weight
+        Weight of the cross entropy with the true labels.
+    """
+
+    temperature: float = Field(2.0, gt=0)
+    hidden_weight: float = Field(0.0, ge=0)
+    hidden_layers: tuple[int, ...] = (-1,)
+    label_weight: float = Field(0.0, ge=0)
+
+    @property
+    def needed_layers(self) -> tuple[int, ...]:
+        """The hidden states that the loss uses."""
+        return self.hidden_layers if self.hidden_weight > 0 else ()
+
+
+@dataclass(frozen=True)
+class TeacherOutputs:
+    """Outputs of a teacher on n sentences, computed once and kept in memory.
+
+    Parameters
+    ----------
+    logits
+        float32, shape (n, classes).
+    hidden
+        For each layer the hidden states of all real tokens of all sentences, float32, shape (tokens, width).
+    offsets
+        First token of each sentence in `hidden`, and the number of tokens, int64, shape (n + 1,).
+    """
+
+    logits: torch.Tensor
+    hidden: dict[int, torch.Tensor]
+    offsets: torch.Tensor
+
+    def hidden_of(self, layer: int, rows: Sequence[int]) -> torch.Tensor:
+        """Return the hidden states of the real tokens of some sentences, one sentence after the other."""
+        bounds = self.offsets
+        return torch.cat([self.hidden[layer][bounds[row] : bounds[row + 1]] for row in rows])
+
+
+@torch.inference_mode()
+def teach(
+    teacher: nn.Module, data: EncodedData, *, hidden_layers: Sequence[int] = (), batch_size: int = 64
+) -> TeacherOutputs:
+    """Run a teacher once over some sentences.
+
+    Parameters
+    ----------
+    teacher
+        A sequence classifier of the `transformers` kind. It is used in evaluation mode and left in the mode it had.
+    data
+        Token sequences.
+    hidden_layers
+        Hidden states to keep, see `DistillationConfig`. One layer takes 4·tokens·width bytes.
+    batch_size
+        Sentences at once.
+    """
+    device = next(teacher.parameters()).device
+    was_training = teacher.training
+    teacher.eval()
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), data.lengths.cumsum(0)])
+    logits: torch.Tensor | None = None
+    hidden: dict[int, torch.Tensor] = {}
+    batches = evaluation_batches(data.lengths, batch_size)
+    try:
+        with progress("Asking the teacher", total=len(batches)) as step:
+            for rows in batches:
+                inputs = data.batch(rows, device)
+                output = teacher(**inputs, output_hidden_states=bool(hidden_layers))
+                if logits is None:
+                    logits = torch.empty(len(data), output.logits.shape[1])
+                logits[torch.tensor(rows)] = output.logits.float().cpu()
+                for layer in hidden_layers:
+                    states = output.hidden_states[layer].float().cpu()
+                    if layer not in hidden:
+                        hidden[layer] = torch.empty(int(offsets[-1]), states.shape[2])
+                    for state, row in zip(states, rows, strict=True):
+                        length = int(data.lengths[row])
+                        hidden[layer][offsets[row] : offsets[row + 1]] = state[:length]
+                step()
+    finally:
+        teacher.train(was_training)
+    if logits is None:
+        raise ValueError("Argument `data` must have at least one row, but is empty.")
+    return TeacherOutputs(logits, hidden, offsets)
+
+
+def logit_loss(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Return T² KL(teacher ‖ student) of logits divided by T, averaged over the batch.
+
+    Parameters
+    ----------
+    student, teacher
+        Logits, shape (batch, classes).
+    temperature
+        T. Source: Hinton, Vinyals and Dean, arXiv:1503.02531.
+    """
+    log_student = functional.log_softmax(student / temperature, dim=1)
+    log_teacher = functional.log_softmax(teacher / temperature, dim=1)
+    divergence = functional.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+    return temperature**2 * divergence
+
+
+def hidden_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Return the mean squared difference of hidden states, shape (tokens, width), over the teacher's mean square."""
+    return functional.mse_loss(student, teacher) / teacher.square().mean()
+
+
+def distillation_loss(
+    student: nn.Module, data: EncodedData, rows: Sequence[int], teacher: TeacherOutputs, config: DistillationConfig
+) -> torch.Tensor:
+    """Return the loss of a student on the sentences `rows`.
+
+    Parameters
+    ----------
+    student
+        A sequence classifier of the `transformers` kind.
+    data
+        Token sequences.
+    rows
+        Rows of `data` in the batch.
+    teacher
+        The teacher's outputs on all of `data`.
+    config
+        Parts of the loss and their weights.
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar: `logit_loss`, plus the mean `hidden_loss` of the layers and the cross entropy, each with its weight.
+    """
+    device = next(student.parameters()).device
+    inputs = data.batch(rows, device)
+    output = student(**inputs, output_hidden_states=bool(config.needed_layers))
+    loss = logit_loss(output.logits, teacher.logits[torch.as_tensor(rows)].to(device), config.temperature)
+    if config.needed_layers:
+        real = inputs["attention_mask"].bool()
+        parts = [
+            hidden_loss(output.hidden_states[layer][real], teacher.hidden_of(layer, rows).to(device))
+            for layer in config.needed_layers
+        ]
+        loss = loss + config.hidden_weight * torch.stack(parts).mean()
+    if config.label_weight > 0:
+        labels = data.labels[torch.as_tensor(rows)].to(device)
+        loss = loss + config.label_weight * functional.cross_entropy(output.logits, labels)
+    return loss
