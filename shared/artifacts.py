@@ -156,7 +156,7 @@ def machine() -> dict[str, Any]:
 
 
 def default_cache_dir() -> Path:
-    """Return the folder for downloads and caches: ``$MOLECULAR_COMPRESSION_CACHE`` or one in the user's cache folder."""
+    """Return ``$MOLECULAR_COMPRESSION_CACHE``, or a folder of the project in the user's cache folder."""
     if chosen := os.environ.get("MOLECULAR_COMPRESSION_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "molecular-compression"

@@ -37,7 +37,7 @@ def style(dark: bool = False) -> Iterator[None]:
 
     tone = _DARK if dark else _LIGHT
     markers = cycler(color=COLOURS) + cycler(linestyle=["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1))])
-    settings: dict[str, Any] = {
+    settings: Any = {
         "figure.facecolor": tone["paper"],
         "figure.constrained_layout.use": True,
         "figure.dpi": 120,

@@ -23,10 +23,12 @@ h1 { font-size: 1.7rem; } h2 { margin-top: 3rem; border-bottom: 2px solid var(--
 h3 { margin-top: 2rem; } a { color: var(--accent); } nav li { margin: .15rem 0; }
 figure { margin: 1.25rem 0; } figure img { max-width: 100%; height: auto; display: block; }
 figcaption, caption { color: var(--faint); font-size: .9rem; text-align: left; padding: .35rem 0; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { border-bottom: 1.5px solid var(--ink); } td.number, th.number { text-align: right; white-space: nowrap; }
-details { margin-top: 1.5rem; } pre { overflow-x: auto; font-size: .8rem; border: 1px solid var(--line); padding: .8rem; }
+details { margin-top: 1.5rem; }
+pre { overflow-x: auto; font-size: .8rem; border: 1px solid var(--line); padding: .8rem; }
 """
 
 

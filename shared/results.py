@@ -54,7 +54,7 @@ class ResultsWriter:
         self._items().append({"kind": "figure", "name": name, "caption": caption})
 
     def table(self, rows: Sequence[Mapping[str, Any]], name: str, caption: str, digits: int = 4) -> None:
-        """Save rows with the same keys as ``name.csv`` (full precision) and ``name.md`` (`digits` significant digits)."""
+        """Save rows with the same keys as ``name.csv`` (full precision) and ``name.md`` (`digits` significant)."""
         write_table(rows, self.folder / name, digits=digits)
         self._items().append({"kind": "table", "name": name, "caption": caption, "digits": digits})
 

@@ -134,9 +134,7 @@ def pg_kmeans(
     """
     if consolidate is not None:
         consolidate = check_number(consolidate, "consolidate", positive=True)
-    return _run(
-        x, n_clusters, "partition", "partition", sample_weight, max_iter, tol, seed, device, split, consolidate
-    )
+    return _run(x, n_clusters, "partition", "partition", sample_weight, max_iter, tol, seed, device, split, consolidate)
 
 
 def kmeans(

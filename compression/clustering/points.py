@@ -129,8 +129,9 @@ def distinct_points(x: FloatArray, sample_weight: FloatArray | None = None) -> P
     group = np.cumsum(first) - 1
     inverse = np.empty(len(x), np.int64)
     inverse[order] = group
-    counts = np.bincount(group)
+    counts = np.bincount(group).astype(np.int64)
     values = x[order[first]]
+    weights: FloatArray
     if sample_weight is None:
         weights = counts.astype(np.float64)
     elif sample_weight.ndim == 1:

@@ -61,11 +61,11 @@ def _plus_plus(
     """Greedy k-means++ among `candidates` with weights `mass`; returns indices of points."""
     n_trials = 2 + int(np.log(n_clusters))
     chosen = [int(rng.choice(len(candidates), p=mass / mass.sum()))]
-    closest = _squared(points, candidates[chosen[0]], candidates)
+    closest = _squared(points, int(candidates[chosen[0]]), candidates)
     while len(chosen) < n_clusters:
         potential = np.cumsum(closest * mass)
         drawn = np.searchsorted(potential, rng.random(n_trials) * potential[-1], side="right")
-        trials = [np.minimum(closest, _squared(points, candidates[trial], candidates)) for trial in drawn]
+        trials = [np.minimum(closest, _squared(points, int(candidates[trial]), candidates)) for trial in drawn]
         best = int(np.argmin([trial @ mass for trial in trials]))
         closest = trials[best]
         chosen.append(int(drawn[best]))
@@ -84,7 +84,7 @@ def _scalable(points: Points, n_clusters: int, rng: np.random.Generator) -> np.n
         cost = closest * points.mass
         drawn = np.flatnonzero(rng.random(n) < 2 * n_clusters * cost / max(cost.sum(), np.finfo(float).tiny))
         for index in drawn:
-            distances = _squared(points, index, everything)
+            distances = _squared(points, int(index), everything)
             nearer = distances < closest
             closest[nearer] = distances[nearer]
             owner[nearer] = len(candidates)

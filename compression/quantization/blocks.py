@@ -1,0 +1,154 @@
+"""Weights as blocks, and the configuration of a product quantizer."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from compression.clustering.lloyd import KMeansResult, kmeans, pg_kmeans
+from shared.config import FrozenConfig
+
+if TYPE_CHECKING:
+    import torch
+
+
+class PQConfig(FrozenConfig):
+    """How the blocks of a layer become codes and a codebook.
+
+    Attributes
+    ----------
+    n_centroids
+        Codewords K; a layer with fewer distinct blocks gets that many.
+    block_size
+        Consecutive input features d in a block.
+    codebook_dtype
+        Data type to which centroids are rounded and in which they are stored.
+    init, empty, split, consolidate, max_iter, tol
+        k-means options, see `compression.pg_kmeans` and `compression.kmeans`.
+    version
+        Version of this schema.
+    """
+
+    n_centroids: int = Field(256, ge=1, le=65_536)
+    block_size: int = Field(8, ge=1)
+    codebook_dtype: Literal["float16", "float32"] = "float16"
+    init: Literal["random", "k-means++", "k-means||", "partition"] = "partition"
+    empty: Literal["keep", "perturb", "faiss", "farthest", "partition"] = "partition"
+    split: Literal["principal", "farthest", "widest"] = "principal"
+    consolidate: float | None = Field(None, gt=0)
+    max_iter: int = Field(15, ge=1)
+    tol: float = Field(1e-4, ge=0)
+    version: Literal[1] = 1
+
+    def as_baseline(self) -> "PQConfig":
+        """Return the same sizes with the released iPQ's k-means: random seeding, perturbation, 15 iterations."""
+        return self.model_copy(
+            update={"init": "random", "empty": "perturb", "consolidate": None, "max_iter": 15, "tol": 0.0}
+        )
+
+    def cluster(self, blocks: np.ndarray, seed: int, sample_weight: Any = None, device: Any = None) -> KMeansResult:
+        """Cluster blocks (N, d) with these options; K is lowered to N where there are fewer blocks."""
+        k = min(self.n_centroids, len(blocks))
+        options: dict[str, Any] = {
+            "sample_weight": sample_weight,
+            "max_iter": self.max_iter,
+            "tol": self.tol,
+            "split": self.split,
+            "seed": seed,
+            "device": device,
+        }
+        if self.init == self.empty == "partition":
+            return pg_kmeans(blocks, k, consolidate=self.consolidate, **options)
+        if self.consolidate is not None:
+            raise ValueError("Key `consolidate` must be null unless `init` and `empty` are both 'partition'.")
+        return kmeans(blocks, k, init=self.init, empty=self.empty, **options)
+
+
+def check_divides(block_size: int, n_features: int, where: str) -> None:
+    """Raise a `ValueError` that names near divisors unless `block_size` divides `n_features`."""
+    if n_features % block_size:
+        divisors = [d for d in range(1, min(n_features, 4 * block_size) + 1) if n_features % d == 0]
+        near = sorted(sorted(divisors, key=lambda d: abs(d - block_size))[:3])
+        raise ValueError(
+            f"Key `block_size` must divide the {n_features} input features of {where}, but was {block_size}; "
+            f"near divisors are {', '.join(map(str, near))}."
+        )
+
+
+def to_blocks(weight: "torch.Tensor", block_size: int) -> "torch.Tensor":
+    """Cut a weight (rows, features) into blocks (rows * features / d, d) of consecutive features, row by row."""
+    check_divides(block_size, weight.shape[1], f"a weight of shape {tuple(weight.shape)}")
+    return weight.reshape(-1, block_size)
+
+
+def code_dtype(n_centroids: int) -> "torch.dtype":
+    """Return the smallest torch integer type that holds codes 0 to K - 1."""
+    import torch
+
+    if n_centroids <= 256:
+        return torch.uint8
+    return torch.int16 if n_centroids <= 32_768 else torch.int32
+
+
+def code_bits(n_centroids: int) -> int:
+    """Return ceil(log2 K), the bits of a packed code; 0 for a single codeword."""
+    return (n_centroids - 1).bit_length()
+
+
+def pack_codes(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Pack non-negative integers into a byte string of `bits` bits each, most significant bit first.
+
+    Parameters
+    ----------
+    codes
+        (n,) integers below ``2**bits``.
+    bits
+        0 to 16.
+
+    Returns
+    -------
+    numpy.ndarray
+        (ceil(n * bits / 8),) uint8.
+    """
+    codes = np.ascontiguousarray(codes).ravel()
+    if bits == 8:
+        return codes.astype(np.uint8)
+    if bits == 16:
+        return codes.astype(">u2").view(np.uint8)
+    pieces = [_pack_exact(codes[start : start + _PACK_CHUNK], bits) for start in range(0, len(codes), _PACK_CHUNK)]
+    return np.concatenate(pieces) if pieces else np.empty(0, np.uint8)
+
+
+def unpack_codes(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
+    """Return the `count` codes that `pack_codes` packed, as (count,) int64.
+
+    Raises
+    ------
+    ValueError
+        If the length of `packed` does not fit `count` and `bits`.
+    """
+    expected = -(-count * bits // 8)
+    if len(packed) != expected:
+        raise ValueError(
+            f"Argument `packed` must hold {expected} bytes for {count} codes of {bits} bits, not {len(packed)}."
+        )
+    if bits == 8:
+        return packed.astype(np.int64)
+    if bits == 16:
+        return packed.view(">u2").astype(np.int64)
+    codes = np.zeros(count, np.int64)
+    step = _PACK_CHUNK * bits // 8
+    for number, start in enumerate(range(0, count, _PACK_CHUNK)):
+        n = min(_PACK_CHUNK, count - start)
+        unpacked = np.unpackbits(packed[number * step : (number + 1) * step])[: n * bits].reshape(n, bits)
+        for column in unpacked.T:
+            codes[start : start + n] = codes[start : start + n] << 1 | column
+    return codes
+
+
+_PACK_CHUNK = 1 << 16  # a multiple of 8, so that each chunk ends on a whole byte
+
+
+def _pack_exact(codes: np.ndarray, bits: int) -> np.ndarray:
+    shifts = np.arange(bits - 1, -1, -1)
+    return np.packbits((codes.astype(np.int64)[:, None] >> shifts & 1).astype(np.uint8).ravel())

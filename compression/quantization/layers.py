@@ -1,0 +1,193 @@
+"""Layers whose weight is codes and a codebook."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from compression.quantization.blocks import code_dtype
+
+
+class _Gather(torch.autograd.Function):
+    """Codewords by index; the gradient of a codeword is the mean, not the sum, over its uses.
+
+    With the sum, as in the released iPQ, a codeword used by a thousand blocks would move a thousand times as far as one
+    used once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, centroids: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(codes)
+        ctx.shape = centroids.shape
+        return functional.embedding(codes, centroids)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (codes,) = ctx.saved_tensors
+        (gradient,) = gradients
+        k, d = ctx.shape
+        flat = codes.reshape(-1)
+        total = gradient.new_zeros(k, d).index_add_(0, flat, gradient.reshape(-1, d))
+        uses = torch.bincount(flat, minlength=k).clamp_(min=1)
+        return total / uses[:, None], None
+
+
+def gather_codewords(centroids: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """Look up codewords.
+
+    Parameters
+    ----------
+    centroids
+        (K, d).
+    codes
+        (...) int32 or int64.
+
+    Returns
+    -------
+    torch.Tensor
+        (..., d). Its gradient reaches a centroid averaged over the entries of `codes` that use it.
+    """
+    return _Gather.apply(centroids, codes)
+
+
+class _PQWeight(nn.Module):
+    """A (rows, features) weight held as codes (rows, features / d) and centroids (K, d)."""
+
+    centroids: nn.Parameter
+    codes: torch.Tensor
+
+    def __init__(self, centroids: torch.Tensor, codes: torch.Tensor) -> None:
+        super().__init__()
+        if centroids.ndim != 2 or not centroids.is_floating_point():
+            raise ValueError(
+                f"Argument `centroids` must be floating point of shape (K, d), but is {centroids.dtype} of shape "
+                f"{tuple(centroids.shape)}."
+            )
+        if codes.ndim != 2 or codes.is_floating_point():
+            raise ValueError(
+                f"Argument `codes` must be integers of shape (rows, blocks), but is {codes.dtype} of shape "
+                f"{tuple(codes.shape)}."
+            )
+        k = len(centroids)
+        if codes.numel() and not (int(codes.min()) >= 0 and int(codes.max()) < k):
+            raise ValueError(
+                f"Argument `codes` must lie in 0..{k - 1}, but spans {int(codes.min())}..{int(codes.max())}."
+            )
+        self.centroids = nn.Parameter(centroids.detach().clone())
+        self.register_buffer("codes", codes.to(code_dtype(k)))
+
+    @property
+    def n_centroids(self) -> int:
+        """Codewords K."""
+        return self.centroids.shape[0]
+
+    @property
+    def block_size(self) -> int:
+        """Features d in a block."""
+        return self.centroids.shape[1]
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The decoded weight, (rows, features), connected to the centroids for gradients."""
+        return gather_codewords(self.centroids, self.codes.to(torch.int32)).flatten(1)
+
+
+class PQLinear(_PQWeight):
+    """Linear layer with a product-quantized weight.
+
+    Parameters
+    ----------
+    centroids
+        (K, d) codebook, trainable.
+    codes
+        (out_features, in_features / d) integers below K; kept in the smallest integer type.
+    bias
+        (out_features,) or ``None``.
+
+    Notes
+    -----
+    The gradient of a centroid is the average over the blocks that use it. The state dict holds ``centroids``, ``codes``
+    and ``bias``: the compressed form.
+    """
+
+    def __init__(self, centroids: torch.Tensor, codes: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        super().__init__(centroids, codes)
+        if bias is not None and bias.shape != codes.shape[:1]:
+            raise ValueError(f"Argument `bias` must have shape ({len(codes)},), but has {tuple(bias.shape)}.")
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+
+    @property
+    def in_features(self) -> int:
+        """Features of the input."""
+        return self.codes.shape[1] * self.block_size
+
+    @property
+    def out_features(self) -> int:
+        """Features of the output."""
+        return self.codes.shape[0]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the layer: (..., in_features) to (..., out_features)."""
+        return functional.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, n_centroids={self.n_centroids}, "
+            f"block_size={self.block_size}, bias={self.bias is not None}"
+        )
+
+
+class PQEmbedding(_PQWeight):
+    """Embedding with a product-quantized table; only the rows asked for are decoded.
+
+    Parameters
+    ----------
+    centroids
+        (K, d) codebook, trainable.
+    codes
+        (num_embeddings, embedding_dim / d) integers below K.
+    padding_idx
+        Row whose look-ups give no gradient, as in `torch.nn.Embedding`; negative counts from the end.
+
+    Notes
+    -----
+    The gradient of a centroid is the average over its uses in the batch.
+    """
+
+    def __init__(self, centroids: torch.Tensor, codes: torch.Tensor, padding_idx: int | None = None) -> None:
+        super().__init__(centroids, codes)
+        n = len(codes)
+        if padding_idx is not None and not -n <= padding_idx < n:
+            raise ValueError(f"Argument `padding_idx` must lie in {-n}..{n - 1}, but was {padding_idx}.")
+        self.padding_idx = padding_idx if padding_idx is None or padding_idx >= 0 else padding_idx + n
+
+    @property
+    def num_embeddings(self) -> int:
+        """Rows of the table."""
+        return self.codes.shape[0]
+
+    @property
+    def embedding_dim(self) -> int:
+        """Features of a row."""
+        return self.codes.shape[1] * self.block_size
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Look up rows: (...) integers to (..., embedding_dim)."""
+        codes = self.codes[ids].to(torch.int32)
+        rows = gather_codewords(self.centroids, codes).flatten(-2)
+        if self.padding_idx is None or not rows.requires_grad:
+            return rows
+        padding = (ids == self.padding_idx).unsqueeze(-1)
+        return torch.where(padding, rows.detach(), rows)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_embeddings}, {self.embedding_dim}, n_centroids={self.n_centroids}, "
+            f"block_size={self.block_size}, padding_idx={self.padding_idx}"
+        )
+
+
+def pq_modules(model: nn.Module) -> dict[str, PQLinear | PQEmbedding]:
+    """Return the product-quantized layers of a model by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, PQLinear | PQEmbedding)}
