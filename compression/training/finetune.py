@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from pydantic import Field
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification
@@ -188,7 +189,7 @@ def finetuned_minilm(
         say(f"Fine-tuning MiniLM in the RoBERTa architecture on {train.name} ({len(train)} sentences).")
         model = load_minilm_roberta(num_labels, config.seed, folder)
         losses = finetune(model, train, config, checkpoint=cache.work_folder(key) / "state.safetensors")
-        model.save_pretrained(target)
+        save_classifier(model, target)
         tokenizer.save_pretrained(target)
         seconds = time.monotonic() - start
         write_json(target / "report.json", {"losses": losses, "provenance": provenance(config, seconds)})
@@ -198,12 +199,19 @@ def finetuned_minilm(
     return FinetunedModel(load_classifier(target), tokenizer, train, validation, target, report)
 
 
+def save_classifier(model: RobertaForSequenceClassification, folder: str | Path) -> None:
+    """Write configuration and weights as ``save_pretrained`` does, without its progress bars."""
+    model.config.save_pretrained(folder)
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, Path(folder) / "model.safetensors", metadata={"format": "pt"})
+
+
 def load_classifier(folder: str | Path) -> RobertaForSequenceClassification:
-    """Return a classifier from a folder written by ``save_pretrained``, in evaluation mode.
+    """Return a classifier from a folder that `save_classifier` or ``save_pretrained`` wrote, in evaluation mode.
 
     PyTorch's global random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
-        config = RobertaConfig.from_pretrained(folder)
-        model = RobertaForSequenceClassification.from_pretrained(folder, config=config, local_files_only=True)
+        model = RobertaForSequenceClassification(RobertaConfig.from_pretrained(folder))
+    model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
     return model.eval()

@@ -2,9 +2,10 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -39,12 +40,15 @@ class Schedule:
         return (self.n_steps - step) / max(1, self.n_steps - self.n_warmup)
 
 
-def parameter_groups(parameters: NamedParameters, weight_decay: float) -> list[dict[str, object]]:
-    """Return AdamW groups in a fixed order: matrices decay; vectors (biases, layer norms) do not."""
-    matrices = [parameter for parameter in parameters.values() if parameter.ndim > 1]
-    vectors = [parameter for parameter in parameters.values() if parameter.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+def parameter_groups(
+    parameters: NamedParameters, lr: float, weight_decay: float, rates: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Return AdamW groups by weight decay (only matrices decay, not biases and layer norms) and learning rate."""
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        decay = weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((decay, rates.get(name, lr)), []).append(parameter)
+    return [{"params": members, "weight_decay": decay, "peak": rate} for (decay, rate), members in groups.items()]
 
 
 def run_steps(
@@ -53,6 +57,7 @@ def run_steps(
     n_steps: int,
     *,
     lr: float,
+    rates: Mapping[str, float] | None = None,
     weight_decay: float = 0.0,
     warmup_fraction: float = 0.1,
     max_grad_norm: float = 1.0,
@@ -78,6 +83,8 @@ def run_steps(
         Number of steps.
     lr
         Peak learning rate, see `Schedule`.
+    rates
+        Other peak learning rates for some parameters, by name.
     weight_decay
         Decoupled weight decay of tensors with two or more dimensions.
     warmup_fraction
@@ -107,7 +114,7 @@ def run_steps(
     """
     if not parameters:
         raise ValueError("Argument `parameters` must hold at least one parameter, but was empty.")
-    optimizer = torch.optim.AdamW(parameter_groups(parameters, weight_decay), lr=lr)
+    optimizer = torch.optim.AdamW(parameter_groups(parameters, lr, weight_decay, rates or {}), lr=lr)
     schedule = Schedule(n_steps, warmup_fraction)
     losses = _restore(checkpoint, key, parameters, optimizer) if checkpoint is not None else []
     devices = sorted({p.device for p in parameters.values() if p.device.type == "cuda"}, key=str)
@@ -115,7 +122,7 @@ def run_steps(
         advance(len(losses))
         for step in range(len(losses), n_steps):
             for group in optimizer.param_groups:
-                group["lr"] = lr * schedule(step)
+                group["lr"] = group["peak"] * schedule(step)
             with _random_numbers(seed * _SEED_STRIDE + step, devices):
                 value = loss(step)
             if not torch.isfinite(value):
@@ -159,9 +166,7 @@ def save_checkpoint(
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
 
 
-def _restore(
-    path: Path, key: str, parameters: NamedParameters, optimizer: torch.optim.Optimizer
-) -> list[float]:
+def _restore(path: Path, key: str, parameters: NamedParameters, optimizer: torch.optim.Optimizer) -> list[float]:
     """Set parameters and optimizer to a checkpoint and return its losses, or leave them and return no losses."""
     if not path.is_file():
         return []

@@ -132,7 +132,11 @@ def load_minilm_tokenizer(folder: str | Path | None = None) -> PreTrainedTokeniz
     """
     path = model_folder("minilm", folder) / "tokenizer.json"
     return PreTrainedTokenizerFast(
-        tokenizer_file=str(path), model_max_length=MAX_TOKENS, padding_side="right", **_SPECIAL_TOKENS
+        tokenizer_file=str(path),
+        model_max_length=MAX_TOKENS,
+        padding_side="right",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **_SPECIAL_TOKENS,
     )
 
 
@@ -159,4 +163,5 @@ def _load(model: torch.nn.Module, state: dict[str, torch.Tensor], path: Path) ->
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise DataError(f"The weights in {path} do not fit {type(model).__name__}: {error}") from error
+        first = str(error).splitlines()[min(1, len(str(error).splitlines()) - 1)].strip()[:200]
+        raise DataError(f"The weights in {path} do not fit {type(model).__name__}: {first}") from error

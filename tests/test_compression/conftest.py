@@ -1,0 +1,63 @@
+"""Tiny random models and data for all tests, and the real ones where they have been fetched."""
+
+import pytest
+import torch
+
+from compression.training.batches import EncodedData
+from compression.training.packages import DEFAULT_NAMES, have_data
+
+TINY_VOCABULARY = 120
+
+
+def make_tiny_roberta(seed: int = 0, layers: int = 2):
+    """Return a random RoBERTa classifier with 2 layers of width 32, with dropout, in evaluation mode."""
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    config = RobertaConfig(
+        vocab_size=TINY_VOCABULARY,
+        hidden_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=40,
+        type_vocab_size=2,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        initializer_range=0.2,
+        num_labels=2,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return RobertaForSequenceClassification(config).eval()
+
+
+def make_tiny_data(n: int = 96, seed: int = 0) -> EncodedData:
+    """Return random sequences whose label says whether the token after the first is in the upper half."""
+    generator = torch.Generator().manual_seed(seed)
+    ids, labels = [], []
+    for _ in range(n):
+        length = int(torch.randint(3, 16, (1,), generator=generator))
+        tokens = torch.randint(3, TINY_VOCABULARY, (length,), generator=generator).tolist()
+        ids.append((1, *tokens, 2))
+        labels.append(int(tokens[0] >= TINY_VOCABULARY // 2))
+    return EncodedData("tiny", tuple(ids), torch.tensor(labels))
+
+
+@pytest.fixture
+def tiny_roberta():
+    """Return a new tiny random classifier."""
+    return make_tiny_roberta()
+
+
+@pytest.fixture(scope="session")
+def tiny_data():
+    """Return tiny random labelled sequences."""
+    return make_tiny_data()
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Return the cache folder's default data, or skip the test where they have not been fetched."""
+    if not have_data(DEFAULT_NAMES):
+        pytest.skip("the offline packages are not in the cache: run `pg-ipq fetch-data` first")
