@@ -74,7 +74,7 @@ def resolve(state: State, rule: str) -> Resolution:
 
 
 def _perturb(state: State, found: int) -> Resolution:
-    """Released iPQ: a copy of the most populated cluster's centroid, both moved by 1e-6 noise; all points reassigned."""
+    """Released iPQ: copy the most populated cluster's centroid, move both by 1e-6 noise, reassign all points."""
     tries = 0
     empty = state.empty()
     while len(empty) and tries < PERTURB_TRIES:
@@ -90,7 +90,7 @@ def _perturb(state: State, found: int) -> Resolution:
 
 
 def _farthest(state: State, found: int) -> Resolution:
-    """scikit-learn: the points farthest from their centroids leave them for the empty clusters (equal rows together)."""
+    """scikit-learn: the points farthest from their centroids go to the empty clusters, equal rows together."""
     distances = state.points.squared_distances(state.centroids, state.codes)
     empty = state.empty()
     movers = np.argsort(-distances, kind="stable")[: len(empty)]

@@ -46,8 +46,8 @@ class PQConfig(FrozenConfig):
             update={"init": "random", "empty": "perturb", "consolidate": None, "max_iter": 15, "tol": 0.0}
         )
 
-    def cluster(self, blocks: np.ndarray, seed: int, sample_weight: Any = None, device: Any = None) -> KMeansResult:
-        """Cluster blocks (N, d) with these options; K is lowered to N where there are fewer blocks."""
+    def cluster(self, blocks: Any, seed: int, sample_weight: Any = None, device: Any = None) -> KMeansResult:
+        """Cluster blocks (N, d), an array or a tensor, with these options; K is lowered to N if that is less."""
         k = min(self.n_centroids, len(blocks))
         options: dict[str, Any] = {
             "sample_weight": sample_weight,

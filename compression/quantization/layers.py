@@ -132,6 +132,7 @@ class PQLinear(_PQWeight):
         return functional.linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
+        """Return the sizes for the printed form."""
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, n_centroids={self.n_centroids}, "
             f"block_size={self.block_size}, bias={self.bias is not None}"
@@ -182,6 +183,7 @@ class PQEmbedding(_PQWeight):
         return torch.where(padding, rows.detach(), rows)
 
     def extra_repr(self) -> str:
+        """Return the sizes for the printed form."""
         return (
             f"{self.num_embeddings}, {self.embedding_dim}, n_centroids={self.n_centroids}, "
             f"block_size={self.block_size}, padding_idx={self.padding_idx}"

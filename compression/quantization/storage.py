@@ -65,7 +65,7 @@ def save_compressed(model: nn.Module, path: str | Path, *, extra: dict[str, Any]
 
 
 def size_report(model: nn.Module) -> dict[str, int]:
-    """Return bytes in the file by part: ``codes``, ``codebooks``, ``remainder`` and their ``total`` (header excluded)."""
+    """Return bytes in the file without its header: ``codes``, ``codebooks``, ``remainder`` and ``total``."""
     tensors, layers = _compressed_state(model)
     size = {"codes": 0, "codebooks": 0, "remainder": 0}
     for name, tensor in tensors.items():

@@ -1,0 +1,206 @@
+"""Laws of PG k-means and its parts, on random data with duplicates, ties, zeros and heavy tails."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from compression import kmeans, pg_kmeans
+from compression.clustering.consolidation import consolidate_points
+from compression.clustering.empty_clusters import State, resolve
+from compression.clustering.kernels import Searcher, _TorchEngine
+from compression.clustering.partition import SPLITS, partition
+from compression.clustering.points import distinct_points
+
+FAST = settings(max_examples=60, deadline=None)
+
+
+@st.composite
+def blocks(draw, dtypes=(np.float32, np.float64, np.float16)):
+    """(N, d) with many equal rows, ties and zeros, or heavy tails."""
+    dtype = draw(st.sampled_from(dtypes))
+    n, d = draw(st.integers(1, 60)), draw(st.integers(1, 5))
+    kind = draw(st.sampled_from(["grid", "tails", "any"]))
+    if kind == "any":
+        values = st.floats(-100, 100, width=16, allow_subnormal=False)
+        return draw(arrays(dtype, (n, d), elements=values))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    if kind == "grid":
+        return rng.integers(-1, 2, (n, d)).astype(dtype) * draw(st.sampled_from([0.5, 1.0, 64.0]))
+    x = rng.standard_t(2, (n, d)).clip(-1e4, 1e4)
+    x[rng.random(n) < draw(st.floats(0, 0.9))] = 0
+    return x.astype(dtype)
+
+
+def _n_distinct(x):
+    return len(np.unique(x + 0.0, axis=0))
+
+
+def _all_distances(x, centroids):
+    return np.square(x.astype(np.float64)[:, None] - centroids.astype(np.float64)).sum(-1)
+
+
+@FAST
+@given(x=blocks(), data=st.data())
+def test_final_state_theorem(x, data):
+    """Nearest-consistent; no empty cluster iff there are K distinct rows; D < K gives D clusters at no cost."""
+    k = data.draw(st.integers(1, len(x)))
+    split = data.draw(st.sampled_from(sorted(SPLITS)))
+    result = pg_kmeans(x, k, split=split, max_iter=data.draw(st.integers(1, 8)))
+    distinct = _n_distinct(x)
+    used = np.unique(result.assignments)
+    assert result.n_effective == len(used) == min(k, distinct)
+    assert result.centroids.shape == (k, x.shape[1])
+    assert result.centroids.dtype == x.dtype
+    distances = _all_distances(x, result.centroids)
+    own = distances[np.arange(len(x)), result.assignments]
+    scale = np.square(x.astype(np.float64)).sum(1).max() + 1e-30
+    assert (own <= distances.min(1) + 4e-6 * scale).all()
+    assert result.inertia == pytest.approx(own.sum(), rel=1e-9, abs=1e-12 * scale)
+    if distinct <= k:
+        assert result.inertia == 0
+
+
+@FAST
+@given(x=blocks(dtypes=(np.float32, np.float64)), data=st.data())
+def test_objective_never_rises(x, data):
+    k = data.draw(st.integers(1, len(x)))
+    result = pg_kmeans(x, k, tol=0, max_iter=12)
+    objective = np.array([row.inertia for row in result.history] + [result.inertia])
+    scale = np.square(x.astype(np.float64)).sum()
+    assert (np.diff(objective) <= 1e-5 * scale + 1e-12).all()
+
+
+@FAST
+@given(x=blocks(dtypes=(np.float32, np.float64)), data=st.data())
+def test_partition_bound_and_minimum(x, data):
+    """Every part is non-empty and weighs at most W/K + 1.5 w_max; with equal weights also at least W/K - 1.5."""
+    points = distinct_points(x)
+    n = len(points.values)
+    k = data.draw(st.integers(1, n))
+    split = data.draw(st.sampled_from(sorted(SPLITS)))
+    parts = partition(points.values, points.mass, k, split)
+    sizes = np.bincount(parts, points.mass, minlength=k)
+    assert len(sizes) == k
+    assert np.bincount(parts, minlength=k).min() >= 1
+    assert sizes.max() <= points.mass.sum() / k + 1.5 * points.mass.max() + 1e-9
+    even = partition(points.values, np.ones(n), k, split)
+    counts = np.bincount(even, minlength=k)
+    assert np.abs(counts - n / k).max() <= 1.5
+
+
+@FAST
+@given(x=blocks(dtypes=(np.float32,)), seed=st.integers(0, 100))
+def test_partition_ignores_the_order_of_rows(x, seed):
+    """Integer-valued rows, whose projections on an axis are exact, are cut alike in any order."""
+    x = np.round(x)
+    order = np.random.default_rng(seed).permutation(len(x))
+    k = min(5, _n_distinct(x))
+    first, second = distinct_points(x), distinct_points(x[order])
+    assert np.array_equal(first.values, second.values)
+    parts = partition(first.values, first.mass, k, "widest")
+    again = partition(second.values, second.mass, k, "widest")
+    assert np.array_equal(parts[first.inverse][order], again[second.inverse])
+
+
+@FAST
+@given(x=blocks(dtypes=(np.float32, np.float64)), seed=st.integers(0, 2**32 - 1), data=st.data())
+def test_a_round_fills_all_empties_and_empties_no_other(x, seed, data):
+    points = distinct_points(x)
+    n = len(points.values)
+    k = data.draw(st.integers(1, n))
+    rng = np.random.default_rng(seed)
+    occupied = rng.choice(k, rng.integers(1, k + 1), replace=False)
+    codes = rng.choice(occupied, n)
+    before = np.unique(codes)
+    state = State(points, Searcher(points), rng.standard_normal((k, x.shape[1])), codes, rng, "principal")
+    state.centroids = points.means(codes, k, state.centroids)
+    error = points.squared_distances(state.centroids, state.codes).sum()
+    work = resolve(state, "partition")
+    assert work.found == k - len(before)
+    assert work.left == 0
+    assert work.rounds <= 1
+    assert work.reassignments == 0
+    assert work.splits <= work.found
+    assert len(np.unique(state.codes)) == k
+    after = points.squared_distances(state.centroids, state.codes).sum()
+    assert after < error if work.found else after == error
+
+
+@FAST
+@given(x=blocks(), data=st.data())
+def test_equal_rows_weigh_as_much_as_weights(x, data):
+    """Repeating a row is the same as giving it a larger weight."""
+    repeats = np.array(data.draw(st.lists(st.integers(1, 3), min_size=len(x), max_size=len(x))))
+    k = data.draw(st.integers(1, len(x)))
+    repeated = pg_kmeans(np.repeat(x, repeats, axis=0), k)
+    weighted = pg_kmeans(x, k, sample_weight=repeats)
+    assert repeated.inertia == pytest.approx(weighted.inertia, rel=1e-6, abs=1e-9)
+    assert repeated.n_effective == weighted.n_effective
+
+
+@FAST
+@given(x=blocks(dtypes=(np.float32, np.float64)), data=st.data())
+def test_equal_weights_per_coordinate_change_nothing(x, data):
+    k = data.draw(st.integers(1, len(x)))
+    weight = data.draw(st.sampled_from([0.25, 1.0, 8.0]))
+    plain = pg_kmeans(x.astype(np.float64), k)
+    weighted = pg_kmeans(x.astype(np.float64), k, sample_weight=np.full(x.shape, weight))
+    scale = np.square(x.astype(np.float64)).sum()
+    assert weighted.inertia == pytest.approx(plain.inertia * weight, rel=1e-6, abs=1e-9 * scale)
+    assert weighted.n_effective == plain.n_effective
+
+
+@FAST
+@given(x=blocks(dtypes=(np.float32, np.float64)), radius=st.floats(1e-3, 3), data=st.data())
+def test_consolidated_groups_stay_within_the_radius_and_keep_the_mean(x, radius, data):
+    points = distinct_points(x)
+    k = data.draw(st.integers(1, len(points.values)))
+    merged = consolidate_points(points, radius, at_least=k)
+    assert k <= len(merged.values) <= len(points.values)
+    assert merged.counts.sum() == len(x)
+    assert merged.mass.sum() == pytest.approx(len(x))
+    values = x.astype(np.float64)
+    rms = np.sqrt(np.square(values).sum(1).mean())
+    for group in range(len(merged.values)):
+        rows = values[merged.inverse == group]
+        assert np.sqrt(_all_distances(rows, rows).max()) <= radius * rms * (1 + 1e-6)
+        assert np.allclose(rows.mean(0), merged.values[group], atol=1e-5 * (rms + 1e-30))
+    assert pg_kmeans(x, k, consolidate=radius).n_effective == k
+
+
+@pytest.mark.parametrize("split", sorted(SPLITS))
+def test_same_seed_same_bits_for_any_thread_count(split):
+    import faiss
+
+    x = np.random.default_rng(0).standard_normal((20_000, 8)).astype(np.float32)
+    threads = faiss.omp_get_max_threads()
+    results = []
+    try:
+        for count in (1, 2):
+            faiss.omp_set_num_threads(count)
+            results += [pg_kmeans(x, 64, split=split), kmeans(x, 64, init="random", empty="perturb", seed=3)]
+    finally:
+        faiss.omp_set_num_threads(threads)
+    for first, second in zip(results[:2], results[2:], strict=True):
+        assert np.array_equal(first.centroids, second.centroids)
+        assert np.array_equal(first.assignments, second.assignments)
+
+
+def test_numpy_and_torch_give_the_same():
+    x = np.random.default_rng(1).standard_normal((3000, 4)).astype(np.float32)
+    from_numpy, from_torch = pg_kmeans(x, 50), pg_kmeans(torch.from_numpy(x), 50)
+    assert isinstance(from_torch.centroids, torch.Tensor)
+    assert np.array_equal(from_numpy.centroids, from_torch.centroids.numpy())
+    assert np.array_equal(from_numpy.assignments, from_torch.assignments.numpy())
+
+
+def test_torch_search_agrees_with_faiss():
+    points = distinct_points(np.random.default_rng(1).standard_normal((5000, 8)).astype(np.float32))
+    centroids = points.values[::50].astype(np.float64) + 0.01
+    one = Searcher(points).nearest(centroids)
+    two = _TorchEngine(points.values, None, "cpu").nearest(centroids, None)
+    assert (one != two).mean() < 1e-3
+    assert np.allclose(points.squared_distances(centroids, one), points.squared_distances(centroids, two), rtol=1e-5)

@@ -1,0 +1,260 @@
+"""Blocks, packed codes, layers, rules and the compressed file."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
+
+from compression import PQConfig, PQEmbedding, PQLinear, load_compressed_, preset_rules, quantize_, save_compressed
+from compression.quantization.blocks import code_bits, code_dtype, pack_codes, to_blocks, unpack_codes
+from compression.quantization.layers import gather_codewords, pq_modules
+from compression.quantization.rules import Rule, match_rules
+from compression.quantization.storage import CompressedFileError, dense_bytes, read_header, round_, size_report
+
+
+class Net(nn.Module):
+    """A small module with what an encoder has: an embedding with padding, linear layers, a norm, a head."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.embed = nn.Embedding(50, 16, padding_idx=1)
+        self.layer = nn.ModuleDict({"up": nn.Linear(16, 32), "down": nn.Linear(32, 16, bias=False)})
+        self.norm = nn.LayerNorm(16)
+        self.head = nn.Linear(16, 2)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        return self.head(self.norm(x + self.layer["down"](torch.relu(self.layer["up"](x)))).mean(1))
+
+
+RULES = {
+    r"embed": PQConfig(n_centroids=12, block_size=4),
+    r"layer\.(up|down)": PQConfig(n_centroids=32, block_size=2),
+}
+IDS = torch.arange(40).reshape(4, 10)
+
+
+@settings(max_examples=60, deadline=None)
+@given(bits=st.integers(0, 16), count=st.integers(0, 300), seed=st.integers(0, 2**32 - 1))
+def test_packing_round_trip_and_size(bits, count, seed):
+    codes = np.random.default_rng(seed).integers(0, 2**bits, count)
+    packed = pack_codes(codes, bits)
+    assert packed.dtype == np.uint8
+    assert len(packed) == -(-count * bits // 8)
+    assert np.array_equal(unpack_codes(packed, bits, count), codes)
+
+
+def test_packing_across_chunks():
+    codes = np.random.default_rng(0).integers(0, 2**5, 200_003)
+    assert np.array_equal(unpack_codes(pack_codes(codes, 5), 5, len(codes)), codes)
+
+
+def test_packed_bits_by_hand():
+    assert pack_codes(np.array([1, 2, 3, 0]), 2).tolist() == [0b01101100]
+    assert [code_bits(k) for k in (1, 2, 3, 16, 17, 256, 65_536)] == [0, 1, 2, 4, 5, 8, 16]
+    assert [code_dtype(k) for k in (256, 257, 65_536)] == [torch.uint8, torch.int16, torch.int32]
+    with pytest.raises(ValueError, match="5 bytes for 10 codes of 4 bits"):
+        unpack_codes(np.zeros(4, np.uint8), 4, 10)
+
+
+def test_blocks_are_consecutive_features_row_by_row():
+    weight = torch.arange(12.0).reshape(2, 6)
+    assert to_blocks(weight, 3).tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
+    with pytest.raises(ValueError, match=r"`block_size` must divide the 6 .* was 4; near divisors are 2, 3, 6"):
+        to_blocks(weight, 4)
+
+
+def test_linear_equals_the_dense_layer_it_decodes_to():
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randint(0, 7, (5, 3), generator=generator)
+    layer = PQLinear(torch.randn(7, 4, generator=generator), codes, torch.randn(5, generator=generator))
+    dense = nn.Linear(12, 5)
+    with torch.no_grad():
+        dense.weight.copy_(torch.cat([layer.centroids[codes[:, j]] for j in range(3)], dim=1))
+        dense.bias.copy_(layer.bias)
+    x = torch.randn(2, 9, 12, generator=generator)
+    assert torch.equal(layer(x), dense(x))
+    assert layer.codes.dtype == torch.uint8
+    assert (layer.in_features, layer.out_features) == (12, 5)
+
+
+def test_gradient_of_a_codeword_is_the_mean_over_its_uses():
+    centroids = torch.zeros(3, 2, requires_grad=True)
+    codes = torch.tensor([[0, 0], [0, 2]])
+    gradient = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]])
+    gather_codewords(centroids, codes).backward(gradient)
+    assert centroids.grad.tolist() == [[3.0, 4.0], [0.0, 0.0], [7.0, 8.0]]
+
+
+def test_embedding_gathers_rows_and_padding_gives_no_gradient():
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.tensor([[0, 1], [2, 2], [1, 0]])
+    layer = PQEmbedding(torch.randn(3, 2, generator=generator), codes, padding_idx=-2)
+    ids = torch.tensor([[0, 1], [1, 2]])
+    assert torch.equal(layer(ids), layer.weight[ids])
+    layer(ids).sum().backward()
+    assert layer.padding_idx == 1
+    assert torch.equal(layer.centroids.grad[2], torch.zeros(2))
+    assert torch.equal(layer.centroids.grad[:2], torch.ones(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("centroids", "codes", "message"),
+    [
+        (torch.zeros(3), torch.zeros(2, 2, dtype=torch.long), "`centroids`"),
+        (torch.zeros(3, 2), torch.zeros(2, 2), "`codes`"),
+        (torch.zeros(3, 2), torch.full((2, 2), 3), r"0\.\.2"),
+        (torch.zeros(3, 2), torch.full((2, 2), -1), r"0\.\.2"),
+    ],
+)
+def test_bad_layers(centroids, codes, message):
+    with pytest.raises(ValueError, match=message):
+        PQLinear(centroids, codes)
+
+
+def test_quantize_replaces_what_matches_and_reports_it():
+    net = Net()
+    dense = copy.deepcopy(net)
+    reports = quantize_(net, RULES)
+    assert set(pq_modules(net)) == {"embed", "layer.up", "layer.down"} == {report.name for report in reports}
+    assert isinstance(net.head, nn.Linear)
+    assert net.embed.padding_idx == 1
+    for report in reports:
+        error = (net.get_submodule(report.name).weight - dense.get_submodule(report.name).weight).square().sum()
+        norm = dense.get_submodule(report.name).weight.square().sum()
+        assert report.relative_error == pytest.approx((error / norm).item(), rel=1e-4)
+        assert 0 < report.relative_error < 0.5
+        assert sum(row.left for row in report.history) == 0
+    half = net.layer["up"].centroids
+    assert torch.equal(half, half.half().float())
+
+
+def test_enough_codewords_reproduce_the_rounded_weight():
+    net, reference = Net(), Net()
+    quantize_(net, {"layer.up": PQConfig(n_centroids=512, block_size=2, codebook_dtype="float32")})
+    assert torch.equal(net.layer["up"].weight, reference.layer["up"].weight)
+
+
+def test_fewer_distinct_blocks_than_codewords():
+    net = Net()
+    with torch.no_grad():
+        net.layer["up"].weight.fill_(0.25)
+    (report,) = quantize_(net, {"layer.up": PQConfig(n_centroids=16, block_size=2)})
+    assert (report.n_requested, report.n_centroids, report.relative_error) == (16, 1, 0.0)
+
+
+def test_stages_and_rules_that_match_nothing():
+    rules = [Rule(pattern=pattern, config=config, stage=pattern[0]) for pattern, config in RULES.items()]
+    net = Net()
+    assert [name for name, _ in match_rules(net, rules, stage="e")] == ["embed"]
+    with pytest.raises(ValueError, match=r"'layer\.upp' matches no .* near names are 'layer\.up'"):
+        quantize_(net, {"layer.upp": PQConfig()})
+    with pytest.raises(ValueError, match="`stage`.*'e', 'l'"):
+        quantize_(net, rules, stage="x")
+    with pytest.raises(ValueError, match=r"layer 'layer\.up'.*was 3; near divisors are 1, 2, 4"):
+        quantize_(net, {"layer.up": PQConfig(block_size=3)})
+    assert not pq_modules(net)
+
+
+def test_preset_rules_name_the_stages():
+    rules = preset_rules("roberta", block_size={"ffn": 8, "embeddings": 4, "attention": 4, "head": 8}, n_centroids=64)
+    assert [rule.stage for rule in rules] == ["ffn", "embeddings", "attention", "head"]
+    assert [rule.config.block_size for rule in rules] == [8, 4, 4, 8]
+    with pytest.raises(ValueError, match="`family`.*'mpnet'"):
+        preset_rules("gpt")
+    with pytest.raises(ValueError, match="`stages`.*'atention'"):
+        preset_rules("bert", stages=["atention"])
+
+
+@pytest.mark.parametrize("remainder", [torch.float16, torch.float32])
+def test_file_round_trip_is_bit_identical_and_as_small_as_reported(tmp_path, remainder):
+    net = Net()
+    quantize_(net, RULES)
+    round_(net, remainder=remainder)
+    size = save_compressed(net, tmp_path / "net.safetensors", extra={"note": "a"})
+    other = load_compressed_(Net(seed=9), tmp_path / "net.safetensors")
+    assert torch.equal(net(IDS), other(IDS))
+    for (name, one), two in zip(net.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(one, two), name
+    header = json.dumps(read_header(tmp_path / "net.safetensors"))
+    assert size == (tmp_path / "net.safetensors").stat().st_size
+    assert size - 2 * len(header) - 1500 < size_report(net)["total"] < size
+    assert read_header(tmp_path / "net.safetensors")["extra"] == {"note": "a"}
+
+
+def test_sizes_by_hand():
+    net = Net()
+    dense = dense_bytes(net)
+    assert dense == 4 * sum(parameter.numel() for parameter in net.parameters())
+    quantize_(net, RULES)
+    round_(net)
+    assert dense_bytes(net) == dense
+    size = size_report(net)
+    assert size["codes"] == 50 * 4 * 4 // 8 + 32 * 8 * 5 // 8 + 16 * 16 * 5 // 8
+    assert size["codebooks"] == 2 * (12 * 4 + 32 * 2 + 32 * 2)
+    assert size["remainder"] == 2 * (32 + 16 + 16 + 2 * 16 + 2)
+
+
+def test_bad_files(tmp_path):
+    net = Net()
+    quantize_(net, RULES)
+    path = tmp_path / "net.safetensors"
+    save_compressed(net, path)
+    data = path.read_bytes()
+    (tmp_path / "short").write_bytes(data[:-100])
+    (tmp_path / "text").write_bytes(b"no safetensors at all")
+    save_file({"a": torch.zeros(2)}, tmp_path / "foreign")
+    for name, message in [
+        ("short", "truncated"),
+        ("text", "truncated"),
+        ("foreign", "holds no"),
+        ("none", "not exist"),
+    ]:
+        before = copy.deepcopy(net.state_dict())
+        with pytest.raises(CompressedFileError, match=message):
+            load_compressed_(net, tmp_path / name)
+        assert all(torch.equal(net.state_dict()[key], value) for key, value in before.items())
+    small = nn.Sequential(nn.Linear(2, 2))
+    with pytest.raises(CompressedFileError, match="does not fit the model"):
+        load_compressed_(small, path)
+    wide = Net()
+    wide.layer["up"] = nn.Linear(16, 64)
+    with pytest.raises(CompressedFileError, match=r"'layer\.up' is"):
+        load_compressed_(wide, path)
+    assert isinstance(wide.layer["up"], nn.Linear)
+
+
+def test_saving_over_a_file_that_cannot_be_written_keeps_it(tmp_path, monkeypatch):
+    net = Net()
+    path = tmp_path / "net.safetensors"
+    save_compressed(net, path)
+    before = path.read_bytes()
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("compression.quantization.storage.save_file", fail)
+    with pytest.raises(OSError, match="No space"):
+        save_compressed(net, path)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["net.safetensors"]
+
+
+def test_same_seed_same_codes():
+    one, two, other = Net(), Net(), Net()
+    baseline = {pattern: config.as_baseline() for pattern, config in RULES.items()}
+    quantize_(one, baseline, seed=1)
+    quantize_(two, baseline, seed=1)
+    quantize_(other, baseline, seed=2)
+    assert torch.equal(one(IDS), two(IDS))
+    assert not torch.equal(one(IDS), other(IDS))

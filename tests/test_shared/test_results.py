@@ -1,0 +1,72 @@
+import csv
+import re
+
+import pytest
+
+from shared.config import FrozenConfig
+from shared.plotting import COLUMN_WIDTH_IN, new_figure, save_figure, style
+from shared.report import build_report, main
+from shared.results import ResultsWriter, format_cell, write_table
+
+
+class Settings(FrozenConfig):
+    n: int = 3
+
+
+def _draw():
+    figure, axes = new_figure()
+    axes.plot([0, 1], [0, 1])
+    axes.set_xlabel("time / ns")
+    return figure
+
+
+def test_page_holds_everything_in_itself(tmp_path):
+    writer = ResultsWriter(tmp_path, "demo", Settings())
+    writer.section("Title & more", "First part.\n\nSecond <part>.")
+    writer.figure(_draw, "line", caption="A line.")
+    writer.table([{"name": "a|b", "x": 1.23456789, "n": 12345, "ok": True}], "numbers", caption="Numbers.")
+    writer.finish()
+    page = build_report(tmp_path).read_text()
+    assert "Title &amp; more" in page
+    assert "Second &lt;part&gt;." in page
+    assert page.count("data:image/png;base64,") == 2
+    assert not re.search(r"(src|href)=\"(?!#|data:)", page)
+    assert '<td class="number">12,345</td>' in page
+    assert {path.name for path in (tmp_path / "demo").iterdir()} >= {
+        "config.json", "line.png", "line.pdf", "line_dark.png", "numbers.csv", "numbers.md", "summary.json"
+    }  # fmt: skip
+
+
+def test_csv_keeps_every_digit(tmp_path):
+    write_table([{"x": 0.1 + 0.2}], tmp_path / "t")
+    with open(tmp_path / "t.csv") as file:
+        assert float(next(csv.DictReader(file))["x"]) == 0.1 + 0.2
+
+
+def test_rows_must_agree(tmp_path):
+    with pytest.raises(ValueError, match="row 1"):
+        write_table([{"a": 1}, {"b": 1}], tmp_path / "t")
+    with pytest.raises(ValueError, match="empty"):
+        write_table([], tmp_path / "t")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (True, "yes"), (1234567, "1,234,567"), (0.0, "0"), (68.39, "68.39"), (1.5e-7, "1.500e-07")],
+)
+def test_cells(value, text):
+    assert format_cell(value) == text
+
+
+def test_no_results_is_an_error_with_the_remedy(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 1
+    assert "make reproduce" in capsys.readouterr().err
+
+
+def test_figures_have_column_width_and_repeat_bit_for_bit(tmp_path):
+    with style():
+        figure = _draw()
+        assert figure.get_size_inches()[0] == COLUMN_WIDTH_IN
+        first = [path.read_bytes() for path in save_figure(figure, tmp_path / "a")]
+        second = [path.read_bytes() for path in save_figure(figure, tmp_path / "b")]
+    assert first == second
