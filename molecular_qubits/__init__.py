@@ -12,8 +12,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "electronic.exchange": ["ExchangeResult", "exchange_couplings", "map_heisenberg", "project_j"],
         "spins.system": ["SpinSystem"],
         "spins.unit": ["TwoQubitUnit"],
-        "spins.solvers": ["Trajectory", "evolve"],
-        "spins.observables": ["concurrence", "log_negativity"],
+        "spins.evolution": ["evolve", "evolve_sweep"],
+        "spins.trajectory": ["Trajectory"],
+        "spins.observables": ["concurrence", "fidelity", "log_negativity", "purity"],
         "spins.zfs": ["zfs_quartet", "zfs_quintet"],
     },
 )

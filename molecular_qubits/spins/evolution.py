@@ -1,0 +1,160 @@
+"""One interface to all solvers of the Lindblad equation."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from molecular_qubits.spins.channels.base import Channel
+from molecular_qubits.spins.checks import known_name
+from molecular_qubits.spins.operators import ComplexArray
+from molecular_qubits.spins.problem import Problem, build_problem
+from molecular_qubits.spins.system import QuantumSystem
+from molecular_qubits.spins.trajectory import Trajectory
+
+Solver = Literal["qutip", "expm", "jax"]
+
+MEMORY_LIMIT_GIB = 4.0
+"""Default limit of what a solver with dense generators may need."""
+
+
+def evolve(
+    system: QuantumSystem,
+    initial_state: Any,
+    times_ns: Any,
+    *,
+    channels: Sequence[Channel] = (),
+    solver: Solver = "qutip",
+    field_tesla: Any = 0.0,
+    memory_limit_gib: float = MEMORY_LIMIT_GIB,
+) -> Trajectory:
+    """Solve d rho / dt = -i [H, rho] + sum_k D[L_k] rho.
+
+    Parameters
+    ----------
+    system
+        A `SpinSystem` or `TwoQubitUnit` of dimension D.
+    initial_state
+        Ket (D,) or density matrix (D, D), array or `qutip.Qobj`, at the first time.
+    times_ns
+        Strictly increasing times (n,).
+    channels
+        What acts besides the Hamiltonian: light, decay, relaxation.
+    solver
+        ``"qutip"``: ODE solver, for short windows (the fastest coherence may turn by 1e7 rad at most) and large
+        dimensions. ``"expm"``: exact exponential of the generator, for any time, dense. ``"jax"``: the same by another
+        algorithm, compiled and batched; `evolve_sweep` runs many at once.
+    field_tesla
+        Field along z (a number) or a vector of three.
+    memory_limit_gib
+        Memory the dense solvers may need.
+
+    Returns
+    -------
+    Trajectory
+
+    Raises
+    ------
+    ValueError
+        If the state, the times, the field or the solver is not as required, if the dense generator would need more
+        than `memory_limit_gib`, or if the window is too long for the ODE solver.
+    TypeError
+        If a channel does not fit the system.
+
+    Examples
+    --------
+    >>> from molecular_qubits import SpinSystem, evolve
+    >>> from molecular_qubits.spins.channels.relaxation import RadicalRelaxation
+    >>> spin = SpinSystem((0.5,), names=("radical",))
+    >>> bath = RadicalRelaxation("radical", t1_ns=100.0, temperature_k=300.0)
+    >>> evolve(spin, [1, 0], [0.0, 50.0], channels=[bath], solver="expm").populations()[-1].round(6)
+    array([0.68394, 0.31606])
+    """
+    known_name(solver, ("qutip", "expm", "jax"), "solver")
+    if solver != "qutip":
+        check_memory(system.dims, solver, memory_limit_gib)
+    problem = build_problem(system, initial_state, times_ns, channels, field_tesla)
+    states = _solver(solver)(problem)
+    return Trajectory(problem.times_ns, states, problem.dims, problem.names, solver)
+
+
+def evolve_sweep(
+    systems: Sequence[QuantumSystem],
+    initial_state: Any,
+    times_ns: Any,
+    *,
+    channels: Sequence[Channel] | Callable[[int], Sequence[Channel]] = (),
+    field_tesla: Any = 0.0,
+    batch_size: int = 32,
+    memory_limit_gib: float = MEMORY_LIMIT_GIB,
+) -> list[Trajectory]:
+    """Solve the same experiment on many systems at once with JAX.
+
+    Parameters
+    ----------
+    systems
+        Systems with the same sites.
+    initial_state
+        One state for all, as in `evolve`, or a function of the system's index.
+    times_ns
+        Times as in `evolve`.
+    channels
+        Channels for all, or a function of the system's index; pulses must have the same times in all.
+    field_tesla
+        Field as in `evolve`, or a function of the system's index.
+    batch_size
+        Systems propagated at once.
+    memory_limit_gib
+        As in `evolve`, for each system.
+
+    Returns
+    -------
+    list of Trajectory
+
+    Raises
+    ------
+    ValueError
+        As in `evolve`, or if the systems differ in their sites or pulse times.
+    """
+    from molecular_qubits.spins.solvers.jax_solver import solve_batch
+
+    problems = []
+    for index, system in enumerate(systems):
+        check_memory(system.dims, "jax", memory_limit_gib)
+        state, acting, field = (
+            value(index) if callable(value) else value for value in (initial_state, channels, field_tesla)
+        )
+        problems.append(build_problem(system, state, times_ns, acting, field))
+    states = solve_batch(problems, batch_size)
+    return [
+        Trajectory(problem.times_ns, found, problem.dims, problem.names, "jax")
+        for problem, found in zip(problems, states, strict=True)
+    ]
+
+
+def check_memory(dims: Sequence[int], solver: str, limit_gib: float) -> None:
+    """Refuse a dimension whose dense generator, with its work space, would exceed a limit.
+
+    Raises
+    ------
+    ValueError
+        With the memory it would take and the solver to use instead.
+    """
+    dimension = 1
+    for d in dims:
+        dimension *= d
+    needed = 6 * 16 * dimension**4 / 2**30
+    if needed > limit_gib:
+        raise ValueError(
+            f"Argument `solver` must be 'qutip' for a system of dimension {dimension}, but was {solver!r}: its dense "
+            f"generator of {dimension**2} x {dimension**2} needs about {needed:.3g} GiB, more than the limit of "
+            f"{limit_gib:g} GiB (`memory_limit_gib`)."
+        )
+
+
+def _solver(name: str) -> Callable[[Problem], ComplexArray]:
+    if name == "qutip":
+        from molecular_qubits.spins.solvers.qutip_solver import solve
+    elif name == "expm":
+        from molecular_qubits.spins.solvers.expm_solver import solve
+    else:
+        from molecular_qubits.spins.solvers.jax_solver import solve
+    return solve

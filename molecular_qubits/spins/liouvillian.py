@@ -1,0 +1,163 @@
+"""The generator of the master equation as a matrix, in the eigenbasis of the Hamiltonian and on the states reached.
+
+Density matrices are vectors in row-major order: vec(A rho B) = (A x B^T) vec(rho).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import breadth_first_order, connected_components
+
+from molecular_qubits.spins.operators import ComplexArray
+from molecular_qubits.spins.problem import Problem
+
+NEGLIGIBLE = 1e-13
+"""Elements below this fraction of the largest are rounding noise of the change of basis and are set to 0."""
+
+
+def dissipator(jumps: ComplexArray) -> ComplexArray:
+    """Return sum_k D[L_k] as a matrix.
+
+    Parameters
+    ----------
+    jumps
+        Jump operators (k, D, D).
+
+    Returns
+    -------
+    ndarray of complex, shape (D^2, D^2)
+        In 1/ns.
+    """
+    count, d = jumps.shape[0], jumps.shape[-1]
+    flat = jumps.reshape(count, d * d)
+    gain = (flat.T @ flat.conj()).reshape(d, d, d, d).transpose(0, 2, 1, 3).reshape(d * d, d * d)
+    loss = np.einsum("kba,kbc->ac", jumps.conj(), jumps)
+    return gain - 0.5 * (np.kron(loss, np.eye(d)) + np.kron(np.eye(d), loss.T))
+
+
+def liouvillian(hamiltonian: ComplexArray, jumps: ComplexArray) -> ComplexArray:
+    """Return the generator -i [H, .] + sum_k D[L_k] as a matrix (D^2, D^2) in 1/ns."""
+    identity = np.eye(len(hamiltonian))
+    return dissipator(jumps) - 1j * (np.kron(hamiltonian, identity) - np.kron(identity, hamiltonian.T))
+
+
+def block_eigenvectors(hamiltonian: ComplexArray) -> ComplexArray:
+    """Return eigenvectors (columns) that stay within the blocks of the Hamiltonian.
+
+    States that the Hamiltonian does not connect are never mixed, whatever degeneracies there are, so that zeros of
+    the generator stay zeros.
+    """
+    scale = max(float(np.abs(hamiltonian).max()), 1e-300)
+    connected = csr_array(np.abs(hamiltonian) > NEGLIGIBLE * scale)
+    count, label = connected_components(connected, directed=False)
+    vectors = np.zeros_like(hamiltonian)
+    for block in range(count):
+        members = np.flatnonzero(label == block)
+        vectors[np.ix_(members, members)] = np.linalg.eigh(hamiltonian[np.ix_(members, members)])[1]
+    return vectors
+
+
+@dataclass(frozen=True)
+class ReducedPiece:
+    """Generator of one piece on the elements of the density matrix that are ever reached.
+
+    Attributes
+    ----------
+    frequencies
+        Frequencies -i (E_a - E_b) of the elements, as real numbers (n,) in rad/ns: the Hamiltonian part is diagonal.
+    dissipator
+        (n, n) in 1/ns, including what a drive adds to the Hamiltonian of the frame.
+    """
+
+    frequencies: np.ndarray
+    dissipator: ComplexArray
+
+
+@dataclass(frozen=True)
+class ReducedProblem:
+    """The problem in the eigenbasis of the Hamiltonian of its last piece, on the elements that are ever reached.
+
+    Attributes
+    ----------
+    vectors
+        Eigenvectors (D, D) that define the frame.
+    elements
+        Indices (n,) of the density-matrix elements, in row-major order, that can become nonzero.
+    initial
+        Their values (n,) at the first time.
+    pieces
+        One generator for each piece of the problem.
+    """
+
+    vectors: ComplexArray
+    elements: np.ndarray
+    initial: ComplexArray
+    pieces: tuple[ReducedPiece, ...]
+
+    def density(self, values: ComplexArray) -> ComplexArray:
+        """Return density matrices (..., D, D) in the original basis from element values (..., n)."""
+        d = len(self.vectors)
+        framed = np.zeros((*values.shape[:-1], d * d), dtype=complex)
+        framed[..., self.elements] = values
+        framed = framed.reshape(*values.shape[:-1], d, d)
+        states = self.vectors @ framed @ self.vectors.conj().T
+        return (states + np.swapaxes(states.conj(), -1, -2)) / 2
+
+
+def reduce_problem(problem: Problem) -> ReducedProblem:
+    """Change to the eigenbasis of the Hamiltonian and keep only what the initial state can reach.
+
+    Parameters
+    ----------
+    problem
+        The checked problem.
+
+    Returns
+    -------
+    ReducedProblem
+        The restriction is exact: the elements left out stay zero.
+    """
+    d = problem.dimension
+    reference = problem.pieces[-1].hamiltonian if problem.pieces else np.zeros((d, d), dtype=complex)
+    vectors = block_eigenvectors(reference)
+    initial = _clean(vectors.conj().T @ problem.initial @ vectors).ravel()
+    generators = []
+    for piece in problem.pieces:
+        framed = _clean(vectors.conj().T @ piece.hamiltonian @ vectors)
+        energies = framed.diagonal().real
+        rest = framed - np.diag(framed.diagonal())
+        jumps = np.array([_clean(vectors.conj().T @ jump @ vectors) for jump in piece.jumps]).reshape(-1, d, d)
+        matrix = dissipator(jumps)
+        if np.any(rest):
+            matrix = matrix + liouvillian(rest, jumps[:0])
+        frequencies = (energies[:, None] - energies[None, :]).ravel()
+        generators.append((frequencies, _keep_trace(_clean(matrix), d)))
+    elements = _reached(initial, [matrix for _, matrix in generators])
+    pieces = tuple(ReducedPiece(w[elements], m[np.ix_(elements, elements)]) for w, m in generators)
+    return ReducedProblem(vectors, elements, initial[elements], pieces)
+
+
+def _clean(matrix: ComplexArray) -> ComplexArray:
+    size = np.abs(matrix)
+    return np.where(size > NEGLIGIBLE * size.max(initial=0.0), matrix, 0)
+
+
+def _keep_trace(matrix: ComplexArray, d: int) -> ComplexArray:
+    """Give each population back what the rounding of `_clean` took, so that the trace is conserved."""
+    populations = np.arange(d) * (d + 1)
+    matrix[populations, populations] -= matrix[np.ix_(populations, populations)].sum(axis=0)
+    return matrix
+
+
+def _reached(initial: ComplexArray, generators: list[ComplexArray]) -> np.ndarray:
+    start = np.flatnonzero(initial)
+    size = len(initial)
+    if not generators or not start.size:
+        return start
+    links = np.zeros((size + 1, size + 1), dtype=bool)
+    for matrix in generators:
+        links[:size, :size] |= (matrix != 0).T
+    links[size, start] = True
+    order = breadth_first_order(csr_array(links), size, directed=True, return_predecessors=False)
+    return np.sort(order[order != size])

@@ -1,0 +1,216 @@
+"""Any number of any spins with full tensors: H = Zeeman - 2 J S_i.S_j + S_i.D_i.S_i + S_i.D_ij.S_j."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from molecular_qubits.spins.checks import field_vector, finite_number, known_name, symmetric_tensor, thermal_frequency
+from molecular_qubits.spins.operators import (
+    ComplexArray,
+    FloatArray,
+    embed,
+    spin_dimension,
+    spin_matrices,
+    thermal_density,
+)
+from molecular_qubits.spins.tensors import g_tensor
+from molecular_qubits.units import CM1_TO_RAD_PER_NS, G_ELECTRON, MU_B_RAD_PER_NS_PER_T
+
+if TYPE_CHECKING:
+    import qutip
+
+
+class QuantumSystem(Protocol):
+    """What the channels and the solvers need of a system."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the sites."""
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Dimension of each site, the first varying slowest."""
+
+    def hamiltonian_matrix(self, field_tesla: Any = 0.0) -> ComplexArray:
+        """Hamiltonian (D, D) in rad/ns."""
+
+    def site_spin(self, name: str) -> ComplexArray:
+        """Spin operators (3, d, d) of one site in its own space."""
+
+    def site_hamiltonian(self, name: str, field_tesla: Any = 0.0) -> ComplexArray:
+        """Hamiltonian (d, d) in rad/ns of one site on its own."""
+
+
+class SpinSystem:
+    """Spins coupled to a field and to each other.
+
+    H = mu_B B.g_i.S_i - 2 J_ij S_i.S_j + S_i.D_i.S_i + S_i.D_ij.S_j, with J > 0 ferromagnetic.
+
+    Parameters
+    ----------
+    spins
+        Spin quantum numbers: 0, 1/2, 1, ...; a spin 0 is a site of dimension 1.
+    g
+        One number for all spins, or one entry for each: a number, three numbers (diagonal) or a (3, 3) tensor. The
+        free-electron value by default.
+    exchange_cm1
+        ``{(i, j): J}`` in cm^-1 for pairs i != j, each pair once.
+    zfs
+        ``{i: tensor}``: symmetric, traceless (3, 3) tensors in cm^-1, for spins of 1 or more.
+    dipolar
+        ``{(i, j): tensor}``: symmetric (3, 3) tensors in cm^-1 of S_i.D_ij.S_j.
+    names
+        Names of the sites; ``spin_0``, ``spin_1``, ... by default.
+
+    Raises
+    ------
+    ValueError
+        If a spin, an index, a shape or a tensor is not as required.
+
+    Examples
+    --------
+    >>> system = SpinSystem(spins=(0.5, 1.0), exchange_cm1={(0, 1): 68.0})
+    >>> system.dims
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        spins: Sequence[float],
+        g: Any = G_ELECTRON,
+        exchange_cm1: Mapping[tuple[int, int], float] | None = None,
+        zfs: Mapping[int, Any] | None = None,
+        dipolar: Mapping[tuple[int, int], Any] | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        if len(spins) == 0:
+            raise ValueError("Argument `spins` must hold at least one spin, but was empty.")
+        self.spins = tuple(float(spin) for spin in spins)
+        self.dims: tuple[int, ...] = tuple(spin_dimension(spin) for spin in self.spins)
+        self.names: tuple[str, ...] = _site_names(names, len(self.spins))
+        self.g = _g_tensors(g, len(self.spins))
+        self.exchange_cm1 = {
+            pair: finite_number(j, f"exchange_cm1[{pair}]")
+            for pair, j in _pairs(exchange_cm1, len(self.spins), "exchange_cm1").items()
+        }
+        self.dipolar = {
+            pair: symmetric_tensor(tensor, f"dipolar[{pair}]", traceless=False)
+            for pair, tensor in _pairs(dipolar, len(self.spins), "dipolar").items()
+        }
+        self.zfs = self._zero_field_tensors(zfs)
+
+    def _zero_field_tensors(self, zfs: Mapping[int, Any] | None) -> dict[int, FloatArray]:
+        tensors = {}
+        for index, tensor in (zfs or {}).items():
+            if not 0 <= index < len(self.spins):
+                raise ValueError(f"Argument `zfs` must have keys from 0 to {len(self.spins) - 1}, but has {index}.")
+            if self.spins[index] < 1:
+                raise ValueError(
+                    f"Argument `zfs` must be given for spins of 1 or more, but spin {index} is {self.spins[index]}."
+                )
+            tensors[index] = symmetric_tensor(tensor, f"zfs[{index}]", traceless=True)
+        return tensors
+
+    @property
+    def dimension(self) -> int:
+        """Dimension of the whole space."""
+        return math.prod(self.dims)
+
+    def spin(self, index: int) -> ComplexArray:
+        """Return Sx, Sy, Sz of one spin in the whole space, shape (3, D, D)."""
+        return embed(spin_matrices(self.spins[index]), index, self.dims)
+
+    def total_spin(self) -> ComplexArray:
+        """Return the components of the total spin, shape (3, D, D)."""
+        return np.sum([self.spin(index) for index in range(len(self.spins))], axis=0)
+
+    def site_spin(self, name: str) -> ComplexArray:
+        """Return Sx, Sy, Sz of the named site in its own space, shape (3, d, d)."""
+        return spin_matrices(self.spins[self._index(name)])
+
+    def site_hamiltonian(self, name: str, field_tesla: Any = 0.0) -> ComplexArray:
+        """Return Zeeman and zero-field splitting of the named site in its own space, (d, d) in rad/ns."""
+        index = self._index(name)
+        spin = spin_matrices(self.spins[index])
+        strength = MU_B_RAD_PER_NS_PER_T * (field_vector(field_tesla) @ self.g[index])
+        matrix = np.einsum("a,aij->ij", strength, spin)
+        if index in self.zfs:
+            matrix = matrix + CM1_TO_RAD_PER_NS * _bilinear(spin, self.zfs[index], spin)
+        return matrix
+
+    def hamiltonian_matrix(self, field_tesla: Any = 0.0) -> ComplexArray:
+        """Return the Hamiltonian as an array (D, D) in rad/ns; see `hamiltonian`."""
+        field = field_vector(field_tesla)
+        matrix = np.zeros((self.dimension, self.dimension), dtype=complex)
+        for index, name in enumerate(self.names):
+            matrix += embed(self.site_hamiltonian(name, field), index, self.dims)
+        for (first, second), tensor in self._couplings().items():
+            matrix += CM1_TO_RAD_PER_NS * _bilinear(self.spin(first), tensor, self.spin(second))
+        return (matrix + matrix.conj().T) / 2
+
+    def hamiltonian(self, field_tesla: Any = 0.0) -> "qutip.Qobj":
+        """Return the Hamiltonian in rad/ns.
+
+        Parameters
+        ----------
+        field_tesla
+            Field along z (a number) or a vector of three, in tesla.
+
+        Returns
+        -------
+        qutip.Qobj
+            With the dimensions of the sites.
+        """
+        from qutip import Qobj
+
+        return Qobj(self.hamiltonian_matrix(field_tesla), dims=[list(self.dims), list(self.dims)])
+
+    def thermal_state(self, temperature_k: float, field_tesla: Any = 0.0) -> ComplexArray:
+        """Return exp(-H / kT) / Z, shape (D, D)."""
+        thermal = thermal_frequency(temperature_k)
+        return thermal_density(self.hamiltonian_matrix(field_tesla), thermal)
+
+    def _couplings(self) -> dict[tuple[int, int], FloatArray]:
+        tensors = {pair: -2.0 * j * np.eye(3) for pair, j in self.exchange_cm1.items()}
+        for pair, tensor in self.dipolar.items():
+            tensors[pair] = tensors.get(pair, 0.0) + tensor
+        return tensors
+
+    def _index(self, name: str) -> int:
+        return self.names.index(known_name(name, self.names, "site"))
+
+
+def _bilinear(left: ComplexArray, tensor: FloatArray, right: ComplexArray) -> ComplexArray:
+    return np.einsum("aij,ajk->ik", left, np.einsum("ab,bjk->ajk", tensor, right))
+
+
+def _site_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    if names is None:
+        return tuple(f"spin_{index}" for index in range(count))
+    if len(names) != count or len(set(names)) != count:
+        raise ValueError(f"Argument `names` must hold {count} different names, but was {list(names)}.")
+    return tuple(names)
+
+
+def _g_tensors(g: Any, count: int) -> tuple[FloatArray, ...]:
+    if np.isscalar(g):
+        return tuple(g_tensor(g) for _ in range(count))
+    if len(g) != count:
+        raise ValueError(f"Argument `g` must be one number or {count} entries, one for each spin, but has {len(g)}.")
+    return tuple(g_tensor(entry, f"g[{index}]") for index, entry in enumerate(g))
+
+
+def _pairs(values: Mapping[tuple[int, int], Any] | None, count: int, name: str) -> dict[tuple[int, int], Any]:
+    pairs: dict[tuple[int, int], Any] = {}
+    for key, value in (values or {}).items():
+        if len(key) != 2 or key[0] == key[1] or not all(0 <= index < count for index in key):
+            raise ValueError(
+                f"Argument `{name}` must have keys (i, j) of two different spins from 0 to {count - 1}, but has {key}."
+            )
+        pair = (min(key), max(key))
+        if pair in pairs:
+            raise ValueError(f"Argument `{name}` must hold each pair once, but holds {pair} twice.")
+        pairs[pair] = value
+    return pairs
