@@ -1,5 +1,6 @@
 """A checked problem for the solvers: initial state, times, and pieces in which the generator is constant."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +86,7 @@ def build_problem(
     edges.update(edge for segments, _, _ in parts for start, stop, _ in segments for edge in (start, stop))
     inside = np.array(sorted(edge for edge in edges if times[0] <= edge <= times[-1]))
     pieces = []
-    for start, stop in zip(inside[:-1], inside[1:], strict=True):
+    for start, stop in itertools.pairwise(inside):
         middle = (start + stop) / 2
         piece_hamiltonian, jumps = hamiltonian.copy(), [np.zeros((0, dimension, dimension), dtype=complex)]
         for segments, operators, drive in parts:

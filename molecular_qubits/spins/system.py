@@ -124,7 +124,7 @@ class SpinSystem:
 
     def total_spin(self) -> ComplexArray:
         """Return the components of the total spin, shape (3, D, D)."""
-        return np.sum([self.spin(index) for index in range(len(self.spins))], axis=0)
+        return np.array([self.spin(index) for index in range(len(self.spins))]).sum(axis=0)
 
     def site_spin(self, name: str) -> ComplexArray:
         """Return Sx, Sy, Sz of the named site in its own space, shape (3, d, d)."""

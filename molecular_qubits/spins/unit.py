@@ -81,9 +81,7 @@ class TwoQubitUnit:
         self.triplet_frame = rotation_frame(triplet_frame, "triplet_frame")
         g_pair = [g_radical, g_radical] if np.isscalar(g_radical) else list(g_radical)
         if len(g_pair) != 2:
-            raise ValueError(
-                f"Argument `g_radical` must be one number or a list of two, but has {len(g_pair)} entries."
-            )
+            raise ValueError(f"Argument `g_radical` must be one number or a list of two, but has {len(g_pair)}.")
         g = (g_pair[0], g_triplet, g_pair[1])
         radicals = {} if dipolar_rr is None else {(0, 2): symmetric_tensor(dipolar_rr, "dipolar_rr", traceless=False)}
         triplet_tensor = zfs_tensor(d_t_cm1, e_t_cm1, self.triplet_frame)
@@ -126,7 +124,7 @@ class TwoQubitUnit:
         return isometry @ isometry.conj().T
 
     def coupler_ket(self, label: str) -> ComplexArray:
-        """Return a ket (5,) of the coupler: ``S0``, ``S1``, ``Tx``, ``Ty`` or ``Tz`` (zero-field kets of the triplet)."""
+        """Return a ket (5,) of the coupler: ``S0``, ``S1``, ``Tx``, ``Ty`` or ``Tz`` (zero-field kets)."""
         known_name(label, ("S0", "S1", "Tx", "Ty", "Tz"), "label")
         ket = np.zeros(5, dtype=complex)
         if label in LEVELS:

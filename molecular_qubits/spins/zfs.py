@@ -141,9 +141,7 @@ def _alike(**values: Any) -> list[FloatArray]:
     tensors = any(array.ndim for array in arrays.values())
     for name, array in arrays.items():
         if array.shape not in ((), (3, 3)) or not np.all(np.isfinite(array)):
-            raise ValueError(
-                f"Argument `{name}` must be a finite number or (3, 3) tensor, but has shape {array.shape}."
-            )
+            raise ValueError(f"Argument `{name}` must be finite, a number or (3, 3), but has shape {array.shape}.")
         if tensors and array.ndim == 0 and array != 0:
             raise ValueError(
                 f"Argument `{name}` must be a (3, 3) tensor as the others are, but was the number {float(array)}."

@@ -59,7 +59,7 @@ class PiecePropagator:
         self._clusters, self._blocks = clusters, blocks
         if len(clusters) > 1:
             self._from_blocks = transform
-            self._to_blocks = np.linalg.inv(transform)
+            self._to_blocks = np.asarray(np.linalg.inv(transform), dtype=complex)
         self._steps: dict[str, list[ComplexArray]] = {}
 
     def step(self, values: ComplexArray, duration_ns: float) -> ComplexArray:
