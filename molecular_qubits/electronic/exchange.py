@@ -27,8 +27,9 @@ from molecular_qubits.electronic.projection import (
     project_j,
     unprojected_factor,
 )
-from molecular_qubits.electronic.scf import SCFSettings, SCFSolution, Workspace, check_method
+from molecular_qubits.electronic.scf import SCFSettings, SCFSolution, Workspace
 from molecular_qubits.structure.molecule import Molecule, check_multiplicity
+from molecular_qubits.structure.pyscf_input import check_method
 from molecular_qubits.units import HARTREE_TO_CM1
 from shared.artifacts import Cache, provenance, write_text
 

@@ -44,6 +44,34 @@ _ENTRIES = (
         centres=((0, 1, 2, 3, 4, 7), tuple(range(16, 30)), (36, 37, 38, 41, 44, 45)),
         spins=(0.5, 1.0, 0.5),
     ),
+    LibraryEntry(
+        name="naphthylmethyl-nitroxide",
+        description="methyl(1-naphthylmethyl)nitroxide: radical and naphthalene triplet",
+        smiles="[O]N(C)Cc1cccc2ccccc12",
+        centres=((0, 1, 2, 3), tuple(range(4, 14))),
+        spins=(0.5, 1.0),
+    ),
+    LibraryEntry(
+        name="phenylene-bis-nitroxide",
+        description="m-phenylene bis(methylnitroxide): two radicals, ground state",
+        smiles="[O]N(C)c1cccc(N(C)[O])c1",
+        centres=((0, 1, 2), (8, 9, 10)),
+        spins=(0.5, 0.5),
+    ),
+    LibraryEntry(
+        name="formylmethyl-nitroxide",
+        description="methyl(formylmethyl)nitroxide: radical and carbonyl triplet",
+        smiles="[O]N(C)CC=O",
+        centres=((0, 1, 2), (4, 5)),
+        spins=(0.5, 1.0),
+    ),
+    LibraryEntry(
+        name="methylene-bis-nitroxide",
+        description="methylene bis(nitroxide): two radicals, ground state",
+        smiles="[O]NCN[O]",
+        centres=((0, 1), (3, 4)),
+        spins=(0.5, 0.5),
+    ),
 )
 
 LIBRARY: dict[str, LibraryEntry] = {entry.name: entry for entry in _ENTRIES}

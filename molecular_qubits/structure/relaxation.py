@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +13,21 @@ from shared.artifacts import Cache, versions, write_json
 
 if TYPE_CHECKING:
     from molecular_qubits.structure.molecule import Molecule
+
+
+_QUIET_LOG = """[loggers]
+keys=root
+[handlers]
+keys=none
+[formatters]
+keys=
+[logger_root]
+level=ERROR
+handlers=none
+[handler_none]
+class=NullHandler
+args=()
+"""
 
 
 class GeometryNotConvergedError(RuntimeError):
@@ -94,14 +110,23 @@ def relax_uks(
     GeometryNotConvergedError
         If the steps did not suffice.
     """
+    from pyscf import dft
     from pyscf.geomopt import geometric_solver
 
-    from molecular_qubits.electronic.scf import build_mole, check_method, make_uks
+    from molecular_qubits.structure.pyscf_input import build_mole, check_method
     from molecular_qubits.units import BOHR_TO_ANGSTROM
 
     check_method(molecule, xc, basis)
-    mean_field = make_uks(build_mole(molecule, basis), xc, grid_level, density_fit=False)
-    converged, relaxed = geometric_solver.kernel(mean_field, maxsteps=max_steps, assert_convergence=False)
+    mean_field = dft.UKS(build_mole(molecule, basis))
+    mean_field.xc = xc
+    mean_field.grids.level = grid_level
+    mean_field.chkfile = None
+    with tempfile.TemporaryDirectory() as folder:
+        log_settings = Path(folder) / "log.ini"
+        log_settings.write_text(_QUIET_LOG, encoding="utf-8")
+        converged, relaxed = geometric_solver.kernel(
+            mean_field, maxsteps=max_steps, assert_convergence=False, logIni=str(log_settings)
+        )
     if not converged:
         raise GeometryNotConvergedError(
             f"geomeTRIC did not relax the geometry with {xc}/{basis} in {max_steps} steps. Raise `max_steps` or relax "

@@ -1,0 +1,194 @@
+"""Command line: exchange couplings of one molecule, and all results of the package."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from molecular_qubits.electronic.exchange import ExchangeResult
+    from molecular_qubits.structure.library import LibraryEntry
+    from molecular_qubits.structure.molecule import Molecule
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+"""Exit codes: an argument that cannot be used; a calculation that failed; interrupted from the keyboard."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program's name; those of the process if ``None``.
+
+    Returns
+    -------
+    int
+        0 on success, 2 for bad input, 1 for a failed calculation, 130 if interrupted. Errors are one sentence on
+        standard error.
+    """
+    arguments = build_parser().parse_args(argv)
+    try:
+        arguments.action(arguments)
+    except KeyboardInterrupt:
+        print("Interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
+        return INTERRUPTED
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except (RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the argument parser; it loads nothing heavy."""
+    parser = argparse.ArgumentParser(prog="molecular-qubits", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    exchange = commands.add_parser(
+        "exchange",
+        help="exchange couplings of one molecule from broken-symmetry DFT",
+        description="Geometry in the high-spin state, high-spin and broken-symmetry determinants, exchange couplings. "
+        "Every cycle is checkpointed: a killed run continues when the same command is given again.",
+    )
+    exchange.add_argument("molecule", help="a name of the library (e.g. mono), an XYZ file, or a SMILES string")
+    exchange.add_argument(
+        "--centres", nargs="+", metavar="ATOMS", help="atom sets of the spin centres from 0, e.g. 0,1 3-12 (required "
+        "unless the molecule is from the library)",
+    )  # fmt: skip
+    exchange.add_argument("--spins", nargs="+", type=float, help="spin of each centre (default: 0.5 each, or library)")
+    exchange.add_argument("--charge", type=int, default=None, help="total charge (default: 0, or that of the SMILES)")
+    exchange.add_argument("--xc", default="b3lyp", help="functional (default: %(default)s)")
+    exchange.add_argument("--basis", default="6-31g*", help="basis set (default: %(default)s)")
+    exchange.add_argument("--grid-level", type=int, default=3, help="integration grid 0-9 (default: %(default)s)")
+    exchange.add_argument("--conv-tol", type=float, default=1e-9, help="hartree (default: %(default)s)")
+    exchange.add_argument("--guess-basis", default=None, help="converge the high-spin state in this small basis first")
+    exchange.add_argument(
+        "--geometry", choices=("gfn2", "uks", "as-is"), default=None, help="relaxation in the high-spin state "
+        "(default: gfn2; as-is for an XYZ file)",
+    )  # fmt: skip
+    exchange.add_argument("--exact-integrals", action="store_true", help="no density fitting, whatever the size")
+    exchange.add_argument("--no-stability", action="store_true", help="skip the internal stability analysis")
+    exchange.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help="cache and checkpoints")
+    exchange.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the result with provenance")
+    exchange.set_defaults(action=run_exchange)
+
+    reproduce = commands.add_parser("reproduce", help="compute all results: exchange couplings and spin dynamics")
+    reproduce.add_argument("--out", type=Path, default=Path("results"), help="folder (default: %(default)s)")
+    reproduce.add_argument("--fast", action="store_true", help="smaller molecules and grids: seconds, not minutes")
+    reproduce.add_argument("--config", type=Path, default=None, help="YAML file")
+    reproduce.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one key, e.g. exchange.xc=pbe0"
+    )
+    reproduce.add_argument("--only", choices=("exchange", "dynamics"), default=None, help="one part")
+    reproduce.set_defaults(action=run_reproduce)
+    return parser
+
+
+def run_exchange(arguments: argparse.Namespace) -> None:
+    """Compute and print the exchange couplings of one molecule."""
+    from molecular_qubits.electronic.exchange import check_centres, exchange_couplings
+    from molecular_qubits.electronic.projection import check_spins
+    from molecular_qubits.structure.library import start_geometry
+    from molecular_qubits.structure.molecule import check_multiplicity
+    from molecular_qubits.structure.pyscf_input import check_method
+    from molecular_qubits.structure.relaxation import cached_relaxation
+    from shared.artifacts import Cache
+    from shared.progress import say
+
+    molecule, entry = read_molecule(arguments.molecule, arguments.charge)
+    if arguments.centres is None and entry is None:
+        raise ValueError("Option `--centres` must be given for a molecule that is not in the library.")
+    centres = entry.centres if arguments.centres is None and entry else [parse_atoms(x) for x in arguments.centres]
+    spins = arguments.spins
+    if spins is None:
+        spins = entry.spins if arguments.centres is None and entry else [0.5] * len(centres)
+    centres = check_centres(centres, molecule.n_atoms)
+    check_spins(spins, len(centres))
+    multiplicity = round(2 * sum(spins)) + 1
+    check_multiplicity(molecule.n_electrons, multiplicity)
+    check_method(molecule, arguments.xc, arguments.basis)
+    if arguments.json is not None and arguments.json.is_dir():
+        raise ValueError(f"Option `--json` must name a file, but {str(arguments.json)!r} is a folder.")
+    geometry = arguments.geometry or ("as-is" if molecule.smiles is None else "gfn2")
+    if geometry != "as-is":
+        say(f"Relaxing the geometry with {geometry} at multiplicity {multiplicity}.")
+        cache = Cache(arguments.cache, name="geometry")
+        molecule = cached_relaxation(start_geometry(molecule), geometry, multiplicity, cache)
+    result = exchange_couplings(
+        molecule,
+        centres,
+        spins=spins,
+        xc=arguments.xc,
+        basis=arguments.basis,
+        grid_level=arguments.grid_level,
+        conv_tol=arguments.conv_tol,
+        density_fit=False if arguments.exact_integrals else None,
+        guess_basis=arguments.guess_basis,
+        stability=not arguments.no_stability,
+        cache=Cache(arguments.cache, name="scf"),
+    )
+    if arguments.json is not None:
+        result.to_json(arguments.json)
+    print(describe(result))
+
+
+def run_reproduce(arguments: argparse.Namespace) -> None:
+    """Compute all results of the package and write them to a folder."""
+    from molecular_qubits.experiments.reproduce import load_reproduce_config, reproduce
+
+    config = load_reproduce_config(arguments.config, arguments.set, fast=arguments.fast)
+    print(reproduce(arguments.out, config, only=arguments.only))
+
+
+def read_molecule(text: str, charge: int | None = None) -> tuple[Molecule, LibraryEntry | None]:
+    """Return the molecule that a library name, an XYZ file or a SMILES string stands for."""
+    from molecular_qubits.structure.library import LIBRARY, library_entry
+    from molecular_qubits.structure.molecule import Molecule
+
+    if text in LIBRARY:
+        entry = library_entry(text)
+        return Molecule.from_smiles(entry.smiles, charge=charge), entry
+    if text.lower().endswith(".xyz"):
+        return Molecule.from_xyz(text, charge=0 if charge is None else charge), None
+    try:
+        return Molecule.from_smiles(text, charge=charge), None
+    except ValueError as error:
+        raise ValueError(
+            f"Argument `molecule` must be a library name ({', '.join(LIBRARY)}), an XYZ file or a SMILES string, but is "
+            f"{text!r}: {error}"
+        ) from None
+
+
+def parse_atoms(text: str) -> tuple[int, ...]:
+    """Return the atom indices of e.g. ``0,1,3-5``."""
+    atoms: list[int] = []
+    try:
+        for part in text.split(","):
+            first, dash, last = part.partition("-")
+            atoms.extend(range(int(first), int(last) + 1) if dash else [int(first)])
+    except ValueError:
+        raise ValueError(f"Option `--centres` must hold atom sets such as 0,1 or 3-12, but holds {text!r}.") from None
+    return tuple(atoms)
+
+
+def describe(result: ExchangeResult) -> str:
+    """Return a result as text: one line for each determinant and each coupling."""
+    lines = ["state                          E / hartree       <S^2>   spin on centres (Löwdin)  cycles  stable"]
+    for state in result.states:
+        spins = " ".join(f"{x:+.3f}" for x in state.lowdin_spins)
+        stable = {True: "yes", False: "no", None: "not analysed"}[state.stable]
+        lines.append(
+            f"{state.label:<28s} {state.energy_hartree:16.8f} {state.s2:9.4f}   {spins:<24s} {state.cycles:6d}  {stable}"
+        )
+    lines.append("J in cm^-1, H = -2 J Si.Sj   Yamaguchi  Noodleman  unprojected")
+    for i in range(len(result.spins)):
+        for j in range(i + 1, len(result.spins)):
+            values = (result.j_yamaguchi_cm1[i, j], result.j_noodleman_cm1[i, j], result.j_unprojected_cm1[i, j])
+            lines.append(f"centres {i} and {j:<14d} " + " ".join(f"{x:+12.3f}" for x in values))
+    return "\n".join(lines)

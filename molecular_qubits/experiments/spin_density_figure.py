@@ -1,0 +1,85 @@
+"""Figure: spin densities of high-spin and broken-symmetry states side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from molecular_qubits.electronic.exchange import ExchangeResult
+from molecular_qubits.electronic.spin_density import SpinDensityMap, spin_density_map
+from molecular_qubits.structure.molecule import Molecule
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def draw_spin_densities(result: ExchangeResult, spacing_angstrom: float = 0.1) -> Figure:
+    """Draw the spin density of every determinant of a result, integrated along the normal of the molecular plane.
+
+    Parameters
+    ----------
+    result
+        An exchange result that holds its orbitals.
+    spacing_angstrom
+        Spacing of the grid.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel for each state with a common, symmetric colour scale in e/Å².
+
+    Raises
+    ------
+    ValueError
+        If the result was read from JSON and has no orbitals.
+    """
+    from matplotlib import rcParams
+    from matplotlib.colors import LinearSegmentedColormap, SymLogNorm
+
+    from shared.plotting import new_figure
+
+    if len(result.solutions) != len(result.states):
+        raise ValueError("Argument `result` must hold its orbitals, but was read from JSON: compute it again.")
+    maps = [
+        spin_density_map(
+            result.molecule, result.settings.basis, solution.density, spacing_angstrom=spacing_angstrom,
+            margin_angstrom=1.8,
+        )
+        for solution in result.solutions
+    ]  # fmt: skip
+    limit = max(float(np.abs(found.values).max()) for found in maps)
+    x, y = maps[0].x_angstrom, maps[0].y_angstrom
+    aspect = 0.5 * (y[-1] - y[0]) / (x[-1] - x[0]) + 0.14
+    figure, axes = new_figure(width="page", aspect=aspect, ncols=len(maps), sharey=True)
+    paper = rcParams["axes.facecolor"]
+    colours = LinearSegmentedColormap.from_list("spin", ["#2166ac", "#67a9cf", paper, "#ef8a62", "#b2182b"])
+    norm = SymLogNorm(linthresh=limit / 10, vmin=-limit, vmax=limit)
+    image = None
+    for axis, found, state in zip(axes, maps, result.states, strict=True):
+        image = axis.pcolormesh(
+            found.x_angstrom, found.y_angstrom, found.values, cmap=colours, norm=norm, shading="gouraud",
+            rasterized=True,
+        )  # fmt: skip
+        draw_skeleton(axis, result.molecule, found)
+        axis.set_title(f"{state.label},  $\\langle S^2\\rangle$ = {state.s2:.2f}")
+        axis.set_aspect("equal")
+        axis.set_xlabel("x / Å")
+    axes[0].set_ylabel("y / Å")
+    bar = figure.colorbar(image, ax=list(axes), shrink=0.9, pad=0.01)
+    bar.set_label("column spin density / e Å$^{-2}$")
+    return figure
+
+
+def draw_skeleton(axis: Axes, molecule: Molecule, found: SpinDensityMap) -> None:
+    """Draw bonds as lines and atoms other than carbon and hydrogen as letters."""
+    from matplotlib import rcParams
+
+    ink, places = rcParams["text.color"], found.atoms_angstrom
+    for i, j in molecule.bonds:
+        light = "H" in (molecule.symbols[i], molecule.symbols[j])
+        axis.plot(*places[[i, j]].T, color=ink, linewidth=0.5 if light else 0.9, linestyle="-", alpha=0.8, zorder=3)
+    for symbol, place in zip(molecule.symbols, places, strict=True):
+        if symbol not in ("C", "H"):
+            axis.text(*place, symbol, ha="center", va="center", fontsize=7, fontweight="bold", zorder=4)

@@ -1,0 +1,1 @@
+"""Reference values from experiment and independent calculations, each file with its source."""
