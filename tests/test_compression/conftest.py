@@ -46,8 +46,27 @@ def make_tiny_data(n: int = 96, seed: int = 0) -> EncodedData:
 
 @pytest.fixture
 def tiny_roberta():
-    """Return a new tiny random classifier."""
-    return make_tiny_roberta()
+    """Return a function that makes a tiny random classifier of a seed."""
+    return make_tiny_roberta
+
+
+@pytest.fixture
+def interrupt():
+    """Return a function that makes a model raise KeyboardInterrupt at its n-th forward pass from now."""
+
+    def install(model: torch.nn.Module, n: int) -> torch.nn.Module:
+        calls = 0
+
+        def count(*_):
+            nonlocal calls
+            calls += 1
+            if calls == n:
+                raise KeyboardInterrupt
+
+        model.register_forward_pre_hook(count)
+        return model
+
+    return install
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,149 @@
+"""The training loop and fine-tuning: schedule, determinism, checkpoints."""
+
+import pytest
+import torch
+from torch import nn
+
+from compression.training.evaluate import evaluate
+from compression.training.finetune import (
+    FinetuneConfig,
+    finetune,
+    finetuned_minilm,
+    load_classifier,
+    save_classifier,
+)
+from compression.training.loop import Schedule, run_steps
+from shared.config import ConfigError
+
+SETTINGS = FinetuneConfig(epochs=2, batch_size=16, lr=2e-3, checkpoint_every=3, seed=4)
+
+
+def state_of(model):
+    """Return a copy of all parameters."""
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def same(first, second):
+    """Return whether two states are equal bit for bit."""
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_schedule_rises_to_one_and_falls_to_zero():
+    schedule = Schedule(20, 0.25)
+    factors = [schedule(step) for step in range(20)]
+    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert factors[5:] == pytest.approx([(20 - step) / 15 for step in range(5, 20)])
+    assert schedule(20) == 0
+
+
+def test_loop_is_adamw_computed_by_hand():
+    weight = nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
+    losses = run_steps({"w": weight}, lambda step: (3 * weight).sum(), 2, lr=0.1, warmup_fraction=0, max_grad_norm=99)
+    # A constant gradient makes every Adam step -lr * schedule: 0.1 * 1 and 0.1 * 1/2.
+    assert weight.item() == pytest.approx(2.0 - 0.1 - 0.05, abs=1e-7)
+    assert losses == pytest.approx([6.0, 5.7])
+
+
+def test_own_rates_apply_to_their_parameters_only():
+    slow, fast = (nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in range(2))
+    run_steps({"slow": slow, "fast": fast}, lambda step: (slow + fast).sum(), 1, lr=0.1, rates={"slow": 0.01})
+    assert fast.item() == pytest.approx(-0.1)
+    assert slow.item() == pytest.approx(-0.01)
+
+
+def test_weight_decay_acts_on_matrices_only():
+    matrix, vector = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+    loss = lambda step: 0 * (matrix.sum() + vector.sum())  # noqa: E731
+    run_steps({"m": matrix, "v": vector}, loss, 1, lr=0.1, weight_decay=0.5, warmup_fraction=0)
+    assert matrix.detach().numpy() == pytest.approx(0.95)
+    assert vector.detach().numpy() == pytest.approx(1.0)
+
+
+def test_infinite_loss_stops_with_the_step():
+    weight = nn.Parameter(torch.ones(1))
+    with pytest.raises(FloatingPointError, match="step 2"):
+        run_steps({"w": weight}, lambda step: weight.sum() / (2 - step), 5, lr=1e-3)
+
+
+def test_nothing_to_train_is_refused():
+    with pytest.raises(ValueError, match="parameters"):
+        run_steps({}, lambda step: torch.zeros(()), 1, lr=1e-3)
+
+
+def test_finetuning_learns_and_leaves_the_global_random_state(tiny_roberta, tiny_data):
+    model = tiny_roberta(0)
+    before = torch.random.get_rng_state()
+    rows = tiny_data.subset(range(32))
+    losses = finetune(model, rows, SETTINGS.model_copy(update={"epochs": 40, "lr": 3e-3}))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert not model.training
+    assert len(losses) == 40 * 2
+    assert sum(losses[-8:]) < 0.2 * sum(losses[:8])
+    assert evaluate(model, rows).accuracy == 1.0
+
+
+def test_finetuning_is_a_function_of_its_arguments(tiny_roberta, tiny_data):
+    results = []
+    for seed in (4, 4, 5):
+        model = tiny_roberta(0)
+        torch.rand(seed)  # the global random state must not matter
+        finetune(model, tiny_data, SETTINGS.model_copy(update={"seed": seed}))
+        results.append(state_of(model))
+    assert same(results[0], results[1])
+    assert not same(results[0], results[2])
+
+
+@pytest.mark.parametrize("stop_at", [2, 4, 11])
+def test_resumed_finetuning_equals_an_uninterrupted_one(tiny_roberta, tiny_data, interrupt, tmp_path, stop_at):
+    whole = tiny_roberta(0)
+    losses = finetune(whole, tiny_data, SETTINGS)
+    checkpoint = tmp_path / "state.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        finetune(interrupt(tiny_roberta(0), stop_at), tiny_data, SETTINGS, checkpoint=checkpoint)
+    assert checkpoint.exists() == (stop_at > 3)
+    resumed = tiny_roberta(0)
+    calls = []
+    resumed.register_forward_pre_hook(lambda *_: calls.append(1))
+    assert finetune(resumed, tiny_data, SETTINGS, checkpoint=checkpoint) == losses
+    assert same(state_of(resumed), state_of(whole))
+    assert len(calls) == len(losses) - 3 * ((stop_at - 1) // 3)
+
+
+def test_checkpoint_of_other_work_or_a_damaged_one_is_not_used(tiny_roberta, tiny_data, interrupt, tmp_path):
+    checkpoint = tmp_path / "state.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        finetune(interrupt(tiny_roberta(0), 5), tiny_data, SETTINGS, checkpoint=checkpoint)
+    other = SETTINGS.model_copy(update={"lr": 1e-3})
+    expected = tiny_roberta(0)
+    losses = finetune(expected, tiny_data, other)
+    for content in (checkpoint.read_bytes(), checkpoint.read_bytes()[:200]):
+        checkpoint.write_bytes(content)
+        model = tiny_roberta(0)
+        assert finetune(model, tiny_data, other, checkpoint=checkpoint) == losses
+        assert same(state_of(model), state_of(expected))
+
+
+def test_saved_classifier_is_read_by_transformers_too(tiny_roberta, tmp_path):
+    model = tiny_roberta(3)
+    save_classifier(model, tmp_path)
+    before = torch.random.get_rng_state()
+    assert same(state_of(load_classifier(tmp_path)), state_of(model))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    loaded = type(model).from_pretrained(tmp_path, local_files_only=True)
+    assert same(state_of(loaded), state_of(model))
+
+
+def test_unknown_or_bad_settings_are_refused():
+    with pytest.raises(ConfigError, match="batch_size"):
+        FinetuneConfig.build({"batchsize": 8})
+    with pytest.raises(ConfigError, match="lr"):
+        FinetuneConfig.build({"lr": 0})
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_finetuned_minilm_classifies_sentiment(real_data):
+    """The model is the one of the experiments: it is trained here only if the cache does not hold it (minutes)."""
+    found = finetuned_minilm()
+    assert (len(found.train), len(found.validation)) == (8514, 2128)
+    assert found.evaluate().accuracy > 0.83
