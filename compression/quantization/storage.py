@@ -142,6 +142,55 @@ def load_compressed_(model: nn.Module, path: str | Path) -> nn.Module:
     return model
 
 
+def layer_bytes(path: str | Path) -> list[dict[str, Any]]:
+    """Return what each part of a compressed file takes.
+
+    Parameters
+    ----------
+    path
+        File that `save_compressed` wrote.
+
+    Returns
+    -------
+    list of dict
+        ``name``, ``stored`` (how), dense ``shape``, ``bits`` a weight and ``bytes``: a row for each quantized layer
+        (codes and codebook), one for each other tensor and one for the header.
+
+    Raises
+    ------
+    CompressedFileError
+        As `read_header`.
+    """
+    with _opened(path) as file:
+        layers = _header(file, path)["layers"]
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+        sizes = {name: _BYTES[part.get_dtype()] * int(np.prod(shapes[name])) for name, part in slices.items()}
+        kinds = {name: part.get_dtype() for name, part in slices.items()}
+    rows = []
+    for name, layer in layers.items():
+        k, d = shapes[f"{name}.centroids"]
+        shape = (layer["shape"][0], layer["shape"][1] * d)
+        size = sizes.pop(f"{name}.codes") + sizes.pop(f"{name}.centroids")
+        rows.append(_size_row(f"{name}.weight", f"PQ {k}x{d}", shape, size))
+    rows += [_size_row(name, kinds[name], shapes[name], size) for name, size in sizes.items()]
+    header = Path(path).stat().st_size - sum(row["bytes"] for row in rows)
+    return [*sorted(rows, key=lambda row: -row["bytes"]), _size_row("(header)", "JSON", (), header)]
+
+
+_BYTES = {"U8": 1, "I8": 1, "BOOL": 1, "F16": 2, "BF16": 2, "I16": 2, "F32": 4, "I32": 4, "F64": 8, "I64": 8}
+
+
+def _size_row(name: str, stored: str, shape: tuple[int, ...], size: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "stored": stored,
+        "shape": shape,
+        "bits": 8 * size / max(int(np.prod(shape)), 1),
+        "bytes": size,
+    }
+
+
 def _state(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, torch.Tensor)}
 

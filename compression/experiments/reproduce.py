@@ -1,0 +1,58 @@
+"""The package's central results: empty clusters, and accuracy against real file size."""
+
+from importlib import resources
+from pathlib import Path
+
+from compression.experiments.accuracy import AccuracyConfig, Experiment, write_accuracy
+from compression.experiments.empty_clusters import EmptyClustersConfig, write_stress
+from shared.config import FrozenConfig
+from shared.results import ResultsWriter
+
+
+_STRESSED = "roberta.encoder.layer.0.intermediate.dense.weight"
+"""The real weight that is pruned for the stress sets."""
+
+
+class ReproduceConfig(FrozenConfig):
+    """Settings of ``pg-ipq reproduce``; the files in ``compression/experiments/configs`` hold the two presets.
+
+    Attributes
+    ----------
+    empty_clusters
+        Clustering of stress weights.
+    accuracy
+        Training, compression and evaluation.
+    """
+
+    empty_clusters: EmptyClustersConfig = EmptyClustersConfig()
+    accuracy: AccuracyConfig = AccuracyConfig()
+
+
+def preset(fast: bool = False) -> Path:
+    """Return the configuration file of the full or of the fast run."""
+    return Path(str(resources.files("compression.experiments") / "configs" / ("fast.yaml" if fast else "full.yaml")))
+
+
+def reproduce(root: str | Path, config: ReproduceConfig, folder: str | Path | None = None) -> Path:
+    """Compute everything and write it under ``root/compression``.
+
+    Parameters
+    ----------
+    root
+        Folder of results.
+    config
+        Settings.
+    folder
+        Cache folder; `shared.artifacts.default_cache_dir` if ``None``.
+
+    Returns
+    -------
+    Path
+        The summary, from which ``python -m shared.report`` makes a page.
+    """
+    writer = ResultsWriter(root, "compression", config)
+    experiment = Experiment(config.accuracy, folder)
+    layer = experiment.dense.model.get_parameter(_STRESSED).detach().numpy()
+    write_stress(writer, config.empty_clusters, layer)
+    write_accuracy(writer, experiment)
+    return writer.finish()
