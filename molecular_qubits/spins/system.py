@@ -124,7 +124,10 @@ class SpinSystem:
 
     def total_spin(self) -> ComplexArray:
         """Return the components of the total spin, shape (3, D, D)."""
-        return np.array([self.spin(index) for index in range(len(self.spins))]).sum(axis=0)
+        total = np.zeros((3, self.dimension, self.dimension), dtype=complex)
+        for index in range(len(self.spins)):
+            total += self.spin(index)
+        return total
 
     def site_spin(self, name: str) -> ComplexArray:
         """Return Sx, Sy, Sz of the named site in its own space, shape (3, d, d)."""
@@ -148,7 +151,7 @@ class SpinSystem:
             matrix += embed(self.site_hamiltonian(name, field), index, self.dims)
         for (first, second), tensor in self._couplings().items():
             matrix += CM1_TO_RAD_PER_NS * _bilinear(self.spin(first), tensor, self.spin(second))
-        return (matrix + matrix.conj().T) / 2
+        return np.asarray((matrix + matrix.conj().T) / 2, dtype=complex)
 
     def hamiltonian(self, field_tesla: Any = 0.0) -> "qutip.Qobj":
         """Return the Hamiltonian in rad/ns.
