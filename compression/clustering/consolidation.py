@@ -23,7 +23,7 @@ def consolidate_points(points: Points, radius: float, at_least: int) -> Points:
     Returns
     -------
     Points
-        The representatives (weighted means) with summed weights and multiplicities; ``inverse`` maps the rows of the
+        The representatives (weighted means) with summed weights; ``inverse`` maps the rows of the
         data to them.
     """
     values = points.values.astype(np.float64)
@@ -44,10 +44,8 @@ def consolidate_points(points: Points, radius: float, at_least: int) -> Points:
     columns = points.weights.T if per_coordinate else [points.weights]
     weights = np.stack([np.bincount(group, column, n_groups) for column in columns], axis=-1)
     means = points.means(group, n_groups, np.zeros((n_groups, d))).astype(points.values.dtype)
-    counts = np.bincount(group, points.counts, n_groups).astype(np.int64)
-    merged = Points(means, counts, weights if per_coordinate else weights[:, 0], group)
+    merged = Points(means, weights if per_coordinate else weights[:, 0], group)
     again = distinct_points(means, merged.weights)  # means of different cells can round to the same value
     if len(again.values) < n_groups:
-        counts = np.bincount(again.inverse, counts).astype(np.int64)
-        merged = Points(again.values, counts, again.weights, again.inverse[group])
-    return Points(merged.values, merged.counts, merged.weights, merged.inverse[points.inverse])
+        merged = Points(again.values, again.weights, again.inverse[group])
+    return Points(merged.values, merged.weights, merged.inverse[points.inverse])

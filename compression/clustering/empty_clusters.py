@@ -27,9 +27,9 @@ class State:
     rng: np.random.Generator
     split: str
 
-    def counts(self) -> IntArray:
-        """(K,) rows of the data in each cluster."""
-        return np.bincount(self.codes, self.points.counts, len(self.centroids)).astype(np.int64)
+    def sizes(self) -> FloatArray:
+        """(K,) weight of each cluster: its number of rows, if rows have no weights of their own."""
+        return np.bincount(self.codes, self.points.mass, len(self.centroids))
 
     def empty(self) -> IntArray:
         """Indices of the empty clusters."""
@@ -79,7 +79,7 @@ def _perturb(state: State, found: int) -> Resolution:
     empty = state.empty()
     while len(empty) and tries < PERTURB_TRIES:
         receiver = state.rng.choice(empty)
-        donor = int(np.argmax(state.counts()))
+        donor = int(np.argmax(state.sizes()))
         noise = 1e-6 * state.rng.standard_normal(state.centroids.shape[1])
         state.centroids[receiver] = state.centroids[donor] + noise
         state.centroids[donor] -= noise
@@ -104,7 +104,7 @@ def perturb_copies(state: State) -> Resolution:
 
     Sizes are updated as faiss does; no point is reassigned before the next iteration.
     """
-    sizes = state.counts().astype(np.float64)
+    sizes = state.sizes()
     empty = np.flatnonzero(sizes == 0)
     n, k = sizes.sum(), len(sizes)
     signs = np.where(np.arange(state.centroids.shape[1]) % 2 == 0, 1.0, -1.0) / 1024
@@ -136,7 +136,7 @@ def _partition(state: State, found: int) -> Resolution:
         ends = np.cumsum(np.bincount(state.codes, minlength=k))
         capacity = np.diff(ends, prepend=0)
         capacity[barred] = 1
-        parts = _share_out(len(empty), state.counts(), capacity)
+        parts = _share_out(len(empty), state.sizes(), capacity)
         donors = np.flatnonzero(parts > 1)
         if not len(donors):
             break
@@ -152,15 +152,15 @@ def _partition(state: State, found: int) -> Resolution:
     return Resolution(found, rounds, splits, 0, len(empty))
 
 
-def _share_out(n_empty: int, sizes: IntArray, capacity: IntArray) -> IntArray:
-    """Number of codewords each cluster ends with: one at a time to the one with most rows per codeword.
+def _share_out(n_empty: int, sizes: FloatArray, capacity: IntArray) -> IntArray:
+    """Number of codewords each cluster ends with: one at a time to the heaviest per codeword.
 
     Parameters
     ----------
     n_empty
         Codewords to give.
     sizes, capacity
-        (K,) rows, and most codewords, of each cluster.
+        (K,) weight, and most codewords, of each cluster.
 
     Returns
     -------
@@ -182,7 +182,7 @@ def _share_out(n_empty: int, sizes: IntArray, capacity: IntArray) -> IntArray:
 def _split(state: State, members: IntArray, targets: IntArray) -> bool:
     """Partition `members` among the clusters `targets` if that lowers their error; say whether it did."""
     points = state.points
-    some = Points(points.values[members], points.counts[members], points.weights[members], np.arange(len(members)))
+    some = Points(points.values[members], points.weights[members], np.arange(len(members)))
     labels = partition(some.values, some.mass, len(targets), state.split)
     means = some.means(labels, len(targets), np.zeros((len(targets), some.values.shape[1])))
     before = some.squared_distances(state.centroids, state.codes[members]).sum()

@@ -215,17 +215,16 @@ def _run(
 def _iterate(state: State, rule: str, max_iter: int, tol: float) -> tuple[Iteration, ...]:
     """Lloyd's iteration: assign, resolve empty clusters, take means; stop on no change, small gain or `max_iter`."""
     history: list[Iteration] = []
-    k = len(state.centroids)
     for _ in range(max_iter):
         start = time.perf_counter()
         previous = state.codes
         state.assign()
         unchanged = np.array_equal(previous, state.codes)
         resolution = resolve(state, rule)
-        inertia = float(state.points.squared_distances(state.centroids, state.codes).sum())
+        means, inertia = state.points.mean_step(state.codes, state.centroids)
         gave_up = rule == "perturb" and resolution.left > 0
         if not gave_up:  # the released rule skips the mean step of the iteration in which it gives up
-            state.centroids = state.points.means(state.codes, k, state.centroids)
+            state.centroids = means
             if rule == "faiss":
                 resolution = perturb_copies(state)
         seconds = time.perf_counter() - start
@@ -304,7 +303,7 @@ def _one_each(points: Points, k: int, data: Data) -> KMeansResult:
 
 def _inertia(data: Data, centroids: FloatArray, codes: np.ndarray) -> float:
     weights = np.ones(len(codes)) if data.weights is None else data.weights
-    everything = Points(data.values, np.ones(len(codes), np.int64), weights, np.arange(len(codes)))
+    everything = Points(data.values, weights, np.arange(len(codes)))
     return float(everything.squared_distances(centroids.astype(np.float64), codes).sum())
 
 

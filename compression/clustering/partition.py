@@ -17,6 +17,9 @@ from compression.clustering.points import FloatArray, IntArray
 
 Direction = Callable[[FloatArray, FloatArray], FloatArray]
 
+_SAMPLE = 4096
+"""The direction of a cut is found from at least so many of its points, evenly spaced (all, if there are fewer)."""
+
 
 def partition(values: FloatArray, mass: FloatArray, n_parts: int, split: str = "principal") -> IntArray:
     """Partition distinct points.
@@ -45,20 +48,28 @@ def partition(values: FloatArray, mass: FloatArray, n_parts: int, split: str = "
     if not 1 <= n_parts <= len(values):
         raise ValueError(f"Argument `n_parts` must be from 1 to the number of points {len(values)}, but was {n_parts}.")
     direction = direction_of(split)
-    parts = np.zeros(len(values), np.int64)
-    stack = [(np.arange(len(values)), n_parts, 0)]
+    values, mass = values.copy(), mass.copy()  # reordered below, so that each part is a slice
+    order = np.arange(len(values))
+    labels = np.empty(len(values), np.int64)
+    stack = [(0, len(values), n_parts, 0)]
     while stack:
-        members, leaves, label = stack.pop()
+        start, stop, leaves, label = stack.pop()
         if leaves == 1:
-            parts[members] = label
+            labels[start:stop] = label
             continue
-        if leaves == len(members):
-            parts[members] = label + np.arange(leaves)
+        if leaves == stop - start:
+            labels[start:stop] = label + np.arange(leaves)
             continue
+        part = slice(start, stop)
         left_leaves = leaves // 2
-        left = _cut(values[members], mass[members], left_leaves, leaves, direction)
-        stack.append((members[~left], leaves - left_leaves, label + left_leaves))
-        stack.append((members[left], left_leaves, label))
+        left = _cut(values[part], mass[part], left_leaves, leaves, direction)
+        for array in (values, mass, order):
+            array[part] = np.concatenate((array[part][left], array[part][~left]))
+        middle = start + int(left.sum())
+        stack.append((middle, stop, leaves - left_leaves, label + left_leaves))
+        stack.append((start, middle, left_leaves, label))
+    parts = np.empty(len(values), np.int64)
+    parts[order] = labels
     return parts
 
 
@@ -72,7 +83,8 @@ def direction_of(split: str) -> Direction:
 def _cut(values: FloatArray, mass: FloatArray, left_leaves: int, leaves: int, direction: Direction) -> np.ndarray:
     """Mask of the points on the left side."""
     n = len(values)
-    axis = direction(values, mass)
+    sample = slice(None, None, max(1, n // _SAMPLE))
+    axis = direction(values[sample], mass[sample])
     projection = values @ axis.astype(values.dtype)
     first, last = left_leaves, n - (leaves - left_leaves)
     even = mass[0] == mass.min() == mass.max()

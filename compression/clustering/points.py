@@ -1,12 +1,14 @@
 """Weighted distinct points: what every clustering rule of this package works on.
 
-Equal rows of the data are merged, with their multiplicity and summed weight, before any clustering. This changes no
+Equal rows of the data are merged, with their weights summed, before any clustering. This changes no
 objective and no mean, and it makes "distinct" a property of the data structure.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from scipy.sparse import csc_array
 
 FloatArray = np.ndarray
 IntArray = np.ndarray
@@ -20,8 +22,6 @@ class Points:
     ----------
     values
         (D, d) float32 or float64, no two rows equal (-0.0 counts as 0.0).
-    counts
-        (D,) int64: how many rows of the data each stands for.
     weights
         (D,) or (D, d) float64, positive: summed sample weights, one per point or one per coordinate.
     inverse
@@ -29,7 +29,6 @@ class Points:
     """
 
     values: FloatArray
-    counts: IntArray
     weights: FloatArray
     inverse: IntArray
 
@@ -86,17 +85,22 @@ class Points:
         totals : numpy.ndarray
             (K, 1) or (K, d) float64: what to divide `sums` by for the weighted mean; 0 where a cluster is empty.
         """
-        d = self.values.shape[1]
         per_coordinate = self.weights.ndim == 2
-        sums = np.empty((n_clusters, d))
-        totals = np.empty((n_clusters, d if per_coordinate else 1))
+        d = self.values.shape[1]
+        sums = np.zeros((n_clusters, d))
+        totals = np.zeros((n_clusters, d if per_coordinate else 1))
         if not per_coordinate:
             totals[:, 0] = np.bincount(codes, self.weights, n_clusters)
-        for j in range(d):
-            weight = self.weights[:, j] if per_coordinate else self.weights
-            sums[:, j] = np.bincount(codes, weight * self.values[:, j], n_clusters)
+        for start in range(0, len(codes), _CHUNK):  # a product with the sparse (K, n) matrix that has `codes` as columns
+            part = slice(start, min(start + _CHUNK, len(codes)))
+            n = part.stop - start
+            entries = np.ones(n) if per_coordinate else self.weights[part]
+            one_hot = csc_array((entries, codes[part], np.arange(n + 1)), shape=(n_clusters, n))
+            values = self.values[part].astype(np.float64)
             if per_coordinate:
-                totals[:, j] = np.bincount(codes, weight, n_clusters)
+                totals += one_hot @ self.weights[part]
+                values *= self.weights[part]
+            sums += one_hot @ values
         return sums, totals
 
     def means(self, codes: IntArray, n_clusters: int, otherwise: FloatArray) -> FloatArray:
@@ -104,6 +108,40 @@ class Points:
         sums, totals = self.weighted_sums(codes, n_clusters)
         filled = totals > 0
         return np.where(filled, sums / np.where(filled, totals, 1.0), otherwise)
+
+    def mean_step(self, codes: IntArray, centroids: FloatArray) -> tuple[FloatArray, float]:
+        """Weighted means of the clusters, and the inertia that the assignment has with `centroids`.
+
+        Parameters
+        ----------
+        codes
+            (D,) cluster of each point.
+        centroids
+            (K, d) float64: the present centroids, kept where a cluster is empty.
+
+        Returns
+        -------
+        means : numpy.ndarray
+            (K, d) float64.
+        inertia : float
+            From the sums, without another pass over the points; relative to the spread of the points around their mean
+            it is exact to float64 rounding.
+        """
+        sums, totals = self.weighted_sums(codes, len(centroids))
+        filled = totals > 0
+        means = np.where(filled, sums / np.where(filled, totals, 1.0), centroids)
+        shift, spread = self._spread
+        moved = centroids - shift  # sum w (x - c)^2 = sum w (x - s)^2 + sum W (c - s)^2 - 2 (c - s) (S - W s)
+        inertia = spread + float((totals * moved**2 - 2 * moved * (sums - totals * shift)).sum())
+        return means, max(inertia, 0.0)
+
+    @cached_property
+    def _spread(self) -> tuple[FloatArray, float]:
+        """Weighted mean of all points, (d,), and the weighted sum of squared distances to it."""
+        everything = np.zeros(len(self.values), np.int64)
+        sums, totals = self.weighted_sums(everything, 1)
+        shift = sums / totals
+        return shift[0], float(self.squared_distances(shift, everything).sum())
 
 
 _CHUNK = 1 << 16
@@ -129,17 +167,16 @@ def distinct_points(x: FloatArray, sample_weight: FloatArray | None = None) -> P
     group = np.cumsum(first) - 1
     inverse = np.empty(len(x), np.int64)
     inverse[order] = group
-    counts = np.bincount(group).astype(np.int64)
     values = x[order[first]]
     weights: FloatArray
     if sample_weight is None:
-        weights = counts.astype(np.float64)
+        weights = np.bincount(group).astype(np.float64)
     elif sample_weight.ndim == 1:
         weights = np.bincount(inverse, sample_weight.astype(np.float64))
     else:
         columns = sample_weight.astype(np.float64).T
         weights = np.stack([np.bincount(inverse, column) for column in columns], axis=1)
-    return Points(values, counts, weights, inverse)
+    return Points(values, weights, inverse)
 
 
 def _group_equal_rows(x: FloatArray) -> tuple[IntArray, np.ndarray]:
