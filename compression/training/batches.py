@@ -57,6 +57,13 @@ class EncodedData:
         ids = tuple(self.input_ids[i] for i in indices)
         return EncodedData(self.name, ids, self.labels[torch.as_tensor(indices)], types, self.pad_token_id)
 
+    def sample(self, n: int, seed: int = 0) -> "EncodedData":
+        """Return `n` random rows (all, if there are no more), a function of the arguments alone."""
+        if n < 1:
+            raise ValueError(f"Argument `n` must be at least 1, but was {n}.")
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return self.subset(order[:n].tolist())
+
     def batch(self, indices: Sequence[int], device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
         """Return the inputs of a model for some rows, padded on the right to the longest of them.
 

@@ -48,7 +48,8 @@ def minilm_roberta_config(num_labels: int = 2) -> RobertaConfig:
         pad_token_id=0,
         bos_token_id=101,
         eos_token_id=102,
-        num_labels=num_labels,
+        id2label={label: f"LABEL_{label}" for label in range(num_labels)},
+        label2id={f"LABEL_{label}": label for label in range(num_labels)},
     )
 
 
@@ -87,7 +88,7 @@ def load_minilm_roberta(
     state["roberta.embeddings.position_embeddings.weight"] = torch.cat([padding_row, positions])
     with torch.random.fork_rng(devices=[]):  # the constructor draws weights that are replaced below
         model = RobertaForSequenceClassification(config)
-    state.update(_new_head(config, seed))
+    state.update(_new_head(config, num_labels, seed))
     _load(model, state, path)
     return model.eval()
 
@@ -149,9 +150,9 @@ def _encoder_weights(path: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def _new_head(config: RobertaConfig, seed: int) -> dict[str, torch.Tensor]:
+def _new_head(config: RobertaConfig, num_labels: int, seed: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    shapes = {"dense": (config.hidden_size, config.hidden_size), "out_proj": (config.num_labels, config.hidden_size)}
+    shapes = {"dense": (config.hidden_size, config.hidden_size), "out_proj": (num_labels, config.hidden_size)}
     head = {}
     for name, shape in shapes.items():
         head[f"classifier.{name}.weight"] = torch.randn(shape, generator=generator) * config.initializer_range

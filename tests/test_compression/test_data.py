@@ -184,6 +184,16 @@ def test_subset_keeps_rows_and_changes_the_hash(tiny_data):
     assert part.sha256 != tiny_data.sha256 == tiny_data.subset(range(len(tiny_data))).sha256
 
 
+def test_sample_is_without_replacement_and_depends_on_the_seed_alone(tiny_data):
+    part = tiny_data.sample(20, seed=1)
+    assert len(set(part.input_ids)) == len(part) == 20
+    assert set(part.input_ids) <= set(tiny_data.input_ids)
+    assert part.sha256 == tiny_data.sample(20, seed=1).sha256 != tiny_data.sample(20, seed=2).sha256
+    assert len(tiny_data.sample(1000)) == len(tiny_data)
+    with pytest.raises(ValueError, match="`n`"):
+        tiny_data.sample(0)
+
+
 def test_pairs_carry_segments():
     data = EncodedData("pairs", ((1, 5, 2), (1, 2)), torch.tensor([0, 1]), ((0, 1, 1), (0, 1)))
     assert data.batch([1, 0])["token_type_ids"].tolist() == [[0, 1, 0], [0, 1, 1]]
