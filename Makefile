@@ -43,7 +43,7 @@ test: .venv/installed
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: .venv/installed
-	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not data" --ignore tests/test_notebooks
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not data" tests
 
 lint: .venv/installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -3,14 +3,14 @@
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
+
 from compression.experiments.accuracy import AccuracyConfig, Experiment, write_accuracy
 from compression.experiments.empty_clusters import EmptyClustersConfig, write_stress
 from shared.config import FrozenConfig
 from shared.results import ResultsWriter
 
-
 _STRESSED = "roberta.encoder.layer.0.intermediate.dense.weight"
-"""The real weight that is pruned for the stress sets."""
 
 
 class ReproduceConfig(FrozenConfig):
@@ -33,6 +33,11 @@ def preset(fast: bool = False) -> Path:
     return Path(str(resources.files("compression.experiments") / "configs" / ("fast.yaml" if fast else "full.yaml")))
 
 
+def stressed_layer(experiment: Experiment) -> np.ndarray:
+    """Return the real weight (rows, features) that is pruned for the stress sets."""
+    return experiment.dense.model.get_parameter(_STRESSED).detach().numpy()
+
+
 def reproduce(root: str | Path, config: ReproduceConfig, folder: str | Path | None = None) -> Path:
     """Compute everything and write it under ``root/compression``.
 
@@ -50,9 +55,9 @@ def reproduce(root: str | Path, config: ReproduceConfig, folder: str | Path | No
     Path
         The summary, from which ``python -m shared.report`` makes a page.
     """
-    writer = ResultsWriter(root, "compression", config)
     experiment = Experiment(config.accuracy, folder)
-    layer = experiment.dense.model.get_parameter(_STRESSED).detach().numpy()
+    layer = stressed_layer(experiment)  # missing data are found out here, before anything is written
+    writer = ResultsWriter(root, "compression", config)
     write_stress(writer, config.empty_clusters, layer)
     write_accuracy(writer, experiment)
     return writer.finish()

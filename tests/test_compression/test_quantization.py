@@ -159,7 +159,7 @@ def test_stages_and_rules_that_match_nothing():
     assert [name for name, _ in match_rules(net, rules, stage="e")] == ["embed"]
     with pytest.raises(ValueError, match=r"'layer\.upp' matches no .* near names are 'layer\.up'"):
         quantize_(net, {"layer.upp": PQConfig()})
-    with pytest.raises(ValueError, match="`stage`.*'e', 'l'"):
+    with pytest.raises(ValueError, match=r"`stage`.*'e', 'l'"):
         quantize_(net, rules, stage="x")
     with pytest.raises(ValueError, match=r"layer 'layer\.up'.*was 3; near divisors are 1, 2, 4"):
         quantize_(net, {"layer.up": PQConfig(block_size=3)})
@@ -170,9 +170,9 @@ def test_preset_rules_name_the_stages():
     rules = preset_rules("roberta", block_size={"ffn": 8, "embeddings": 4, "attention": 4, "head": 8}, n_centroids=64)
     assert [rule.stage for rule in rules] == ["ffn", "embeddings", "attention", "head"]
     assert [rule.config.block_size for rule in rules] == [8, 4, 4, 8]
-    with pytest.raises(ValueError, match="`family`.*'mpnet'"):
+    with pytest.raises(ValueError, match=r"`family`.*'mpnet'"):
         preset_rules("gpt")
-    with pytest.raises(ValueError, match="`stages`.*'atention'"):
+    with pytest.raises(ValueError, match=r"`stages`.*'atention'"):
         preset_rules("bert", stages=["atention"])
 
 

@@ -1,0 +1,100 @@
+"""The command line, tried as a user would."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from compression import PQConfig, quantize_, save_compressed
+from compression.cli import main
+from compression.experiments.reproduce import ReproduceConfig, preset
+from shared.config import load_config
+
+
+def test_presets_are_valid_and_round_trip():
+    for fast in (True, False):
+        config = load_config(ReproduceConfig, preset(fast))
+        assert ReproduceConfig.from_json(config.to_json()) == config
+
+
+def test_unknown_key_is_refused_before_any_work(tmp_path, capsys):
+    assert main(["reproduce", "--fast", "--out", str(tmp_path / "r"), "--set", "accuracy.block_size=4"]) == 2
+    assert "Unknown key 'accuracy.block_size': did you mean 'block_sizes'?" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_missing_data_names_the_remedy_and_writes_nothing(tmp_path, capsys):
+    assert main(["reproduce", "--fast", "--out", str(tmp_path / "r"), "--folder", str(tmp_path / "empty")]) == 1
+    assert "pg-ipq fetch-data" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_unknown_data_name(capsys):
+    assert main(["fetch-data", "vadr"]) == 2
+    assert "vader" in capsys.readouterr().err
+
+
+def test_no_network_is_one_sentence_and_leaves_nothing(tmp_path):
+    """pip is pointed at a closed port of this machine."""
+    environment = os.environ | {
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_RETRIES": "0",
+        "no_proxy": "*",
+    }
+    command = [sys.executable, "-m", "compression", "fetch-data", "rt", "--folder", str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    error = done.stderr.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert "network" in error
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".whl", ".gz")]
+
+
+def test_inspect_adds_up_to_the_file(tmp_path, capsys):
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.randn(32, 16, generator=generator))
+    quantize_(model, {"0": PQConfig(n_centroids=16, block_size=4)})
+    path = tmp_path / "model.safetensors"
+    size = save_compressed(model, path)
+    assert main(["inspect", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].split() == ["total", f"{size:,}"]
+    (row,) = [line.split() for line in lines if line.startswith("0.weight")]
+    assert row[1:] == ["PQ", "16x4", "32x16", f"{8 * (64 + 128) / 512:.3f}", f"{64 + 128:,}"]
+    path.write_bytes(path.read_bytes()[:50])
+    assert main(["inspect", str(path)]) == 2
+    assert "truncated" in capsys.readouterr().err
+
+
+def test_module_and_script_are_the_same():
+    outputs = [
+        subprocess.check_output([*command, "--help"], text=True)
+        for command in ([sys.executable, "-m", "compression"], [Path(sys.executable).with_name("pg-ipq")])
+    ]
+    assert outputs[0] == outputs[1]
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_fast_reproduction_end_to_end(tmp_path):
+    """Real weights and text: fine-tune, quantize by both rules, write, read back, evaluate, report."""
+    from shared.report import build_report
+
+    assert main(["reproduce", "--fast", "--out", str(tmp_path)]) == 0
+    summary = json.loads((tmp_path / "compression" / "summary.json").read_text())
+    assert [section["title"] for section in summary["sections"]] == [
+        "Empty clusters on stress weights",
+        "Accuracy against file size",
+        "Empty clusters on healthy weights",
+    ]
+    table = (tmp_path / "compression" / "accuracy_against_size.csv").read_text().splitlines()
+    assert len(table) == 4
+    assert build_report(tmp_path).stat().st_size > 100_000
