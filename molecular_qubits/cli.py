@@ -160,8 +160,8 @@ def read_molecule(text: str, charge: int | None = None) -> tuple[Molecule, Libra
         return Molecule.from_smiles(text, charge=charge), None
     except ValueError as error:
         raise ValueError(
-            f"Argument `molecule` must be a library name ({', '.join(LIBRARY)}), an XYZ file or a SMILES string, but is "
-            f"{text!r}: {error}"
+            f"Argument `molecule` must be a library name ({', '.join(LIBRARY)}), an XYZ file or a SMILES string, "
+            f"but is {text!r}: {error}"
         ) from None
 
 
@@ -184,7 +184,8 @@ def describe(result: ExchangeResult) -> str:
         spins = " ".join(f"{x:+.3f}" for x in state.lowdin_spins)
         stable = {True: "yes", False: "no", None: "not analysed"}[state.stable]
         lines.append(
-            f"{state.label:<28s} {state.energy_hartree:16.8f} {state.s2:9.4f}   {spins:<24s} {state.cycles:6d}  {stable}"
+            f"{state.label:<28s} {state.energy_hartree:16.8f} {state.s2:9.4f}   {spins:<24s} {state.cycles:6d}"
+            f"  {stable}"
         )
     lines.append("J in cm^-1, H = -2 J Si.Sj   Yamaguchi  Noodleman  unprojected")
     for i in range(len(result.spins)):

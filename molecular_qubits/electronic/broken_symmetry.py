@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ SPIN_SHARE = (0.5, 1.6)
 class StateResult:
     """One converged and checked determinant.
 
-    ``determinant`` holds +1 or -1 for each centre. Spin populations are n_α - n_β, for each centre, Mulliken and Löwdin.
+    ``determinant`` holds +1 or -1 for each centre. Spin populations are n_α - n_β for each centre, Mulliken and Löwdin.
     ``spin_products`` is <S_i.S_j> ``(n, n)``. ``stable`` is ``None`` if the internal stability was not analysed.
     """
 
@@ -198,7 +198,7 @@ class StateRunner:
         saved = read_checkpoint(checkpoint)
         if saved is not None and saved.guess in names:
             names = names[names.index(saved.guess) :]
-        failures = []
+        failures: list[SCFNotConvergedError | WrongStateError] = []
         for name in names:
             resumed = saved is not None and saved.guess == name
             density = None if resumed else self._guess(name, determinant, n_unpaired)
@@ -211,6 +211,9 @@ class StateRunner:
                 failures.append(error)
                 continue
             state = self.describe(label, determinant, solution)
+            if n_unpaired == 0 and state.lowdin_spins[0] * determinant[0] < 0:  # the same state with all spins turned
+                solution = replace(solution, mo_coeff=solution.mo_coeff[::-1], mo_occ=solution.mo_occ[::-1])
+                state = self.describe(label, determinant, solution)
             problem = self.problem(state)
             if problem is None:
                 np.savez(folder / "orbitals.npz", mo_coeff=solution.mo_coeff, mo_occ=solution.mo_occ)
@@ -223,32 +226,31 @@ class StateRunner:
     def _guess(self, name: str, determinant: tuple[int, ...], n_unpaired: int) -> np.ndarray | None:
         if name == "minao":
             return None
-        if name == "small basis":
-            return self._small_basis_density(n_unpaired)
+        if name == "small basis" and self.guess_basis is not None:
+            return self._small_basis_density(self.guess_basis, n_unpaired)
         if self.high_spin is None:
             self.run((1,) * len(self.spins))
-        assert_high_spin = self.high_spin
-        if assert_high_spin is None:
+        high_spin = self.high_spin
+        if high_spin is None:
             raise RuntimeError("The high-spin state was not kept.")
         down = [centre for centre, sign in enumerate(determinant) if sign < 0]
         flipped = np.isin(self.owner, [atom for centre in down for atom in self.centres[centre]])
         if name == "swap":
-            return _guesses.swap_density(assert_high_spin.density, flipped)
+            return _guesses.swap_density(high_spin.density, flipped)
         n_flipped = round(2 * sum(self.spins[centre] for centre in down))
-        return _guesses.fragment_density(
-            assert_high_spin.mo_coeff, assert_high_spin.mo_occ, self.overlap, flipped, n_flipped
-        )
+        return _guesses.fragment_density(high_spin.mo_coeff, high_spin.mo_occ, self.overlap, flipped, n_flipped)
 
-    def _small_basis_density(self, n_unpaired: int) -> np.ndarray:
-        from dataclasses import replace
-
+    def _small_basis_density(self, basis: str, n_unpaired: int) -> np.ndarray:
         settings = replace(
-            self.workspace.settings, basis=self.guess_basis, grid_level=0, conv_tol=1e-5, auxbasis=None, density_fit=True
+            self.workspace.settings,
+            basis=basis,
+            grid_level=0,
+            conv_tol=1e-5,
+            auxbasis=None,
+            density_fit=True,
         )
         small = Workspace(self.workspace.molecule, settings)
-        solution = run_scf(
-            small, n_unpaired, None, label=f"high-spin guess in {self.guess_basis}", guess="minao", stability=False
-        )
+        solution = run_scf(small, n_unpaired, None, label=f"high-spin guess in {basis}", guess="minao", stability=False)
         return _guesses.project_density(solution.mo_coeff, solution.mo_occ, small.mole, self.workspace.mole)
 
     def describe(self, label: str, determinant: tuple[int, ...], solution: SCFSolution) -> StateResult:

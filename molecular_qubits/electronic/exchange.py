@@ -250,7 +250,8 @@ def check_centres(centres: Sequence[Iterable[int]], n_atoms: int) -> Centres:
                 )
             if atom in owner:
                 raise ValueError(
-                    f"Argument `centres` must hold disjoint sets, but atom {atom} is in sets {owner[atom]} and {number}."
+                    f"Argument `centres` must hold disjoint sets, but atom {atom} is in sets {owner[atom]} and "
+                    f"{number}."
                 )
             owner[atom] = number
     return sets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from molecular_qubits.structure.molecule import Molecule
-from molecular_qubits.structure.pyscf_input import build_mole, check_method
+from molecular_qubits.structure.pyscf_input import build_mole, check_method, without_checkpoint_file
 from molecular_qubits.units import HARTREE_TO_CM1
 
 MAX_DETERMINANTS = 2_000_000
@@ -69,8 +69,7 @@ def full_ci_gap(molecule: Molecule, basis: str) -> FullCIGap:
             f"Argument `molecule` must have at most {MAX_DETERMINANTS:,} determinants for full CI, but has "
             f"{n_determinants:,} in {basis}."
         )
-    orbitals = scf.RHF(mole)
-    orbitals.chkfile = None
+    orbitals = without_checkpoint_file(scf.RHF(mole))
     orbitals.kernel()  # any orthonormal orbitals serve: full CI does not depend on them
     one_electron = orbitals.mo_coeff.T @ orbitals.get_hcore() @ orbitals.mo_coeff
     two_electron = ao2mo.kernel(mole, orbitals.mo_coeff)

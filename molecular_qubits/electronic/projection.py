@@ -157,8 +157,8 @@ def fit_products(energies_cm1: ArrayLike, products: ArrayLike) -> HeisenbergFit:
     rank = int(np.linalg.matrix_rank(design))
     if rank < design.shape[1]:
         raise ValueError(
-            f"Argument `determinants` must fix {len(pairs)} coupling(s) and the offset ({design.shape[1]} unknowns), but "
-            f"the {len(energies)} given have rank {rank}. Add determinants with other relative alignments."
+            f"Argument `determinants` must fix {len(pairs)} coupling(s) and the offset ({design.shape[1]} unknowns), "
+            f"but the {len(energies)} given have rank {rank}. Add determinants with other relative alignments."
         )
     zero = energies.mean()  # keeps the precision of small couplings beside large total energies
     solution = np.linalg.lstsq(design, energies - zero, rcond=None)[0]

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from molecular_qubits.electronic.errors import SCFNotConvergedError
+from molecular_qubits.electronic.guesses import density_of
 from molecular_qubits.structure.molecule import Molecule
-from molecular_qubits.structure.pyscf_input import build_mole
+from molecular_qubits.structure.pyscf_input import build_mole, without_checkpoint_file
 from shared.artifacts import atomic_path
 from shared.progress import progress, say
 
-LADDER = ("diis", "level shift", "newton")
+LADDER: tuple[str, ...] = ("diis", "level shift", "newton")
 """Solvers, tried in this order: Pulay's DIIS; DIIS with level shift and damping; second order (co-iterative AH)."""
 
 
@@ -88,12 +89,11 @@ def make_uks(mole: Any, xc: str, grid_level: int, density_fit: bool, auxbasis: s
     from pyscf import dft, scf
 
     if xc.lower() == "hf":
-        mean_field = scf.UHF(mole)
+        mean_field = without_checkpoint_file(scf.UHF(mole))
     else:
-        mean_field = dft.UKS(mole)
+        mean_field = without_checkpoint_file(dft.UKS(mole))
         mean_field.xc = xc
         mean_field.grids.level = grid_level
-    mean_field.chkfile = None  # checkpoints are written by `_Recorder`
     return mean_field.density_fit(auxbasis=auxbasis) if density_fit else mean_field
 
 
@@ -226,7 +226,8 @@ def run_scf(
     saved = read_checkpoint(checkpoint)
     cycles, seconds, ladder = 0, 0.0, LADDER
     if saved is not None and saved.guess == guess:
-        density, cycles, seconds = saved.density, saved.cycles, saved.seconds
+        occupied = (saved.mo_coeff[spin][:, saved.mo_occ[spin] > 0] for spin in (0, 1))
+        density, cycles, seconds = density_of(*occupied), saved.cycles, saved.seconds
         ladder = LADDER[LADDER.index(saved.solver) :]
         say(f"{label}: continues after cycle {cycles} from its checkpoint.")
     for solver in ladder:
@@ -251,8 +252,8 @@ def run_scf(
         density = mean_field.make_rdm1()
     raise SCFNotConvergedError(
         f"The {label} did not converge from the guess {guess!r} with any of {', '.join(LADDER)} "
-        f"({workspace.settings.max_cycle} cycles each). Raise `max_cycle`, relax `conv_tol`, start from a smaller basis "
-        "or check the geometry."
+        f"({workspace.settings.max_cycle} cycles each). Raise `max_cycle`, relax `conv_tol`, start from a smaller "
+        "basis or check the geometry."
     )
 
 

@@ -1,4 +1,4 @@
-"""Exchange couplings: H-He-H against full CI, a radical with a triplet chromophore, a diradical, the 55-atom radical."""
+"""Exchange couplings: H-He-H against full CI, a radical and a triplet chromophore, a diradical, the 55-atom radical."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ def write_benchmark(writer: ResultsWriter, config: ExchangeConfig) -> list[dict[
     rows = benchmark_rows(config)
     writer.section(
         "Benchmark: H–He–H",
-        f"Two hydrogen spins coupled through helium, {config.benchmark_basis}. Full CI gives the exact gap of the basis; "
-        "broken-symmetry B3LYP gives one determinant, and the projections turn its energy into 2J "
+        f"Two hydrogen spins coupled through helium, {config.benchmark_basis}. Full CI gives the exact gap of the "
+        "basis; broken-symmetry B3LYP gives one determinant, and the projections turn its energy into 2J "
         "(H = -2 J S1·S2). The reference values were calculated independently.\n\n"
         "Projection matters where the spins overlap: at 1.25 Å the determinant has <S²> = 0.74 instead of 1, the "
         "Noodleman value overshoots full CI by 80 % and the unprojected one is 10 % below it; at 2 Å Yamaguchi and "
@@ -160,8 +160,8 @@ def write_radical_triplet(writer: ResultsWriter, config: ExchangeConfig) -> Exch
     result = compute(config.radical_triplet, config)
     writer.section(
         f"Radical–triplet exchange: {entry.description}",
-        f"{_method(result)} Spin centres: the radical (S = 1/2) and the triplet chromophore (S = 1). The quartet has all "
-        "spins up; in the broken-symmetry doublet the radical is flipped. <S²> of separate spins is 3.75 and 1.75.",
+        f"{_method(result)} Spin centres: the radical (S = 1/2) and the triplet chromophore (S = 1). The quartet has "
+        "all spins up; in the broken-symmetry doublet the radical is flipped. <S²> of separate spins is 3.75 and 1.75.",
     )
     writer.table(state_rows(result), "radical_triplet_states", "The two determinants; spin populations n_α - n_β.")
     writer.table(coupling_rows(result, entry.description), "radical_triplet_j", "Radical–triplet exchange J_RT.")
@@ -180,8 +180,8 @@ def write_diradical(writer: ResultsWriter, config: ExchangeConfig) -> ExchangeRe
     result = compute(config.diradical, config)
     writer.section(
         f"Ground-state exchange of a diradical: {entry.description}",
-        f"{_method(result)} Spin centres: the two radicals (S = 1/2 each); the bridge has a closed shell. <S²> of separate "
-        "spins is 2 and 1.",
+        f"{_method(result)} Spin centres: the two radicals (S = 1/2 each); the bridge has a closed shell. <S²> of "
+        "separate spins is 2 and 1.",
     )
     writer.table(state_rows(result), "diradical_states", "The two determinants; spin populations n_α - n_β.")
     writer.table(coupling_rows(result, entry.description), "diradical_j", "Radical–radical exchange J_RR.")
@@ -195,7 +195,7 @@ def write_mono(writer: ResultsWriter) -> ExchangeResult | None:
     entry = library_entry("mono")
     reference = json.loads((REFERENCE / "mono_radical.json").read_text(encoding="utf-8"))
     record = result.provenance
-    torsions = " and ".join(f"{abs(result.molecule.torsion(atoms)):.0f}°" for atoms in entry_torsions(result.molecule))
+    torsions = " and ".join(f"{abs(result.molecule.torsion(atoms)):.0f}°" for atoms in result.molecule.ring_torsions())
     writer.section(
         f"The mono-radical: {entry.description}",
         f"Committed result, not computed in this run: `{record['command']}` on {record['time_utc'][:10]}, "
@@ -208,11 +208,6 @@ def write_mono(writer: ResultsWriter) -> ExchangeResult | None:
     writer.table(state_rows(result), "mono_states", "The two determinants (committed); spin populations n_α - n_β.")
     writer.table(coupling_rows(result, entry.description), "mono_j", "Radical–triplet exchange J_RT (committed).")
     return result
-
-
-def entry_torsions(molecule: Molecule) -> tuple[tuple[int, int, int, int], ...]:
-    """Return the ring-ring torsions of a molecule."""
-    return molecule.ring_torsions()
 
 
 def state_rows(result: ExchangeResult) -> list[dict[str, Any]]:
@@ -254,8 +249,8 @@ def _method(result: ExchangeResult) -> str:
     s = result.settings
     integrals = "density fitting" if s.density_fit else "exact integrals"
     return (
-        f"{s.xc.upper()}/{s.basis.upper()}, {integrals}, grid level {s.grid_level}, at the geometry relaxed by GFN2-xTB "
-        f"with multiplicity {result.molecule.multiplicity}."
+        f"{s.xc.upper()}/{s.basis.upper()}, {integrals}, grid level {s.grid_level}, at the geometry relaxed by "
+        f"GFN2-xTB with multiplicity {result.molecule.multiplicity}."
     )
 
 

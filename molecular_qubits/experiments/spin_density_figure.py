@@ -56,9 +56,8 @@ def draw_spin_densities(result: ExchangeResult, spacing_angstrom: float = 0.1) -
     paper = rcParams["axes.facecolor"]
     colours = LinearSegmentedColormap.from_list("spin", ["#2166ac", "#67a9cf", paper, "#ef8a62", "#b2182b"])
     norm = SymLogNorm(linthresh=limit / 10, vmin=-limit, vmax=limit)
-    image = None
     for axis, found, state in zip(axes, maps, result.states, strict=True):
-        image = axis.pcolormesh(
+        axis.pcolormesh(
             found.x_angstrom, found.y_angstrom, found.values, cmap=colours, norm=norm, shading="gouraud",
             rasterized=True,
         )  # fmt: skip
@@ -67,7 +66,7 @@ def draw_spin_densities(result: ExchangeResult, spacing_angstrom: float = 0.1) -
         axis.set_aspect("equal")
         axis.set_xlabel("x / Å")
     axes[0].set_ylabel("y / Å")
-    bar = figure.colorbar(image, ax=list(axes), shrink=0.9, pad=0.01)
+    bar = figure.colorbar(axes[0].collections[0], ax=list(axes), shrink=0.9, pad=0.01)
     bar.set_label("column spin density / e Å$^{-2}$")
     return figure
 
@@ -82,4 +81,4 @@ def draw_skeleton(axis: Axes, molecule: Molecule, found: SpinDensityMap) -> None
         axis.plot(*places[[i, j]].T, color=ink, linewidth=0.5 if light else 0.9, linestyle="-", alpha=0.8, zorder=3)
     for symbol, place in zip(molecule.symbols, places, strict=True):
         if symbol not in ("C", "H"):
-            axis.text(*place, symbol, ha="center", va="center", fontsize=7, fontweight="bold", zorder=4)
+            axis.text(place[0], place[1], symbol, ha="center", va="center", fontsize=7, fontweight="bold", zorder=4)

@@ -1,8 +1,9 @@
 """Atomic numbers and covalent radii of the elements up to krypton."""
 
 _ORDER = (
-    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr"
-).split()
+    "H", "He", "Li", "Be", "B", "C", "N", "O", "F", "Ne", "Na", "Mg", "Al", "Si", "P", "S", "Cl", "Ar",
+    "K", "Ca", "Sc", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Ga", "Ge", "As", "Se", "Br", "Kr",
+)  # fmt: skip
 
 ELEMENTS: dict[str, int] = {symbol: number for number, symbol in enumerate(_ORDER, start=1)}
 """Atomic number of each element symbol."""
@@ -13,4 +14,4 @@ _RADII = (
 )  # fmt: skip
 
 COVALENT_RADII_ANGSTROM: dict[str, float] = dict(zip(_ORDER, _RADII, strict=True))
-"""Single-bond covalent radii in Å. Source: Cordero et al., Dalton Trans. 2008, 2832 (low-spin values for Mn, Fe, Co)."""
+"""Covalent radii in Å. Source: Cordero et al., Dalton Trans. 2008, 2832 (sp3 carbon; low-spin Mn, Fe, Co)."""

@@ -1,5 +1,7 @@
 """Three-dimensional start geometries from SMILES with RDKit."""
 
+from typing import Any
+
 import numpy as np
 
 from molecular_qubits.structure.bonds import Bonds
@@ -25,27 +27,28 @@ def embed(smiles: str, seed: int = 42) -> tuple[tuple[str, ...], np.ndarray, Bon
     ValueError
         If RDKit cannot read the SMILES or finds no geometry for it.
     """
-    from rdkit import Chem, RDLogger
-    from rdkit.Chem import AllChem
+    from rdkit import Chem, rdBase
+    from rdkit.Chem import rdDistGeom
+    from rdkit.Chem import rdForceFieldHelpers as force_fields
 
-    RDLogger.DisableLog("rdApp.*")  # RDKit's own messages are replaced by the error below
+    rdBase.DisableLog("rdApp.*")  # RDKit's own messages are replaced by the error below
     try:
         bare = Chem.MolFromSmiles(smiles) if smiles.strip() else None
         if bare is None:
             raise ValueError(f"Argument `smiles` must be a valid SMILES string, but RDKit cannot read {smiles!r}.")
         molecule = Chem.AddHs(bare)
-        parameters = AllChem.ETKDGv3()
+        parameters: Any = rdDistGeom.ETKDGv3()
         parameters.randomSeed = seed
-        if AllChem.EmbedMolecule(molecule, parameters) != 0:
+        if rdDistGeom.EmbedMolecule(molecule, parameters) != 0:
             parameters.useRandomCoords = True
-            if AllChem.EmbedMolecule(molecule, parameters) != 0:
+            if rdDistGeom.EmbedMolecule(molecule, parameters) != 0:
                 raise ValueError(f"Argument `smiles` must have a 3D geometry, but RDKit cannot embed {smiles!r}.")
-        if AllChem.MMFFHasAllMoleculeParams(molecule):
-            AllChem.MMFFOptimizeMolecule(molecule, maxIters=2000)
-        elif AllChem.UFFHasAllMoleculeParams(molecule):
-            AllChem.UFFOptimizeMolecule(molecule, maxIters=2000)
+        if force_fields.MMFFHasAllMoleculeParams(molecule):
+            force_fields.MMFFOptimizeMolecule(molecule, maxIters=2000)
+        elif force_fields.UFFHasAllMoleculeParams(molecule):
+            force_fields.UFFOptimizeMolecule(molecule, maxIters=2000)
     finally:
-        RDLogger.EnableLog("rdApp.*")
+        rdBase.EnableLog("rdApp.*")
     symbols = tuple(atom.GetSymbol() for atom in molecule.GetAtoms())
     bonds = tuple(
         (min(b.GetBeginAtomIdx(), b.GetEndAtomIdx()), max(b.GetBeginAtomIdx(), b.GetEndAtomIdx()))

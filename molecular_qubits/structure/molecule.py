@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -66,7 +67,7 @@ class Molecule:
             i, j = np.unravel_index(int(distances.argmin()), distances.shape)
             raise ValueError(f"Argument `coordinates` must separate the atoms, but atoms {i} and {j} coincide.")
         object.__setattr__(self, "symbols", symbols)
-        object.__setattr__(self, "coordinates", tuple(tuple(float(x) for x in row) for row in positions))
+        object.__setattr__(self, "coordinates", _rows(positions))
         object.__setattr__(self, "charge", int(self.charge))
         object.__setattr__(self, "bonds", tuple((int(i), int(j)) for i, j in self.bonds))
         if self.multiplicity is not None:
@@ -102,7 +103,8 @@ class Molecule:
         from molecular_qubits.structure.embedding import embed
 
         symbols, positions, bond_list, formal_charge = embed(smiles, seed)
-        return cls(symbols, positions, formal_charge if charge is None else charge, multiplicity, smiles, bond_list)
+        total_charge = formal_charge if charge is None else charge
+        return cls(symbols, _rows(positions), total_charge, multiplicity, smiles, bond_list)
 
     @classmethod
     def from_xyz(cls, path: str | Path, *, multiplicity: int | None = None, charge: int = 0) -> Molecule:
@@ -150,7 +152,7 @@ class Molecule:
             ) from None
         if len(rows) != n_atoms or n_atoms == 0:
             raise ValueError(f"The XYZ file announces {n_atoms} atoms, but holds {len(rows)}.")
-        return cls(symbols, positions, charge, multiplicity, None, _bonds.from_distances(symbols, positions))
+        return cls(symbols, _rows(positions), charge, multiplicity, None, _bonds.from_distances(symbols, positions))
 
     @property
     def positions(self) -> np.ndarray:
@@ -174,7 +176,7 @@ class Molecule:
 
     def with_positions(self, positions: ArrayLike) -> Molecule:
         """Return the molecule at other coordinates ``(n, 3)`` in Å."""
-        return replace(self, coordinates=np.asarray(positions, dtype=float))
+        return replace(self, coordinates=_rows(np.asarray(positions, dtype=float)))
 
     def with_multiplicity(self, multiplicity: int | None) -> Molecule:
         """Return the molecule with another multiplicity 2S + 1."""
@@ -216,9 +218,7 @@ class Molecule:
 
         return ring_ring_torsions(self.n_atoms, self.bonds)
 
-    def optimize(
-        self, level: Literal["gfn2", "uks"] = "gfn2", multiplicity: int | None = None, **options: Any
-    ) -> Molecule:
+    def optimize(self, level: str = "gfn2", multiplicity: int | None = None, **options: Any) -> Molecule:
         """Relax the geometry in a given spin state.
 
         Parameters
@@ -246,7 +246,7 @@ class Molecule:
         """
         from molecular_qubits.structure import relaxation
 
-        methods = {"gfn2": relaxation.relax_gfn2, "uks": relaxation.relax_uks}
+        methods: dict[str, Callable[..., Molecule]] = {"gfn2": relaxation.relax_gfn2, "uks": relaxation.relax_uks}
         if level not in methods:
             raise ValueError(f"Argument `level` must be 'gfn2' or 'uks', but is {level!r}.")
         multiplicity = self.multiplicity if multiplicity is None else multiplicity
@@ -286,6 +286,11 @@ class Molecule:
             record["smiles"],
             tuple((i, j) for i, j in record["bonds"]),
         )
+
+
+def _rows(positions: np.ndarray) -> tuple[tuple[float, float, float], ...]:
+    """Return an array as nested tuples; a wrong shape is kept, for the check of the constructor."""
+    return tuple(tuple(float(x) for x in row) for row in positions)  # type: ignore[misc]
 
 
 def check_multiplicity(n_electrons: int, multiplicity: int) -> None:

@@ -49,3 +49,12 @@ def build_mole(molecule: Molecule, basis: str, n_unpaired: int | None = None) ->
         verbose=0,
         max_memory=8000,
     )
+
+
+def without_checkpoint_file(mean_field: Any) -> Any:
+    """Return a PySCF field after closing and removing the temporary checkpoint file that it opens by itself."""
+    handle = getattr(mean_field, "_chkfile", None)
+    if handle is not None:
+        handle.close()
+    mean_field.chkfile = None
+    return mean_field

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -113,14 +113,13 @@ def relax_uks(
     from pyscf import dft
     from pyscf.geomopt import geometric_solver
 
-    from molecular_qubits.structure.pyscf_input import build_mole, check_method
+    from molecular_qubits.structure.pyscf_input import build_mole, check_method, without_checkpoint_file
     from molecular_qubits.units import BOHR_TO_ANGSTROM
 
     check_method(molecule, xc, basis)
-    mean_field = dft.UKS(build_mole(molecule, basis))
+    mean_field = without_checkpoint_file(dft.UKS(build_mole(molecule, basis)))
     mean_field.xc = xc
     mean_field.grids.level = grid_level
-    mean_field.chkfile = None
     with tempfile.TemporaryDirectory() as folder:
         log_settings = Path(folder) / "log.ini"
         log_settings.write_text(_QUIET_LOG, encoding="utf-8")
@@ -135,9 +134,7 @@ def relax_uks(
     return molecule.with_positions(relaxed.atom_coords() * BOHR_TO_ANGSTROM)
 
 
-def cached_relaxation(
-    molecule: Molecule, level: Literal["gfn2", "uks"], multiplicity: int, cache: Cache | None = None
-) -> Molecule:
+def cached_relaxation(molecule: Molecule, level: str, multiplicity: int, cache: Cache | None = None) -> Molecule:
     """Return the relaxed molecule, from the cache if the same relaxation was done before.
 
     Parameters

@@ -102,9 +102,7 @@ def test_radical_triplet_radical_formulas(j_rt, j_rr):
         ]
     )
     assert np.allclose(np.linalg.eigvalsh(hamiltonian), np.sort(multiplets), atol=1e-10)
-    e_hs, e_bst, e_bsr = (
-        determinant_energy(hamiltonian, spins, row) for row in [(1, 1, 1), (1, -1, 1), (-1, 1, 1)]
-    )
+    e_hs, e_bst, e_bsr = (determinant_energy(hamiltonian, spins, row) for row in [(1, 1, 1), (1, -1, 1), (-1, 1, 1)])
     assert e_hs == pytest.approx(-2 * j_rt - j_rr / 2)
     assert e_bst == pytest.approx(2 * j_rt - j_rr / 2)
     assert e_bsr == pytest.approx(j_rr / 2)
@@ -145,7 +143,9 @@ def test_unprojected_is_exact_for_spin_eigenstates_and_noodleman_for_determinant
     to_hartree = 1 / HARTREE_TO_CM1
     s2_high, s2_low = separate_spin_s2((1, 1), (s1, s2)), separate_spin_s2((1, -1), (s1, s2))
     eigen = project_j(eigenvalue(high) * to_hartree, eigenvalue(low) * to_hartree, s2_high, s2_low, spins=(s1, s2))
-    ising = project_j(-2 * j_cm1 * s1 * s2 * to_hartree, 2 * j_cm1 * s1 * s2 * to_hartree, s2_high, s2_low, spins=(s1, s2))
+    ising = project_j(
+        -2 * j_cm1 * s1 * s2 * to_hartree, 2 * j_cm1 * s1 * s2 * to_hartree, s2_high, s2_low, spins=(s1, s2)
+    )
     assert eigen.unprojected_cm1 == pytest.approx(j_cm1, abs=1e-8)
     assert ising.noodleman_cm1 == pytest.approx(j_cm1, abs=1e-8)
     assert ising.yamaguchi_cm1 == pytest.approx(j_cm1, abs=1e-8)

@@ -1,0 +1,204 @@
+"""Populations, guesses and broken-symmetry determinants on systems small enough to know the answer."""
+
+import numpy as np
+import pytest
+from pyscf import gto, scf
+
+from molecular_qubits import Molecule, exchange_couplings
+from molecular_qubits.electronic import guesses
+from molecular_qubits.electronic.broken_symmetry import StateRunner, state_label
+from molecular_qubits.electronic.errors import SCFNotConvergedError, WrongStateError
+from molecular_qubits.electronic.full_ci import full_ci_gap
+from molecular_qubits.electronic.populations import (
+    atom_of_orbital,
+    local_spin_products,
+    lowdin_spins,
+    mulliken_spins,
+    spin_squared,
+)
+from molecular_qubits.electronic.scf import SCFSettings, Workspace, run_scf
+from molecular_qubits.structure.pyscf_input import without_checkpoint_file
+from shared.artifacts import Cache
+
+
+def h2(distance):
+    return Molecule(("H", "H"), ((0, 0, 0), (0, 0, distance)))
+
+
+def h_he_h(distance):
+    return Molecule(("H", "He", "H"), ((0, 0, -distance), (0, 0, 0), (0, 0, distance)))
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return Cache(tmp_path, name="scf")
+
+
+@pytest.fixture(scope="module")
+def triplet():
+    mole = gto.M(atom="H 0 0 0; H 0 0 1.5", basis="6-31g", spin=2, verbose=0)
+    field = without_checkpoint_file(scf.UHF(mole))
+    field.kernel()
+    return mole, field, mole.intor_symmetric("int1e_ovlp")
+
+
+def test_spin_squared_agrees_with_pyscf(triplet):
+    _, field, overlap = triplet
+    assert spin_squared(field.make_rdm1(), overlap) == pytest.approx(field.spin_square()[0], abs=1e-10)
+
+
+def test_spin_populations_add_up_to_the_unpaired_electrons(triplet):
+    mole, field, overlap = triplet
+    owner = atom_of_orbital(mole)
+    for populations in (mulliken_spins, lowdin_spins):
+        assert populations(field.make_rdm1(), overlap, owner) == pytest.approx([1.0, 1.0], abs=1e-8)
+
+
+def test_local_spin_product_of_a_closed_shell_bond_is_minus_three_eighths():
+    mole = gto.M(atom="H 0 0 0; H 0 0 0.74", basis="sto-3g", verbose=0)
+    field = without_checkpoint_file(scf.UHF(mole))
+    field.kernel()
+    products = local_spin_products(
+        field.make_rdm1(), mole.intor_symmetric("int1e_ovlp"), atom_of_orbital(mole), [[0], [1]]
+    )
+    assert products == pytest.approx(np.array([[0, -3 / 8], [-3 / 8, 0]]), abs=1e-10)
+
+
+def test_local_spin_products_of_distant_spins_are_ising_products(cache):
+    result = exchange_couplings(h2(6.0), [[0], [1]], xc="hf", basis="6-31g", cache=cache)
+    high, broken = result.states
+    assert high.spin_products[0][1] == pytest.approx(1 / 4, abs=1e-4)
+    assert broken.spin_products[0][1] == pytest.approx(-1 / 4, abs=1e-4)
+
+
+def test_guesses_keep_electrons_and_flip_spins(triplet):
+    mole, field, overlap = triplet
+    owner = atom_of_orbital(mole)
+    flipped = owner == 1
+    density = guesses.fragment_density(field.mo_coeff, field.mo_occ, overlap, flipped, 1)
+    n_alpha, n_beta = (np.trace(part @ overlap) for part in density)
+    assert (n_alpha, n_beta) == pytest.approx((1, 1), abs=1e-8)
+    for part in density:  # each spin is a proper determinant: P S P = P
+        assert np.allclose(part @ overlap @ part, part, atol=1e-8)
+    swapped = guesses.swap_density(field.make_rdm1(), flipped)
+    assert np.allclose(swapped.sum(axis=0), np.sum(field.make_rdm1(), axis=0))
+    for guess in (density, swapped):
+        first, second = lowdin_spins(guess, overlap, owner)
+        assert first > 0.7
+        assert second < -0.7
+
+
+def test_swapping_twice_restores_the_diagonal_blocks(triplet):
+    mole, field, _ = triplet
+    flipped = atom_of_orbital(mole) == 1
+    twice = guesses.swap_density(guesses.swap_density(field.make_rdm1(), flipped), flipped)
+    block = np.ix_([0, 1], np.flatnonzero(flipped), np.flatnonzero(flipped))
+    assert np.allclose(twice[block], np.asarray(field.make_rdm1())[block])
+
+
+def test_projected_density_has_the_electrons_of_the_small_basis():
+    molecule = h_he_h(1.5)
+    small = Workspace(molecule, SCFSettings("hf", "sto-3g"))
+    large = Workspace(molecule, SCFSettings("hf", "6-31g"))
+    solution = run_scf(small, 2, None, label="triplet", guess="minao", stability=False)
+    density = guesses.project_density(solution.mo_coeff, solution.mo_occ, small.mole, large.mole)
+    overlap = large.mole.intor_symmetric("int1e_ovlp")
+    assert [np.trace(part @ overlap) for part in density] == pytest.approx([3, 1], abs=1e-8)
+
+
+def test_stretched_h2_is_found_where_the_default_stays_closed_shell(cache):
+    molecule = h2(3.0)
+    mole = gto.M(atom=[("H", row) for row in molecule.coordinates], basis="6-31g", verbose=0)
+    plain = without_checkpoint_file(scf.UHF(mole))
+    plain.kernel()
+    assert plain.spin_square()[0] < 1e-3  # the closed-shell solution, silently
+    high, broken = exchange_couplings(molecule, [[0], [1]], xc="hf", basis="6-31g", cache=cache).states
+    assert broken.energy_hartree < plain.e_tot - 0.1
+    assert broken.s2 == pytest.approx(1.0, abs=0.01)
+    assert broken.stable is True
+    assert high.s2 == pytest.approx(2.0, abs=1e-6)
+
+
+def test_exchange_of_distant_hydrogens_is_full_ci(cache):
+    molecule = h2(3.0)
+    result = exchange_couplings(molecule, [[0], [1]], xc="hf", basis="6-31g", cache=cache)
+    exact = full_ci_gap(molecule, "6-31g")
+    assert exact.s2_singlet == pytest.approx(0, abs=1e-8)
+    assert exact.s2_triplet == pytest.approx(2, abs=1e-8)
+    assert exact.j_cm1 < 0
+    assert result.j_yamaguchi_cm1[0, 1] == pytest.approx(exact.j_cm1, rel=0.15)
+
+
+def test_collapsed_swap_guess_is_an_error_that_names_the_state(cache):
+    with pytest.raises(WrongStateError, match=r"broken-symmetry state ↑↓ .*'swap'.*<S\^2> = 0\.000.*Try other"):
+        exchange_couplings(h_he_h(1.25), [[0], [2]], basis="6-311g**", grid_level=2, guesses=("swap",), cache=cache)
+
+
+def test_next_guess_is_tried_when_one_collapses(cache):
+    result = exchange_couplings(
+        h_he_h(1.25), [[0], [2]], basis="6-311g**", grid_level=2, guesses=("swap", "fragment"), cache=cache
+    )
+    assert result.states[1].guess == "fragment"
+    assert result.states[1].lowdin_spins == pytest.approx((0.78, -0.78), abs=0.06)
+
+
+def test_mirror_image_of_a_singlet_determinant_is_turned_back(cache):
+    states = [
+        exchange_couplings(h_he_h(1.25), [[0], [2]], basis="6-31g", grid_level=1, guesses=(guess,), cache=cache).states[
+            1
+        ]
+        for guess in ("swap", "fragment")
+    ]
+    for state in states:
+        assert state.lowdin_spins[0] > 0.7
+        assert state.lowdin_spins[1] < -0.7
+    assert states[0].energy_hartree == pytest.approx(states[1].energy_hartree, abs=1e-8)
+
+
+def test_spin_on_the_wrong_atoms_is_an_error(cache):
+    with pytest.raises(WrongStateError, match=r"spin population .* on centre 1"):
+        exchange_couplings(h_he_h(2.0), [[0], [1]], basis="6-31g", grid_level=1, cache=cache)
+
+
+def test_unconverged_field_is_an_error_that_names_the_state(cache):
+    with pytest.raises(SCFNotConvergedError, match=r"high-spin state ↑↑ .*diis, level shift, newton.*max_cycle"):
+        exchange_couplings(h_he_h(1.25), [[0], [2]], basis="6-31g", grid_level=0, max_cycle=1, cache=cache)
+
+
+@pytest.mark.parametrize("solver", ["diis", "level shift", "newton"])
+def test_every_solver_of_the_ladder_reaches_the_same_energy(solver, monkeypatch):
+    from molecular_qubits.electronic import scf as module
+
+    monkeypatch.setattr(module, "LADDER", (solver,))
+    workspace = Workspace(h_he_h(1.5), SCFSettings("b3lyp", "6-31g", grid_level=1, conv_tol=1e-10))
+    solution = run_scf(workspace, 2, None, label="triplet", guess="minao", stability=True)
+    assert solution.solver == solver
+    assert solution.stable is True
+    plain = workspace.mean_field(2)
+    plain.kernel()
+    assert solution.energy_hartree == pytest.approx(plain.e_tot, abs=1e-8)
+
+
+def test_instability_is_reported_and_not_followed():
+    workspace = Workspace(h2(3.0), SCFSettings("hf", "6-31g"))
+    closed = run_scf(workspace, 0, None, label="closed shell", guess="minao")
+    assert closed.stable is False
+    assert spin_squared(closed.density, workspace.mole.intor_symmetric("int1e_ovlp")) < 1e-3
+
+
+def test_small_basis_guess_gives_the_same_state(cache):
+    settings = SCFSettings("b3lyp", "6-31g", grid_level=1)
+    energies = []
+    for guess_basis in (None, "sto-3g"):
+        runner = StateRunner(
+            Workspace(h_he_h(1.5), settings), ((0,), (2,)), (0.5, 0.5), cache, guess_basis=guess_basis, stability=False
+        )
+        state, _ = runner.run((1, 1))
+        energies.append(state.energy_hartree)
+        assert state.guess == ("small basis" if guess_basis else "minao")
+    assert energies[0] == pytest.approx(energies[1], abs=1e-8)
+
+
+def test_labels_show_the_alignment():
+    assert state_label((1, 1)) == "high-spin state ↑↑"
+    assert state_label((1, -1, 1)) == "broken-symmetry state ↑↓↑"

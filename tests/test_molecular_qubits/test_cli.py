@@ -1,0 +1,99 @@
+"""The command line: exit codes, messages, and one small molecule from start to end."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from molecular_qubits import cli
+
+H_HE_H = "3\n\nH 0 0 -1.5\nHe 0 0 0\nH 0 0 1.5\n"
+
+
+@pytest.fixture
+def xyz(tmp_path):
+    path = tmp_path / "molecule.xyz"
+    path.write_text(H_HE_H, encoding="utf-8")
+    return path
+
+
+def test_exchange_of_an_xyz_file(xyz, tmp_path, capsys):
+    out = tmp_path / "result.json"
+    arguments = ["exchange", str(xyz), "--centres", "0", "2", "--basis", "6-31g", "--grid-level", "1"]
+    assert cli.main([*arguments, "--cache", str(tmp_path / "cache"), "--json", str(out)]) == 0
+    printed = capsys.readouterr().out
+    record = json.loads(out.read_text(encoding="utf-8"))
+    j_cm1 = record["j_yamaguchi_cm1"][0][1]
+    assert j_cm1 < -100
+    assert f"{j_cm1:+.3f}" in printed
+    assert "broken-symmetry state ↑↓" in printed
+    assert record["provenance"]["config"]["basis"] == "6-31g"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing-like-it", "--centres", "0", "1"], "library name"),
+        (["absent.xyz", "--centres", "0", "1"], "no XYZ file"),
+        (["[O]NCN[O]"], "--centres"),
+        (["[O]NCN[O]", "--centres", "0,x", "3"], "'0,x'"),
+        (["[O]NCN[O]", "--centres", "0-1", "1"], "disjoint"),
+        (["[O]NCN[O]", "--centres", "0", "99"], "indices from 0"),
+        (["[O]NCN[O]", "--centres", "0", "3", "--spins", "0.5", "1"], "must be odd"),
+        (["[O]NCN[O]", "--centres", "0", "3", "--spins", "0.5", "0.3"], "multiples of 1/2"),
+        (["mono", "--xc", "b3lypp"], "'b3lypp'"),
+        (["mono", "--basis", "6-31gg"], "'6-31gg'"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_two(arguments, words, capsys, tmp_path):
+    assert cli.main(["exchange", *arguments, "--cache", str(tmp_path / "cache")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert words in message
+    assert message.count("\n") == 1
+    assert not (tmp_path / "cache").exists()
+
+
+def test_failed_calculation_is_exit_code_one(tmp_path, capsys):
+    path = tmp_path / "collapsed.xyz"
+    path.write_text("2\n\nH 0 0 0\nH 0 0 0.74\n", encoding="utf-8")
+    arguments = ["exchange", str(path), "--centres", "0", "1", "--basis", "6-31g", "--grid-level", "1"]
+    assert cli.main([*arguments, "--cache", str(tmp_path)]) == 1
+    assert "error: The broken-symmetry state" in capsys.readouterr().err
+
+
+def test_interrupt_is_exit_code_130(xyz, monkeypatch, capsys):
+    def interrupt(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run_exchange", interrupt)
+    assert cli.main(["exchange", str(xyz), "--centres", "0", "2"]) == 130
+    assert "continues" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "atoms"), [("0", (0,)), ("0,2", (0, 2)), ("3-6", (3, 4, 5, 6)), ("0,3-4", (0, 3, 4))])
+def test_atom_sets(text, atoms):
+    assert cli.parse_atoms(text) == atoms
+
+
+def test_unknown_configuration_key_names_the_nearest(capsys, tmp_path):
+    assert cli.main(["reproduce", "--out", str(tmp_path / "out"), "--set", "exchange.bassis=sto-3g"]) == 2
+    assert "did you mean 'basis'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys\nfrom molecular_qubits.cli import build_parser\nbuild_parser().format_help()\n"
+        "heavy = {'pyscf', 'qutip', 'jax', 'torch', 'numpy', 'rdkit'} & set(sys.modules)\nsys.exit(len(heavy))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_module_runs_as_a_program():
+    run = subprocess.run(
+        [sys.executable, "-m", "molecular_qubits", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "exchange" in run.stdout
+    assert "reproduce" in run.stdout

@@ -1,0 +1,188 @@
+"""Exchange couplings from start to end: reference values, several centres, refused input, cache and resume."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from molecular_qubits import ExchangeResult, Molecule, exchange_couplings
+from molecular_qubits.electronic import scf as scf_module
+from molecular_qubits.electronic.spin_density import spin_density_map
+from molecular_qubits.experiments.exchange import ExchangeConfig, benchmark_rows
+from shared.artifacts import Cache
+
+
+def hydrogens(*places):
+    return Molecule(("H",) * len(places), places)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return Cache(tmp_path, name="scf")
+
+
+@pytest.mark.slow
+def test_h_he_h_reproduces_every_reference_row_within_one_percent(tmp_path):
+    rows = benchmark_rows(ExchangeConfig(cache_folder=str(tmp_path)))
+    assert len(rows) == 10
+    for row in rows:
+        assert abs(row["deviation / %"]) < 1.0, row
+
+
+def test_three_centres_are_consistent_with_each_pair(cache):
+    near, far = 2.6, 3.2
+    chain = exchange_couplings(
+        hydrogens((0, 0, 0), (0, 0, near), (0, 0, near + far)), [[0], [1], [2]], xc="hf", basis="6-31g", cache=cache
+    )
+    pair = exchange_couplings(hydrogens((0, 0, 0), (0, 0, near)), [[0], [1]], xc="hf", basis="6-31g", cache=cache)
+    for matrix in (chain.j_yamaguchi_cm1, chain.j_noodleman_cm1, chain.j_unprojected_cm1):
+        assert np.array_equal(matrix, matrix.T)
+        assert not matrix.diagonal().any()
+        assert matrix[0, 1] < matrix[1, 2] < 0
+        assert abs(matrix[0, 2]) < 0.05 * abs(matrix[1, 2])
+    assert len(chain.states) == 4
+    assert np.abs(chain.residual_cm1).max() < 1e-6
+    assert chain.j_noodleman_cm1[0, 1] == pytest.approx(pair.j_noodleman_cm1[0, 1], rel=0.05)
+    assert chain.j_yamaguchi_cm1[0, 1] == pytest.approx(pair.j_yamaguchi_cm1[0, 1], rel=0.05)
+
+
+def test_noodleman_and_unprojected_differ_by_two_for_radicals(cache):
+    result = exchange_couplings(hydrogens((0, 0, 0), (0, 0, 3.0)), [[0], [1]], xc="hf", basis="6-31g", cache=cache)
+    assert result.j_unprojected_cm1[0, 1] == pytest.approx(result.j_noodleman_cm1[0, 1] / 2)
+    assert result.residual_cm1 == pytest.approx([0, 0], abs=1e-6)
+
+
+def test_json_round_trip_keeps_the_result(cache, tmp_path):
+    result = exchange_couplings(hydrogens((0, 0, 0), (0, 0, 3.0)), [[0], [1]], xc="hf", basis="6-31g", cache=cache)
+    path = tmp_path / "result.json"
+    result.to_json(path)
+    read = ExchangeResult.from_json(path)
+    assert read.states == result.states
+    assert np.array_equal(read.j_yamaguchi_cm1, result.j_yamaguchi_cm1)
+    assert read.molecule == result.molecule
+    assert read.provenance["versions"]["pyscf"]
+    assert json.loads(path.read_text(encoding="utf-8"))["convention"].startswith("H = -2 J")
+    assert ExchangeResult.from_json(path.read_text(encoding="utf-8")).settings == result.settings
+
+
+def test_spin_density_map_integrates_to_the_unpaired_electrons(cache):
+    molecule = hydrogens((0, 0, 0), (0, 0, 3.0))
+    result = exchange_couplings(molecule, [[0], [1]], xc="hf", basis="6-31g", cache=cache)
+    maps = [spin_density_map(molecule, "6-31g", found.density, margin_angstrom=4.0) for found in result.solutions]
+    assert maps[0].integral == pytest.approx(2.0, abs=0.01)
+    assert maps[1].integral == pytest.approx(0.0, abs=0.01)
+    half = maps[1].values[:, maps[1].x_angstrom < maps[1].atoms_angstrom[:, 0].mean()]
+    dx = maps[1].x_angstrom[1] - maps[1].x_angstrom[0]
+    assert abs(half.sum() * dx**2) == pytest.approx(1.0, abs=0.05)
+    with pytest.raises(ValueError, match="density"):
+        spin_density_map(molecule, "sto-3g", result.solutions[0].density)
+
+
+@pytest.mark.parametrize(
+    ("centres", "options", "words"),
+    [
+        ([[0]], {}, "at least 2 sets"),
+        ([[0], []], {}, "set 1 is empty"),
+        ([[0], [2]], {}, "set 1 holds 2"),
+        ([[0], [-1]], {}, "set 1 holds -1"),
+        ([[0, 1], [1]], {}, "atom 1 is in sets 0 and 1"),
+        ([[0], [1]], {"spins": (0.5, 1.0)}, "multiplicity 4"),
+        ([[0], [1]], {"spins": (0.5,)}, "each of 2 centres"),
+        ([[0], [1]], {"spins": (1.5, 1.5)}, "cannot have"),
+        ([[0], [1]], {"xc": "b3lypp"}, "'b3lypp'"),
+        ([[0], [1]], {"basis": "6-31gg"}, "'6-31gg'"),
+        ([[0], [1]], {"guesses": ("magic",)}, "'magic'"),
+        ([[0], [1]], {"guesses": ()}, "is empty"),
+        ([[0], [1]], {"grid_level": 12}, "grid_level"),
+        ([[0], [1]], {"conv_tol": 0.0}, "conv_tol"),
+        ([[0], [1]], {"max_cycle": 0}, "max_cycle"),
+    ],
+)
+def test_bad_input_is_refused_before_any_field_is_run(centres, options, words, cache, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("A field was run.")
+
+    monkeypatch.setattr(scf_module.Workspace, "mean_field", refuse)
+    with pytest.raises(ValueError, match=words):
+        exchange_couplings(hydrogens((0, 0, 0), (0, 0, 3.0)), centres, cache=cache, **options)
+    assert not cache.folder.exists()
+
+
+def test_finished_states_come_from_the_cache(cache, monkeypatch):
+    molecule = hydrogens((0, 0, 0), (0, 0, 3.0))
+    first = exchange_couplings(molecule, [[0], [1]], xc="hf", basis="6-31g", cache=cache)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("A field was run.")
+
+    monkeypatch.setattr(scf_module.Workspace, "mean_field", refuse)
+    again = exchange_couplings(molecule, [[0], [1]], xc="hf", basis="6-31g", cache=cache)
+    assert again.states == first.states
+    assert np.array_equal(again.solutions[1].mo_coeff, first.solutions[1].mo_coeff)
+
+
+SCRIPT = """
+import sys, time
+from molecular_qubits import Molecule, exchange_couplings
+from molecular_qubits.electronic import scf
+from shared.artifacts import Cache
+pause = float(sys.argv[2])
+record = scf._Recorder.__call__
+def slow(self, variables):
+    record(self, variables)
+    time.sleep(pause)
+scf._Recorder.__call__ = slow
+molecule = Molecule(("H", "He", "H"), ((0, 0, -1.5), (0, 0, 0), (0, 0, 1.5)))
+result = exchange_couplings(molecule, [[0], [2]], basis="6-31g", grid_level=1, stability=False,
+                            cache=Cache(sys.argv[1], name="scf"))
+print(repr(float(result.j_yamaguchi_cm1[0, 1])), [state.cycles for state in result.states])
+"""
+
+
+def test_killed_run_continues_from_its_checkpoint(tmp_path):
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "killed")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    killed = subprocess.Popen([*command, "0.5"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    checkpoints = tmp_path / "killed" / "scf"
+    deadline = time.monotonic() + 120
+    while True:
+        found = list(checkpoints.glob("*.work/orbitals.npz"))
+        if found:
+            with np.load(found[0]) as saved:
+                if int(saved["cycles"]) >= 3:
+                    break
+        assert time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert not [path for path in checkpoints.iterdir() if (path / "state.json").exists()]  # nothing half-finished
+    resumed = subprocess.run([*command, "0"], capture_output=True, text=True, env=environment, check=True)
+    assert "continues after cycle" in resumed.stderr
+    fresh = subprocess.run(
+        [*command[:-1], str(tmp_path / "fresh"), "0"], capture_output=True, text=True, env=environment, check=True
+    )
+    j_resumed, j_fresh = (float(run.stdout.split()[0]) for run in (resumed, fresh))
+    assert j_resumed == pytest.approx(j_fresh, rel=1e-5)
+    assert not list(checkpoints.glob("*.work"))
+
+
+def test_committed_mono_radical_is_a_clean_quartet_and_doublet():
+    import molecular_qubits.experiments
+
+    path = Path(molecular_qubits.experiments.__file__).parent / "data" / "mono_exchange.json"
+    result = ExchangeResult.from_json(path)
+    high, broken = result.states
+    assert result.molecule.n_atoms == 55
+    assert high.s2 == pytest.approx(3.75, abs=0.1)
+    assert broken.s2 == pytest.approx(1.75, abs=0.1)
+    assert high.lowdin_spins[0] > 0.7
+    assert broken.lowdin_spins[0] < -0.7
+    assert result.j_noodleman_cm1[0, 1] > 0  # ferromagnetic, as observed
+    assert result.j_unprojected_cm1[0, 1] == pytest.approx(result.j_noodleman_cm1[0, 1] * 2 / 3)
+    assert "mono" in result.provenance["command"]

@@ -1,0 +1,190 @@
+"""Molecules, torsions, relaxation and the library."""
+
+from dataclasses import FrozenInstanceError
+from math import dist
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from molecular_qubits import Molecule
+from molecular_qubits.structure.bonds import from_distances
+from molecular_qubits.structure.library import LIBRARY, library_entry, start_geometry
+from molecular_qubits.structure.relaxation import GeometryNotConvergedError, cached_relaxation, relax_gfn2
+from molecular_qubits.structure.torsions import off_symmetric, torsion_degrees
+from shared.artifacts import Cache
+
+BIPHENYL = Molecule.from_smiles("c1ccc(cc1)-c1ccccc1", multiplicity=1)
+WATER = Molecule.from_smiles("O", multiplicity=1)
+
+
+def test_smiles_give_the_same_geometry_every_time():
+    again = Molecule.from_smiles("c1ccc(cc1)-c1ccccc1", multiplicity=1)
+    assert again == BIPHENYL
+    assert hash(again) == hash(BIPHENYL)
+    assert BIPHENYL.n_atoms == 22
+    assert BIPHENYL.n_heavy_atoms == 12
+    assert BIPHENYL.n_electrons == 12 * 6 + 10
+
+
+def test_rdkit_bonds_agree_with_covalent_radii():
+    assert set(from_distances(BIPHENYL.symbols, BIPHENYL.positions)) == set(BIPHENYL.bonds)
+
+
+def test_formal_charges_become_the_total_charge():
+    ammonium = Molecule.from_smiles("[NH4+]")
+    assert ammonium.charge == 1
+    assert ammonium.n_electrons == 10
+
+
+def test_molecule_is_immutable():
+    with pytest.raises(FrozenInstanceError):
+        WATER.charge = 1
+
+
+def test_xyz_round_trip(tmp_path):
+    path = tmp_path / "water.xyz"
+    path.write_text(WATER.to_xyz(), encoding="utf-8")
+    read = Molecule.from_xyz(path, multiplicity=1)
+    assert read.symbols == WATER.symbols
+    assert np.allclose(read.positions, WATER.positions, atol=1e-9)
+    assert set(read.bonds) == set(WATER.bonds)
+
+
+def test_record_round_trip():
+    assert Molecule.from_dict(BIPHENYL.to_dict()) == BIPHENYL
+
+
+@given(st.floats(-179, 179))
+@settings(max_examples=30, deadline=None)
+def test_setting_a_torsion_moves_nothing_else(degrees):
+    (atoms,) = BIPHENYL.ring_torsions()
+    turned = BIPHENYL.set_torsion(atoms, degrees)
+    assert turned.torsion(atoms) == pytest.approx(degrees, abs=1e-8)
+    for i, j in BIPHENYL.bonds:
+        before = dist(BIPHENYL.coordinates[i], BIPHENYL.coordinates[j])
+        assert dist(turned.coordinates[i], turned.coordinates[j]) == pytest.approx(before, abs=1e-10)
+
+
+def test_torsion_sign_follows_iupac():
+    positions = np.array([[1.0, 0, 0], [0, 0, 0], [0, 0, 1.0], [0, 1.0, 1.0]])
+    # Seen from atom 1 towards atom 2 the turn from x to y is clockwise.
+    assert torsion_degrees(positions, (0, 1, 2, 3)) == pytest.approx(90.0)
+
+
+@pytest.mark.parametrize("degrees", [-180.0, -91.0, -12.0, 0.0, 3.0, 45.0, 89.0, 90.0, 120.0, 180.0])
+def test_start_torsions_are_off_the_symmetric_values(degrees):
+    moved = off_symmetric(degrees)
+    assert min(abs(moved - value) for value in (-180, -90, 0, 90, 180)) >= 30 - 1e-12
+    assert abs(moved - degrees) <= 60
+
+
+def test_start_geometry_turns_every_ring_ring_bond():
+    flat = BIPHENYL.set_torsion(BIPHENYL.ring_torsions()[0], 0.0)
+    started = start_geometry(flat)
+    assert abs(started.torsion(started.ring_torsions()[0])) == pytest.approx(30.0)
+
+
+def test_torsion_in_a_ring_is_refused():
+    with pytest.raises(ValueError, match="part of a ring"):
+        BIPHENYL.set_torsion((0, 1, 2, 3), 10.0)
+    with pytest.raises(ValueError, match="not bonded"):
+        BIPHENYL.set_torsion((1, 0, 6, 7), 10.0)
+    with pytest.raises(ValueError, match="four different atoms"):
+        BIPHENYL.set_torsion((0, 1, 1, 2), 10.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (((), ()), "at least one atom"),
+        ((("H",), ((0, 0),)), r"shape \(1, 3\)"),
+        ((("Xx",), ((0, 0, 0),)), "element symbols"),
+        ((("H", "H"), ((0, 0, 0), (0, 0, 0.01))), "coincide"),
+        ((("H",), ((0, 0, float("nan")),)), "finite"),
+        ((("H",), ((0, 0, 0),), 0, 1), "must be even"),
+        ((("H", "H"), ((0, 0, 0), (0, 0, 1)), 0, 5), "at most 3"),
+        ((("H", "H"), ((0, 0, 0), (0, 0, 1)), 0, 0), "at least 1"),
+    ],
+)
+def test_impossible_molecules_are_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        Molecule(*arguments)
+
+
+def test_unreadable_input_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="cannot read 'C1CC'"):
+        Molecule.from_smiles("C1CC")
+    with pytest.raises(ValueError, match="SMILES"):
+        Molecule.from_smiles("  ")
+    with pytest.raises(FileNotFoundError, match="no XYZ file"):
+        Molecule.from_xyz(tmp_path / "absent.xyz")
+    with pytest.raises(ValueError, match="XYZ file"):
+        Molecule.from_xyz_text("two\n\nH 0 0 0\n")
+    with pytest.raises(ValueError, match="announces 3"):
+        Molecule.from_xyz_text("3\n\nH 0 0 0\nH 0 0 1\n")
+
+
+def test_gfn2_relaxes_water_to_its_known_geometry(tmp_path):
+    cache = Cache(tmp_path, name="geometry")
+    relaxed = cached_relaxation(WATER, "gfn2", 1, cache)
+    oxygen, first, second = relaxed.positions
+    bond = np.linalg.norm(first - oxygen)
+    angle = np.degrees(np.arccos(np.dot(first - oxygen, second - oxygen) / bond / np.linalg.norm(second - oxygen)))
+    assert bond == pytest.approx(0.959, abs=0.005)
+    assert angle == pytest.approx(107.2, abs=1.5)
+    assert relaxed.multiplicity == 1
+    assert cached_relaxation(WATER, "gfn2", 1, cache) == relaxed
+
+
+def test_gfn2_geometry_depends_on_the_spin_state():
+    ethene = Molecule.from_smiles("C=C")
+    singlet = ethene.optimize("gfn2", 1)
+    triplet = ethene.optimize("gfn2", 3)
+    lengths = [dist(m.coordinates[0], m.coordinates[1]) for m in (singlet, triplet)]
+    assert lengths[1] - lengths[0] > 0.1
+
+
+def test_uks_relaxes_h2_to_its_bond_length():
+    stretched = Molecule(("H", "H"), ((0, 0, 0), (0, 0, 0.9)), multiplicity=1, bonds=((0, 1),))
+    relaxed = stretched.optimize("uks", xc="b3lyp", basis="6-31g", grid_level=1)
+    assert dist(*relaxed.coordinates) == pytest.approx(0.743, abs=0.005)
+
+
+def test_relaxation_that_needs_more_steps_is_an_error():
+    with pytest.raises(GeometryNotConvergedError, match="max_steps"):
+        relax_gfn2(WATER, max_steps=1)
+
+
+def test_optimise_refuses_bad_arguments():
+    with pytest.raises(ValueError, match="'gfn2' or 'uks'"):
+        WATER.optimize("mm")
+    with pytest.raises(ValueError, match="must be odd"):
+        WATER.optimize("gfn2", 2)
+    with pytest.raises(ValueError, match="multiplicity"):
+        WATER.with_multiplicity(None).optimize()
+
+
+@pytest.mark.parametrize("entry", LIBRARY.values(), ids=lambda entry: entry.name)
+def test_library_centres_are_radicals_and_chromophores(entry):
+    molecule = Molecule.from_smiles(entry.smiles, multiplicity=entry.multiplicity)
+    atoms = [atom for centre in entry.centres for atom in centre]
+    assert len(atoms) == len(set(atoms))
+    for centre, spin in zip(entry.centres, entry.spins, strict=True):
+        symbols = [molecule.symbols[atom] for atom in centre]
+        if spin == 0.5:
+            assert symbols.count("O") == 1
+            assert "N" in symbols
+        else:
+            assert set(symbols) <= {"C", "O"}
+            assert "N" not in symbols
+        inside = [pair for pair in molecule.bonds if set(pair) <= set(centre)]
+        assert len(inside) >= len(centre) - 1  # each centre is one connected piece
+
+
+def test_library_molecules_have_the_published_sizes():
+    assert Molecule.from_smiles(library_entry("mono").smiles).n_atoms == 55
+    assert Molecule.from_smiles(library_entry("bi").smiles).n_atoms == 86
+    with pytest.raises(ValueError, match="Did you mean 'mono'"):
+        library_entry("momo")
