@@ -72,10 +72,8 @@ def resolve_j_rt_cm1(config: DynamicsConfig) -> tuple[float, str]:
     if config.j_rt_cm1 is not None:
         return config.j_rt_cm1, "configuration"
     if MONO_EXCHANGE.exists():
-        from molecular_qubits.electronic.exchange import ExchangeResult
-
-        result = ExchangeResult.from_json(MONO_EXCHANGE)
-        return float(result.j_yamaguchi_cm1[0, 1]), "committed DFT result of the mono-radical (Yamaguchi)"
+        record = json.loads(MONO_EXCHANGE.read_text(encoding="utf-8"))
+        return float(record["j_yamaguchi_cm1"][0][1]), "committed DFT result of the mono-radical (Yamaguchi)"
     return STATED_J_RT_CM1, "stated value, of the size found for the mono-radical at a torsion of 57 degrees"
 
 
@@ -148,6 +146,7 @@ def switching(config: DynamicsConfig) -> "dict[str, Trajectory]":
     import numpy as np
 
     from molecular_qubits.spins.evolution import evolve
+    from shared.progress import track
 
     unit = build_unit(config)
     times = np.concatenate([[0.0], np.geomspace(0.05, 1e5, 40 if config.fast else 160)])
@@ -163,10 +162,10 @@ def switching(config: DynamicsConfig) -> "dict[str, Trajectory]":
             build_channels(config.model_copy(update={"lattice_rate_per_ns": config.multiplet_rate_per_ns})),
         ),
     }
-    return {
-        name: evolve(unit, state, times, channels=channels, solver="expm", field_tesla=config.field_tesla)
-        for name, (state, channels) in cases.items()
-    }
+    found = {}
+    for name, (state, channels) in track(list(cases.items()), "Two-qubit unit, dark and lit"):
+        found[name] = evolve(unit, state, times, channels=channels, solver="expm", field_tesla=config.field_tesla)
+    return found
 
 
 def measured_populations(molecule: str = "9,10-bis(4-iminonitroxide-phenyl)anthracene") -> "np.ndarray":

@@ -66,7 +66,7 @@ def evolve(
     >>> spin = SpinSystem((0.5,), names=("radical",))
     >>> bath = RadicalRelaxation("radical", t1_ns=100.0, temperature_k=300.0)
     >>> evolve(spin, [1, 0], [0.0, 50.0], channels=[bath], solver="expm").populations()[-1].round(6)
-    array([0.68394, 0.31606])
+    array([0.803265, 0.196735])
     """
     known_name(solver, ("qutip", "expm", "jax"), "solver")
     if solver != "qutip":

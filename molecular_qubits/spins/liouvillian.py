@@ -32,7 +32,7 @@ def dissipator(jumps: ComplexArray) -> ComplexArray:
     count, d = jumps.shape[0], jumps.shape[-1]
     flat = jumps.reshape(count, d * d)
     gain = (flat.T @ flat.conj()).reshape(d, d, d, d).transpose(0, 2, 1, 3).reshape(d * d, d * d)
-    loss = np.einsum("kba,kbc->ac", jumps.conj(), jumps)
+    loss = np.tensordot(jumps.conj(), jumps, axes=([0, 1], [0, 1]))
     return gain - 0.5 * (np.kron(loss, np.eye(d)) + np.kron(np.eye(d), loss.T))
 
 
@@ -127,7 +127,7 @@ def reduce_problem(problem: Problem) -> ReducedProblem:
         framed = _clean(vectors.conj().T @ piece.hamiltonian @ vectors)
         energies = framed.diagonal().real
         rest = framed - np.diag(framed.diagonal())
-        jumps = np.array([_clean(vectors.conj().T @ jump @ vectors) for jump in piece.jumps]).reshape(-1, d, d)
+        jumps = _clean(vectors.conj().T @ piece.jumps @ vectors)
         matrix = dissipator(jumps)
         if np.any(rest):
             matrix = matrix + liouvillian(rest, jumps[:0])
@@ -140,7 +140,7 @@ def reduce_problem(problem: Problem) -> ReducedProblem:
 
 def _clean(matrix: ComplexArray) -> ComplexArray:
     size = np.abs(matrix)
-    return np.where(size > NEGLIGIBLE * size.max(initial=0.0), matrix, 0)
+    return np.where(size > NEGLIGIBLE * size.max(axis=(-1, -2), keepdims=True, initial=0.0), matrix, 0)
 
 
 def _keep_trace(matrix: ComplexArray, d: int) -> ComplexArray:

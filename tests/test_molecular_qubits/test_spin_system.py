@@ -1,9 +1,13 @@
+import doctest
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from molecular_qubits.spins import evolution as evolution_module
+from molecular_qubits.spins import system as system_module
 from molecular_qubits.spins.multiplets import radical_triplet_radical_multiplets
 from molecular_qubits.spins.operators import embed, spin_matrices, triplet_kets
 from molecular_qubits.spins.system import SpinSystem
@@ -154,3 +158,10 @@ def test_thermal_state_of_the_unit_is_gibbs_in_one_level():
     assert np.trace(unit.level_projector("T") @ state).real == pytest.approx(1, abs=1e-13)
     with pytest.raises(ValueError, match="temperature_k"):
         unit.thermal_state(0.0)
+
+
+@pytest.mark.parametrize("module", [system_module, evolution_module])
+def test_examples_in_the_docstrings_hold(module):
+    outcome = doctest.testmod(module)
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
