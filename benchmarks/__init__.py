@@ -1,0 +1,1 @@
+"""Side-by-side benchmarks against other packages: ``python -m benchmarks.NAME``."""
