@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +50,7 @@ class ExchangeResult:
     residual_cm1
         Energy of each determinant minus that of the fitted Ising model ``(n_states,)``.
     provenance
-        Versions, commit, command, machine, seconds.
+        Versions, commit, command, machine, and the seconds spent on the fields of all states, resumed parts included.
     solutions
         Orbitals of each state; not written to JSON.
     """
@@ -199,7 +198,6 @@ def exchange_couplings(
         conv_tol=conv_tol,
         max_cycle=max_cycle,
     )
-    start = time.monotonic()
     runner = StateRunner(
         Workspace(molecule, settings), sets, values, Cache(name="scf") if cache is None else cache,
         guesses=guesses, guess_basis=guess_basis, stability=stability,
@@ -217,7 +215,7 @@ def exchange_couplings(
         j_noodleman_cm1=noodleman.j_cm1,
         j_unprojected_cm1=noodleman.j_cm1 * unprojected_factor(values),
         residual_cm1=noodleman.residual_cm1,
-        provenance=provenance(settings.to_dict(), time.monotonic() - start),
+        provenance=provenance(settings.to_dict(), sum(state.seconds for state in states)),
         solutions=solutions,
     )
 

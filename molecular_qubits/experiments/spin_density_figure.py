@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw_spin_densities(result: ExchangeResult, spacing_angstrom: float = 0.1) -> Figure:
-    """Draw the spin density of every determinant of a result, integrated along the normal of the molecular plane.
+def map_spin_densities(result: ExchangeResult, spacing_angstrom: float = 0.15) -> list[SpinDensityMap]:
+    """Integrate the spin density of every determinant of a result along the normal of the mean plane.
 
     Parameters
     ----------
@@ -27,31 +27,52 @@ def draw_spin_densities(result: ExchangeResult, spacing_angstrom: float = 0.1) -
 
     Returns
     -------
-    matplotlib.figure.Figure
-        One panel for each state with a common, symmetric colour scale in e/Å².
+    list of SpinDensityMap
+        One for each state.
 
     Raises
     ------
     ValueError
         If the result was read from JSON and has no orbitals.
     """
+    if len(result.solutions) != len(result.states):
+        raise ValueError("Argument `result` must hold its orbitals, but was read from JSON: compute it again.")
+    return [
+        spin_density_map(
+            result.molecule,
+            result.settings.basis,
+            solution.density,
+            spacing_angstrom=spacing_angstrom,
+            margin_angstrom=1.8,
+        )
+        for solution in result.solutions
+    ]
+
+
+def draw_spin_densities(result: ExchangeResult, maps: list[SpinDensityMap]) -> Figure:
+    """Draw spin-density maps side by side, with bonds and heteroatoms over them.
+
+    Parameters
+    ----------
+    result
+        The exchange result of the maps.
+    maps
+        One map for each state, from `map_spin_densities`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel for each state with a common colour scale in e/Å², symmetric about zero, linear below a tenth of the
+        maximum and logarithmic above.
+    """
     from matplotlib import rcParams
     from matplotlib.colors import LinearSegmentedColormap, SymLogNorm
 
     from shared.plotting import new_figure
 
-    if len(result.solutions) != len(result.states):
-        raise ValueError("Argument `result` must hold its orbitals, but was read from JSON: compute it again.")
-    maps = [
-        spin_density_map(
-            result.molecule, result.settings.basis, solution.density, spacing_angstrom=spacing_angstrom,
-            margin_angstrom=1.8,
-        )
-        for solution in result.solutions
-    ]  # fmt: skip
     limit = max(float(np.abs(found.values).max()) for found in maps)
     x, y = maps[0].x_angstrom, maps[0].y_angstrom
-    aspect = 0.5 * (y[-1] - y[0]) / (x[-1] - x[0]) + 0.14
+    aspect = 0.43 * (y[-1] - y[0]) / (x[-1] - x[0]) + 0.08
     figure, axes = new_figure(width="page", aspect=aspect, ncols=len(maps), sharey=True)
     paper = rcParams["axes.facecolor"]
     colours = LinearSegmentedColormap.from_list("spin", ["#2166ac", "#67a9cf", paper, "#ef8a62", "#b2182b"])
