@@ -91,9 +91,7 @@ class Points:
         totals = np.zeros((n_clusters, d if per_coordinate else 1))
         if not per_coordinate:
             totals[:, 0] = np.bincount(codes, self.weights, n_clusters)
-        for start in range(
-            0, len(codes), _CHUNK
-        ):  # times the sparse (K, n) one-hot matrix
+        for start in range(0, len(codes), _CHUNK):  # times the sparse (K, n) one-hot matrix
             part = slice(start, min(start + _CHUNK, len(codes)))
             n = part.stop - start
             entries = np.ones(n) if per_coordinate else self.weights[part]

@@ -218,12 +218,12 @@ def _row(
     return {
         "model": method if reference is None else f"iPQ, {method} k-means",
         "block size": block_size,
-        "file / MB": size / 1e6,
+        "file (MB)": size / 1e6,
         "of fp32": dense / size,
         "of fp16": dense / 2 / size,
-        "accuracy / %": 100 * evaluation.accuracy,
+        "accuracy (%)": 100 * evaluation.accuracy,
         "95 % interval": f"{100 * low:.1f} to {100 * high:.1f}",
-        "lost / points": None if lost is None else 100 * lost.difference,
+        "lost (points)": None if lost is None else 100 * lost.difference,
         "lost, 95 %": None if lost is None else f"{100 * lost.low:.1f} to {100 * lost.high:.1f}",
     }
 
@@ -281,17 +281,17 @@ def draw_accuracy(rows: Sequence[dict[str, Any]]) -> Any:
     for name, colour, marker, shift in looks:
         some = [row for row in rows if name in row["model"]]
         bounds = np.array([[float(part) for part in row["95 % interval"].split(" to ")] for row in some])
-        accuracy = np.array([row["accuracy / %"] for row in some])
-        size = shift * np.array([row["file / MB"] for row in some])
+        accuracy = np.array([row["accuracy (%)"] for row in some])
+        size = shift * np.array([row["file (MB)"] for row in some])
         label = "fp32" if name == "fp32" else f"iPQ, {name} k-means"
         axes.errorbar(
             size, accuracy, np.abs(bounds.T - accuracy), color=colour, marker=marker, label=label, linewidth=1
         )
     axes.set_xscale("log")
-    ticks = sorted({round(row["file / MB"], 1) for row in rows})
+    ticks = sorted({round(row["file (MB)"], 1) for row in rows})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set(xlabel="file / MB", ylabel="accuracy / %")
+    axes.set(xlabel="file (MB)", ylabel="accuracy (%)")
     axes.legend(loc="lower right")
     return figure
 
