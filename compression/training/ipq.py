@@ -53,7 +53,7 @@ class IPQConfig(FrozenConfig):
     steps_per_stage: int = Field(40, ge=0)
     batch_size: int = Field(32, ge=1)
     lr: float = Field(1e-3, gt=0)
-    remainder_lr: float = Field(1e-4, ge=0)
+    remainder_lr: float = Field(1e-3, ge=0)
     warmup_fraction: float = Field(0.1, ge=0, lt=1)
     max_grad_norm: float = Field(1.0, gt=0)
     distillation: DistillationConfig = DistillationConfig()
