@@ -1,0 +1,68 @@
+"""The exchange experiment in its fast configuration, and the committed results that it shows."""
+
+import csv
+import json
+
+import pytest
+
+from molecular_qubits.experiments import exchange, numerical_error
+from molecular_qubits.experiments.exchange import ExchangeConfig, benchmark_rows
+from molecular_qubits.experiments.reproduce import CONFIGS, ReproduceConfig, load_reproduce_config
+from molecular_qubits.experiments.spin_density_figure import map_spin_densities
+from shared.config import ConfigError, load_config
+from shared.results import ResultsWriter
+
+
+def test_fast_configuration_differs_only_in_known_keys():
+    fast = load_reproduce_config(fast=True)
+    assert fast.exchange.benchmark_distances_angstrom == (2.0,)
+    assert fast == load_config(ReproduceConfig, CONFIGS / "fast.yaml")
+    assert load_reproduce_config(overrides=["exchange.basis=sto-3g"]).exchange.basis == "sto-3g"
+
+
+def test_molecule_outside_the_library_is_refused_before_any_work():
+    with pytest.raises(ConfigError, match="Did you mean 'mono'"):
+        load_config(ExchangeConfig, None, ["radical_triplet=momo"])
+
+
+def test_fast_benchmark_reproduces_the_reference_within_one_percent(tmp_path):
+    fast = load_reproduce_config(fast=True, overrides=[f"exchange.cache_folder={tmp_path}"]).exchange
+    rows = benchmark_rows(fast)
+    assert len(rows) == 5
+    for row in rows:
+        assert abs(row["deviation / %"]) < 1.0, row
+
+
+def test_committed_numerical_error_is_below_one_wavenumber():
+    measured = numerical_error.read()
+    assert [(row["grid level"], row["integrals"] != "exact") for row in measured["rows"]] == list(
+        numerical_error.VARIANTS
+    )
+    assert max(abs(row["deviation / cm^-1"]) for row in measured["rows"]) < 1.0
+
+
+@pytest.mark.slow
+def test_fast_experiment_writes_every_table_and_figure(tmp_path):
+    config = load_reproduce_config(fast=True, overrides=[f"exchange.cache_folder={tmp_path / 'cache'}"]).exchange
+    writer = ResultsWriter(tmp_path, "molecular_qubits", config)
+    results = exchange.run(writer, config)
+    writer.finish()
+    folder = tmp_path / "molecular_qubits"
+    for name in ("h_he_h", "radical_triplet_j", "diradical_j", "numerical_error", "mono_j", "mono_states"):
+        assert (folder / f"{name}.csv").is_file()
+        assert (folder / f"{name}.md").is_file()
+    for ending in (".png", ".pdf", "_dark.png"):
+        assert (folder / f"radical_triplet_spin_density{ending}").stat().st_size > 10_000
+    with open(folder / "radical_triplet_j.csv", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    pair = results["radical_triplet"]
+    assert float(row["J Yamaguchi / cm^-1"]) == pair.j_yamaguchi_cm1[0, 1]
+    assert pair.j_noodleman_cm1[0, 1] > 0  # orthogonal radical and n-pi* triplet: ferromagnetic
+    high, broken = pair.states
+    assert high.s2 == pytest.approx(3.75, abs=0.1)
+    assert broken.s2 == pytest.approx(1.75, abs=0.1)
+    assert results["diradical"].j_noodleman_cm1[0, 1] < 0
+    maps = map_spin_densities(pair, 0.3)
+    assert [found.integral for found in maps] == pytest.approx([3.0, 1.0], abs=0.1)
+    sections = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["sections"]
+    assert len(sections) == 5
