@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 """Exit codes: an argument that cannot be used; a calculation that failed; interrupted from the keyboard."""
 
+MONO_ARGUMENTS = (
+    "mono", "--basis", "6-31g", "--grid-level", "1", "--conv-tol", "1e-7", "--guess-basis", "sto-3g", "--no-stability",
+)  # fmt: skip
+"""Arguments of ``exchange`` for the committed result of the mono-radical."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line.
@@ -78,6 +83,15 @@ def build_parser() -> argparse.ArgumentParser:
     exchange.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the result with provenance")
     exchange.set_defaults(action=run_exchange)
 
+    mono = commands.add_parser(
+        "mono",
+        help="the 55-atom mono-radical with the settings of the committed result (10 to 30 minutes, resumable)",
+        description=f"The same as: molecular-qubits exchange {' '.join(MONO_ARGUMENTS)}",
+    )
+    mono.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help="cache and checkpoints")
+    mono.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the result with provenance")
+    mono.set_defaults(action=run_mono)
+
     reproduce = commands.add_parser("reproduce", help="compute all results: exchange couplings and spin dynamics")
     reproduce.add_argument("--out", type=Path, default=Path("results"), help="folder (default: %(default)s)")
     reproduce.add_argument("--fast", action="store_true", help="smaller molecules and grids: seconds, not minutes")
@@ -136,6 +150,13 @@ def run_exchange(arguments: argparse.Namespace) -> None:
     if arguments.json is not None:
         result.to_json(arguments.json)
     print(describe(result))
+
+
+def run_mono(arguments: argparse.Namespace) -> None:
+    """Compute and print the radical-triplet exchange of the 55-atom mono-radical."""
+    chosen = build_parser().parse_args(["exchange", *MONO_ARGUMENTS])
+    chosen.cache, chosen.json = arguments.cache, arguments.json
+    run_exchange(chosen)
 
 
 def run_reproduce(arguments: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,22 @@ def test_interrupt_is_exit_code_130(xyz, monkeypatch, capsys):
     monkeypatch.setattr(cli, "run_exchange", interrupt)
     assert cli.main(["exchange", str(xyz), "--centres", "0", "2"]) == 130
     assert "continues" in capsys.readouterr().err
+
+
+def test_mono_is_the_command_of_the_committed_result(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(cli, "run_exchange", seen.append)
+    assert cli.main(["mono", "--json", str(tmp_path / "mono.json")]) == 0
+    (arguments,) = seen
+    committed = json.loads((Path(cli.__file__).parent / "experiments/data/mono_exchange.json").read_text("utf-8"))
+    assert " ".join(("molecular-qubits exchange", *cli.MONO_ARGUMENTS)) in committed["provenance"]["command"]
+    settings = committed["settings"]
+    assert (arguments.xc, arguments.basis, arguments.grid_level) == (
+        settings["xc"],
+        settings["basis"],
+        settings["grid_level"],
+    )
+    assert arguments.json == tmp_path / "mono.json"
 
 
 @pytest.mark.parametrize(("text", "atoms"), [("0", (0,)), ("0,2", (0, 2)), ("3-6", (3, 4, 5, 6)), ("0,3-4", (0, 3, 4))])
