@@ -9,7 +9,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "structure.molecule": ["Molecule"],
+        "electronic.errors": ["SCFNotConvergedError", "WrongStateError"],
         "electronic.exchange": ["ExchangeResult", "exchange_couplings", "map_heisenberg", "project_j"],
+        "electronic.full_ci": ["full_ci_gap"],
         "spins.system": ["SpinSystem"],
         "spins.unit": ["TwoQubitUnit"],
         "spins.evolution": ["evolve", "evolve_sweep"],
