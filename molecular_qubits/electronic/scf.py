@@ -270,11 +270,11 @@ def _with_solver(mean_field: Any, solver: str) -> Any:
 def is_stable(mean_field: Any) -> bool:
     """Return whether a converged field is a minimum against real unrestricted orbital rotations.
 
-    Only the sign of the lowest Hessian eigenvalue matters, so the density-functional part is integrated on PySCF's
-    coarsest grid, which is several times cheaper.
+    Only the sign of the lowest Hessian eigenvalue matters: one root is sought, and the density-functional part is
+    integrated on PySCF's coarsest grid, which is several times cheaper.
     """
     probe = mean_field.undo_newton() if hasattr(mean_field, "undo_newton") else mean_field.copy()
     if hasattr(probe, "grids"):
         probe.grids = type(probe.grids)(probe.mol)
         probe.grids.level = 0
-    return bool(probe.stability(internal=True, external=False, return_status=True)[2])
+    return bool(probe.stability(internal=True, external=False, return_status=True, nroots=1)[2])

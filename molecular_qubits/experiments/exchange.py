@@ -33,7 +33,7 @@ class ExchangeConfig(FrozenConfig):
     grid_level: int = Field(1, ge=0, le=9)
     conv_tol: float = Field(1e-7, gt=0, le=1e-3)
     density_fit: bool = True
-    stability: bool = True
+    stability: bool = Field(False, description="internal stability of each state; doubles the time")
     radical_triplet: str = "naphthylmethyl-nitroxide"
     diradical: str = "phenylene-bis-nitroxide"
     benchmark_distances_angstrom: tuple[float, ...] = (1.25, 2.0)
