@@ -39,7 +39,7 @@ def _faiss(x: np.ndarray, seed: int) -> np.ndarray:
     trainer = faiss.Kmeans(x.shape[1], N_CENTROIDS, niter=MAX_ITER, seed=seed + 1, max_points_per_centroid=len(x))
     trainer.train(x)
     trainer.index.search(x, 1)  # the assignment, which the other methods return too
-    return trainer.centroids
+    return np.asarray(trainer.centroids)
 
 
 def _scikit_learn(x: np.ndarray, seed: int) -> np.ndarray:

@@ -12,9 +12,13 @@ from compression.clustering.inputs import Data, check_data, check_integer, check
 from compression.clustering.kernels import Searcher
 from compression.clustering.partition import direction_of
 from compression.clustering.points import FloatArray, Points, distinct_points
+from compression.clustering.relocation import relocate
 from compression.clustering.seeding import SEEDINGS, seed_centroids
 
 DEFAULT_SPLIT = "principal"
+
+MAX_RELOCATIONS = 10
+"""Iterations, from the second on, that relocate codewords, as long as each finds some to move."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Iteration:
         them, and the empty clusters left over.
     seconds
         Wall time of the iteration.
+    relocated
+        Codewords moved from clusters of least error to clusters of most (``empty="partition"`` only).
     """
 
     inertia: float
@@ -39,6 +45,7 @@ class Iteration:
     reassignments: int
     left: int
     seconds: float
+    relocated: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,9 +94,9 @@ def pg_kmeans(
     """Partitioning-Guided k-means (arXiv:2306.14031): k-means without empty clusters.
 
     The distinct rows are partitioned into `n_clusters` parts of even weight, whose means are the first centroids; a
-    cluster found empty receives part of a large cluster; and after the last iteration any codeword still empty is moved
-    onto a row. The result is nearest-consistent (within the rounding of the search), and no cluster is empty if there
-    are at least `n_clusters` distinct rows.
+    cluster found empty receives part of a large cluster; codewords of least use move to clusters of largest error; and
+    after the last iteration any codeword still empty is moved onto a row. The result is nearest-consistent (within the
+    rounding of the search), and no cluster is empty if there are at least `n_clusters` distinct rows.
 
     Parameters
     ----------
@@ -215,12 +222,15 @@ def _run(
 def _iterate(state: State, rule: str, max_iter: int, tol: float) -> tuple[Iteration, ...]:
     """Lloyd's iteration: assign, resolve empty clusters, take means; stop on no change, small gain or `max_iter`."""
     history: list[Iteration] = []
-    for _ in range(max_iter):
+    relocating = rule == "partition"
+    for number in range(max_iter):
         start = time.perf_counter()
         previous = state.codes
         state.assign()
         unchanged = np.array_equal(previous, state.codes)
         resolution = resolve(state, rule)
+        relocated = relocate(state) if relocating and number > 0 else 0
+        relocating = relocating and (number == 0 or relocated > 0) and number < MAX_RELOCATIONS
         means, inertia = state.points.mean_step(state.codes, state.centroids)
         gave_up = rule == "perturb" and resolution.left > 0
         if not gave_up:  # the released rule skips the mean step of the iteration in which it gives up
@@ -228,14 +238,14 @@ def _iterate(state: State, rule: str, max_iter: int, tol: float) -> tuple[Iterat
             if rule == "faiss":
                 resolution = perturb_copies(state)
         seconds = time.perf_counter() - start
-        history.append(_record(resolution, inertia, seconds))
+        history.append(_record(resolution, inertia, seconds, relocated))
         settled = len(history) > 1 and history[-2].inertia - inertia <= tol * inertia and not resolution.found
-        if gave_up or unchanged or settled:
+        if gave_up or (unchanged and not relocated) or settled:
             break
     return tuple(history)
 
 
-def _record(resolution: Resolution, inertia: float, seconds: float) -> Iteration:
+def _record(resolution: Resolution, inertia: float, seconds: float, relocated: int) -> Iteration:
     return Iteration(
         inertia,
         resolution.found,
@@ -244,6 +254,7 @@ def _record(resolution: Resolution, inertia: float, seconds: float) -> Iteration
         resolution.reassignments,
         resolution.left,
         seconds,
+        relocated,
     )
 
 

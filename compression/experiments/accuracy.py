@@ -38,6 +38,8 @@ class AccuracyConfig(FrozenConfig):
         One file size for each block size d; every layer has the same.
     n_centroids
         Codewords of each layer.
+    n_distil
+        Training sentences used for the distillation.
     max_train, max_validation
         Use only so many sentences (for quick runs); all if ``None``.
     """
@@ -46,6 +48,7 @@ class AccuracyConfig(FrozenConfig):
     ipq: IPQConfig = IPQConfig(stages=("+".join(STAGES),), steps_per_stage=100)
     block_sizes: tuple[int, ...] = (4, 8)
     n_centroids: int = Field(256, ge=2)
+    n_distil: int = Field(3200, ge=8)
     max_train: int | None = Field(None, ge=8)
     max_validation: int | None = Field(None, ge=8)
 
@@ -109,9 +112,15 @@ class Experiment:
         return self.dense.evaluate()
 
     @cached_property
+    def distilled(self) -> EncodedData:
+        """Training sentences of the distillation, a sample."""
+        train = self.dense.train
+        return train.sample(min(self.config.n_distil, len(train)), self.config.ipq.seed)
+
+    @cached_property
     def teacher(self) -> TeacherOutputs:
-        """Outputs of the fp32 model on the training sentences."""
-        return teach(self.dense.model, self.dense.train, hidden_layers=self.config.ipq.distillation.needed_layers)
+        """Outputs of the fp32 model on the sentences of the distillation."""
+        return teach(self.dense.model, self.distilled, hidden_layers=self.config.ipq.distillation.needed_layers)
 
     @cached_property
     def dense_file_bytes(self) -> int:
@@ -141,7 +150,7 @@ class Experiment:
             "rules": [json.loads(rule.to_json()) for rule in rules],
             "ipq": json.loads(self.config.ipq.to_json()),
             "weights": sha256_file(dense.folder / "model.safetensors"),
-            "data": [dense.train.sha256, dense.validation.sha256],
+            "data": [self.distilled.sha256, dense.validation.sha256],
             "code": _code_hash(),
             "versions": versions(("torch", "transformers", "faiss-cpu", "numpy")),
         }
@@ -152,7 +161,7 @@ class Experiment:
             report = ipq(
                 model,
                 rules,
-                train_data=dense.train,
+                train_data=self.distilled,
                 teacher=self.teacher,
                 config=self.config.ipq,
                 checkpoints=cache.work_folder(key),

@@ -13,6 +13,7 @@ from compression.clustering.empty_clusters import State, resolve
 from compression.clustering.kernels import Searcher, _TorchEngine
 from compression.clustering.partition import SPLITS, partition
 from compression.clustering.points import distinct_points
+from compression.clustering.relocation import relocate
 
 FAST = settings(max_examples=60, deadline=None)
 
@@ -127,6 +128,40 @@ def test_a_round_fills_all_empties_and_empties_no_other(x, seed, data):
     assert len(np.unique(state.codes)) == k
     after = points.squared_distances(state.centroids, state.codes).sum()
     assert after < error if work.found else after == error
+
+
+@FAST
+@given(x=blocks(dtypes=(np.float32, np.float64)), seed=st.integers(0, 2**32 - 1), data=st.data())
+def test_relocation_lowers_the_error_and_empties_no_cluster(x, seed, data):
+    points = distinct_points(x)
+    n = len(points.values)
+    k = data.draw(st.integers(1, n))
+    rng = np.random.default_rng(seed)
+    centroids = points.values[rng.choice(n, k, replace=False)].astype(np.float64)
+    state = State(points, Searcher(points), centroids, np.empty(0), rng, "principal")
+    state.codes = np.argmin(_all_distances(points.values, centroids), axis=1)
+    filled = len(np.unique(state.codes))
+    if filled < k:
+        resolve(state, "partition")
+    before = points.squared_distances(state.centroids, state.codes).sum()
+    moved = relocate(state)
+    after = points.squared_distances(state.centroids, state.codes).sum()
+    assert after < before if moved else after == before
+    assert len(np.unique(state.codes)) == k
+
+
+def test_relocation_finds_the_far_group():
+    """Ten codewords on a dense group and two on four far groups: the sparse ones get what they need."""
+    rng = np.random.default_rng(0)
+    dense = 0.01 * rng.standard_normal((2000, 2))
+    far = np.repeat([[50.0, 0], [0, 50], [-50, 0], [0, -50]], 5, axis=0) + 0.01 * rng.standard_normal((20, 2))
+    points = distinct_points(np.vstack([dense, far]))
+    start = np.vstack([dense[:10], [[25.0, 25]], [[-25.0, -25]]])
+    state = State(points, Searcher(points), start, np.empty(0), rng, "principal")
+    state.assign()
+    before = points.squared_distances(state.centroids, state.codes).sum()
+    assert relocate(state) >= 2
+    assert points.squared_distances(state.centroids, state.codes).sum() < 1e-3 * before
 
 
 @FAST
