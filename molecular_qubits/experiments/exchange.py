@@ -177,8 +177,7 @@ def write_radical_triplet(writer: ResultsWriter, config: ExchangeConfig) -> Exch
     writer.section(
         f"Radical–triplet exchange: {entry.description}",
         f"{_method(result)} Spin centres: the radical (S = 1/2) and the triplet chromophore (S = 1). The quartet has "
-        "all spins up; in the broken-symmetry doublet the radical is flipped. <S²> of separate spins is 3.75 and 1.75."
-        + stability_note(entry.smiles),
+        "all spins up; in the broken-symmetry doublet the radical is flipped. <S²> of separate spins is 3.75 and 1.75.",
     )
     writer.table(state_rows(result), "radical_triplet_states", "The two determinants; spin populations n_α - n_β.")
     writer.table(coupling_rows(result, entry.description), "radical_triplet_j", "Radical–triplet exchange J_RT.")
@@ -191,21 +190,6 @@ def write_radical_triplet(writer: ResultsWriter, config: ExchangeConfig) -> Exch
         "its maximum and logarithmic above.",
     )
     return result
-
-
-def stability_note(smiles: str) -> str:
-    """Return a sentence on the internal stability found in the committed run of a molecule, empty if there is none."""
-    path = DATA / "radical_triplet_exchange.json"
-    if not path.is_file():
-        return ""
-    committed = ExchangeResult.from_json(path)
-    if committed.molecule.smiles != smiles:
-        return ""
-    found = ", ".join(f"{state.label}: {'stable' if state.stable else 'unstable'}" for state in committed.states)
-    return (
-        f"\n\nInternal stability, analysed in a committed run (`{committed.provenance['command']}`, "
-        f"J Yamaguchi {committed.j_yamaguchi_cm1[0, 1]:+.2f} cm^-1): {found}."
-    )
 
 
 def write_diradical(writer: ResultsWriter, config: ExchangeConfig) -> ExchangeResult:
