@@ -27,7 +27,7 @@ help:
 	@touch $@
 
 reproduce: .venv/installed
-	@echo "==> Fetching the offline weights and text (116 MB, once)"
+	@echo "==> Fetching the offline weights and text (99 MB, once)"
 	@$(BIN)/pg-ipq fetch-data
 	@echo "==> compression: empty clusters, accuracy against file size"
 	@$(BIN)/pg-ipq reproduce --out $(RESULTS)
@@ -37,7 +37,7 @@ reproduce: .venv/installed
 	@echo "==> Done: open $(RESULTS)/report.html"
 
 test: .venv/installed
-	@echo "==> Fetching the offline weights and text (116 MB, once)"
+	@echo "==> Fetching the offline weights and text (99 MB, once)"
 	@$(BIN)/pg-ipq fetch-data
 	@echo "==> Running the tests and the notebooks in two processes"
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile

@@ -2,28 +2,16 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
+
+from shared.cli import run_command
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 1 for a failure, 2 for bad input, 130 when interrupted."""
     arguments = _parser().parse_args(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from shared.config import ConfigError
-    from shared.downloads import DownloadError
-
-    try:
-        return int(arguments.run(arguments) or 0)
-    except KeyboardInterrupt:
-        print("Interrupted; run the same command again to continue.", file=sys.stderr)
-        return 130
-    except (ConfigError, ValueError, TypeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (DownloadError, RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_command(lambda: arguments.run(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from shared.cli import run_command
 
 if TYPE_CHECKING:
     from molecular_qubits.electronic.exchange import ExchangeResult
     from molecular_qubits.structure.library import LibraryEntry
     from molecular_qubits.structure.molecule import Molecule
-
-BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
-"""Exit codes: an argument that cannot be used; a calculation that failed; interrupted from the keyboard."""
 
 MONO_ARGUMENTS = (
     "mono", "--basis", "6-31g", "--grid-level", "1", "--conv-tol", "1e-7", "--guess-basis", "sto-3g", "--no-stability",
@@ -36,18 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         standard error.
     """
     arguments = build_parser().parse_args(argv)
-    try:
-        arguments.action(arguments)
-    except KeyboardInterrupt:
-        print("Interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
-        return INTERRUPTED
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except (RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
-    return 0
+    return run_command(lambda: arguments.action(arguments))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -44,7 +44,7 @@ def make_tiny_data(n: int = 96, seed: int = 0) -> EncodedData:
     return EncodedData("tiny", tuple(ids), torch.tensor(labels))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_roberta():
     """Return a function that makes a tiny random classifier of a seed."""
     return make_tiny_roberta

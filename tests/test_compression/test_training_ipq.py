@@ -30,11 +30,9 @@ def equal(first, second):
 
 
 @pytest.fixture(scope="module")
-def teacher(tiny_data):
+def teacher(tiny_roberta, tiny_data):
     """Return a tiny teacher with its outputs."""
-    from conftest import make_tiny_roberta
-
-    return teach(make_tiny_roberta(0), tiny_data, hidden_layers=(1, 2))
+    return teach(tiny_roberta(0), tiny_data, hidden_layers=(1, 2))
 
 
 def divergence(model, data, teacher):
