@@ -1,4 +1,4 @@
-"""Packaged text: counts, disjointness, errors; and how sentences become batches."""
+"""Packaged text: counts, that no sentence is in two parts, errors; and how sentences become batches."""
 
 import zipfile
 

@@ -172,8 +172,8 @@ def test_preset_rules_name_the_stages():
     assert [rule.config.block_size for rule in rules] == [8, 4, 4, 8]
     with pytest.raises(ValueError, match=r"`family`.*'mpnet'"):
         preset_rules("gpt")
-    with pytest.raises(ValueError, match=r"`stages`.*'atention'"):
-        preset_rules("bert", stages=["atention"])
+    with pytest.raises(ValueError, match=r"`stages`.*'attn'"):
+        preset_rules("bert", stages=["attn"])
 
 
 @pytest.mark.parametrize("remainder", [torch.float16, torch.float32])

@@ -95,7 +95,7 @@ def test_atom_sets(text, atoms):
 
 
 def test_unknown_configuration_key_names_the_nearest(capsys, tmp_path):
-    assert cli.main(["reproduce", "--out", str(tmp_path / "out"), "--set", "exchange.bassis=sto-3g"]) == 2
+    assert cli.main(["reproduce", "--out", str(tmp_path / "out"), "--set", "exchange.basi=sto-3g"]) == 2
     assert "did you mean 'basis'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
