@@ -38,6 +38,8 @@ class AccuracyConfig(FrozenConfig):
         One file size for each block size d; every layer has the same.
     n_centroids
         Codewords of each layer.
+    seeds
+        One compression of each kind for each: seeds of the clustering and of the order of the sentences.
     n_distil
         Training sentences used for the distillation.
     max_train, max_validation
@@ -48,6 +50,7 @@ class AccuracyConfig(FrozenConfig):
     ipq: IPQConfig = IPQConfig(stages=("+".join(STAGES),), steps_per_stage=100)
     block_sizes: tuple[int, ...] = (4, 8)
     n_centroids: int = Field(256, ge=2)
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
     n_distil: int = Field(3200, ge=8)
     max_train: int | None = Field(None, ge=8)
     max_validation: int | None = Field(None, ge=8)
@@ -63,6 +66,8 @@ class CompressedRun:
         Of `compression.experiments.empty_clusters.METHODS`.
     block_size
         Block size d.
+    seed
+        Of `AccuracyConfig.seeds`.
     path
         The compressed file.
     file_bytes
@@ -79,6 +84,7 @@ class CompressedRun:
 
     method: str
     block_size: int
+    seed: int
     path: Path
     file_bytes: int
     evaluation: Evaluation
@@ -118,7 +124,7 @@ class Experiment:
     def distilled(self) -> EncodedData:
         """Training sentences of the distillation, a sample."""
         train = self.dense.train
-        return train.sample(min(self.config.n_distil, len(train)), self.config.ipq.seed)
+        return train.sample(min(self.config.n_distil, len(train)))
 
     @cached_property
     def teacher(self) -> TeacherOutputs:
@@ -136,7 +142,7 @@ class Experiment:
         base = base.as_baseline() if method == "released" else base
         return preset_rules("roberta", block_size=block_size, n_centroids=self.config.n_centroids, base=base)
 
-    def compressed(self, method: str, block_size: int) -> CompressedRun:
+    def compressed(self, method: str, block_size: int, seed: int) -> CompressedRun:
         """Compress the model, write the file, read it back and evaluate it.
 
         Parameters
@@ -145,13 +151,16 @@ class Experiment:
             ``"released"`` or ``"PG"``: the k-means of every layer. All else is the same.
         block_size
             Block size d.
+        seed
+            Seed of the clustering and of the order of the sentences.
         """
         dense = self.dense
+        settings = self.config.ipq.model_copy(update={"seed": seed})
         rules = self.rules(method, block_size)
         cache = Cache(self.folder, name="compressed")
         key = {
             "rules": [json.loads(rule.to_json()) for rule in rules],
-            "ipq": json.loads(self.config.ipq.to_json()),
+            "ipq": json.loads(settings.to_json()),
             "weights": sha256_file(dense.folder / "model.safetensors"),
             "data": [self.distilled.sha256, dense.validation.sha256],
             "code": _code_hash(),
@@ -159,14 +168,14 @@ class Experiment:
         }
 
         def make(target: Path) -> None:
-            label = f"{method} k-means, d={block_size}"
+            label = f"{method} k-means, d={block_size}, seed {seed}"
             model = load_classifier(dense.folder)
             report = ipq(
                 model,
                 rules,
                 train_data=self.distilled,
                 teacher=self.teacher,
-                config=self.config.ipq,
+                config=settings,
                 checkpoints=cache.work_folder(key),
                 description=label,
             )
@@ -180,6 +189,7 @@ class Experiment:
         return CompressedRun(
             method=method,
             block_size=block_size,
+            seed=seed,
             path=target / "model.safetensors",
             file_bytes=(target / "model.safetensors").stat().st_size,
             evaluation=Evaluation(np.array(record["predictions"]), labels),
@@ -206,77 +216,118 @@ class Experiment:
 
 
 def run(experiment: Experiment) -> list[CompressedRun]:
-    """Return the compressed runs of every size and method."""
-    sizes = experiment.config.block_sizes
-    return [experiment.compressed(method, block_size) for block_size in sizes for method in METHODS]
+    """Return the compressed runs of every size and seed, each with both methods, in the order of `METHODS`."""
+    config = experiment.config
+    kinds = [
+        (block_size, seed, method) for block_size in config.block_sizes for seed in config.seeds for method in METHODS
+    ]
+    return [experiment.compressed(method, block_size, seed) for block_size, seed, method in kinds]
+
+
+def by_kind(runs: Sequence[CompressedRun]) -> dict[tuple[int, str], list[CompressedRun]]:
+    """Return the runs of each block size and method, in the order of the seeds."""
+    groups: dict[tuple[int, str], list[CompressedRun]] = {}
+    for item in runs:
+        groups.setdefault((item.block_size, item.method), []).append(item)
+    return groups
+
+
+def correct(runs: Sequence[CompressedRun]) -> np.ndarray:
+    """Return whether each prediction is right, (seeds, sentences)."""
+    return np.stack([item.evaluation.correct for item in runs])
 
 
 def accuracy_rows(experiment: Experiment, runs: Sequence[CompressedRun]) -> list[dict[str, Any]]:
-    """Return the accuracy table: a row for the fp32 model and one for each compressed file.
+    """Return the accuracy table: a row for the fp32 model and one for each kind of compressed file.
 
-    ``lost`` is in points against fp32, with the 95 % interval of the paired bootstrap over sentences.
+    Accuracies are means over seeds. ``lost`` is in points against the fp32 model. Intervals are 95 % bootstrap
+    intervals over sentences, and over seeds if there are several.
     """
-    reference = experiment.dense_evaluation
+    reference = experiment.dense_evaluation.correct[None]
     dense = experiment.dense_file_bytes
     rows = [_row("fp32", None, dense, dense, reference, None)]
-    for item in runs:
-        rows.append(_row(item.method, item.block_size, item.file_bytes, dense, item.evaluation, reference))
+    for (block_size, method), group in by_kind(runs).items():
+        size = max(item.file_bytes for item in group)
+        rows.append(_row(f"iPQ, {method} k-means", block_size, size, dense, correct(group), reference))
     return rows
 
 
 def _row(
-    method: str, block_size: int | None, size: int, dense: int, evaluation: Evaluation, reference: Evaluation | None
+    model: str, block_size: int | None, size: int, dense: int, right: np.ndarray, reference: np.ndarray | None
 ) -> dict[str, Any]:
-    low, high = evaluation.interval
-    lost = None if reference is None else paired_bootstrap(reference.correct, evaluation.correct)
+    accuracy = paired_bootstrap(right, np.zeros_like(right))
+    lost = None if reference is None else paired_bootstrap(np.repeat(reference, len(right), axis=0), right)
     return {
-        "model": method if reference is None else f"iPQ, {method} k-means",
+        "model": model,
         "block size": block_size,
         "file (MB)": size / 1e6,
         "of fp32": dense / size,
         "of fp16": dense / 2 / size,
-        "accuracy (%)": 100 * evaluation.accuracy,
-        "95 % interval": f"{100 * low:.1f} to {100 * high:.1f}",
+        "seeds": len(right),
+        "accuracy (%)": 100 * accuracy.difference,
+        "95 % interval": f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}",
         "lost (points)": None if lost is None else 100 * lost.difference,
         "lost, 95 %": None if lost is None else f"{100 * lost.low:.1f} to {100 * lost.high:.1f}",
     }
 
 
+def gains(runs: Sequence[CompressedRun]) -> list[dict[str, Any]]:
+    """Return PG against the released k-means: a row for each size, from runs paired by seed.
+
+    ``gain`` is the accuracy of PG minus that of the released rule in points, with its 95 % bootstrap interval over
+    sentences (and seeds); ``error ratio`` is `error_ratio`.
+    """
+    groups = by_kind(runs)
+    rows = []
+    for block_size in dict.fromkeys(item.block_size for item in runs):
+        released, ours = (groups[block_size, method] for method in METHODS)
+        gain = paired_bootstrap(correct(ours), correct(released))
+        rows.append(
+            {
+                "block size": block_size,
+                "seeds": len(ours),
+                "gain (points)": 100 * gain.difference,
+                "gain, 95 %": f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}",
+                "error ratio": float(np.exp(np.mean(np.log(list(map(error_ratio, released, ours)))))),
+            }
+        )
+    return rows
+
+
 def write_accuracy(writer: ResultsWriter, experiment: Experiment) -> list[dict[str, Any]]:
     """Run the experiment and write its two sections; return the rows of the accuracy table."""
     runs = run(experiment)
-    rows = accuracy_rows(experiment, runs)
+    rows, differences = accuracy_rows(experiment, runs), gains(runs)
     validation: EncodedData = experiment.dense.validation
     majority = 100 * float(np.bincount(validation.labels.numpy()).max() / len(validation))
-    gains = []
-    for released, ours in zip(runs[::2], runs[1::2], strict=True):
-        gain = paired_bootstrap(ours.evaluation.correct, released.evaluation.correct)
-        gains.append(
-            f"{100 * gain.difference:+.1f} points (95 % {100 * gain.low:+.1f} to {100 * gain.high:+.1f}) at d="
-            f"{ours.block_size}"
-        )
+    n_seeds = len(experiment.config.seeds)
+    scope = (
+        f"Means over {n_seeds} seeds of the compression; the fp32 model is the same for all. Intervals are over "
+        "sentences and seeds."
+        if n_seeds > 1
+        else "One seed: the intervals are over sentences only, so a difference between the two rules also holds the "
+        "scatter between seeds."
+    )
     writer.section(
         "Accuracy against file size",
         "MiniLM weights in the RoBERTa architecture (6 layers, 384 wide), fine-tuned on Rotten Tomatoes sentences and "
         f"validated on {len(validation):,} disjoint snippets (majority class {majority:.1f} %). Every linear layer and "
         "every embedding is quantized, with centroids fine-tuned by distillation; the rest is stored in fp16. Sizes "
-        "are those of the files, and each accuracy is that of the model read back from its file.\n\n"
-        f"Accuracy of PG minus that of the released k-means: {' and '.join(gains)}. One seed: the intervals are "
-        "over sentences only, and the scatter between seeds was not measured, so this does not tell the two rules "
-        "apart. The error of the weights, in the next section, does.",
+        f"are those of the files, and each accuracy is that of the model read back from its file.\n\n{scope}",
     )
     writer.figure(
         lambda: draw_accuracy(rows),
         "accuracy_against_size",
-        "Accuracy against the size of the file, with 95 % Wilson intervals over the validation sentences.",
+        "Accuracy against the size of the file, with 95 % bootstrap intervals.",
     )
-    writer.table(
-        rows, "accuracy_against_size", "Accuracy and size. Lost: paired bootstrap over sentences against fp32."
-    )
+    writer.table(rows, "accuracy_against_size", "Accuracy and size. Lost: against fp32, on the same sentences.")
+    caption = "PG against the released k-means: gain in accuracy, and squared error of the weights (geometric mean)."
+    writer.table(differences, "accuracy_gain", caption)
     work = [
         {
             "k-means": item.method,
             "block size": item.block_size,
+            "seed": item.seed,
             **item.work,
             "mean relative error of the weights": float(item.relative_errors.mean()),
             "seconds": item.seconds,
@@ -289,8 +340,7 @@ def write_accuracy(writer: ResultsWriter, experiment: Experiment) -> list[dict[s
         "Empty clusters on healthy weights",
         f"The same runs, over all layers of the fine-tuned model: the released k-means met {found['released']} empty "
         f"clusters at the first assignment and left {left['released']}; PG k-means met {found['PG']} and left "
-        f"{left['PG']}. Healthy weights hardly make empty clusters: what PG removes there is small. The squared error "
-        f"of the weights is {error_ratios(runs)} times that of the released rule (geometric mean over layers).",
+        f"{left['PG']}. Healthy weights hardly make empty clusters: what PG removes there is small.",
     )
     writer.table(work, "empty_clusters_healthy", "Work on empty clusters, summed over all layers of the model.")
     return rows
@@ -300,12 +350,6 @@ def error_ratio(released: CompressedRun, ours: CompressedRun) -> float:
     """Return PG's squared error over the released rule's: geometric mean over the layers that have any."""
     some = (released.relative_errors > 0) & (ours.relative_errors > 0)
     return float(np.exp(np.mean(np.log(ours.relative_errors[some] / released.relative_errors[some]))))
-
-
-def error_ratios(runs: Sequence[CompressedRun]) -> str:
-    """Return `error_ratio` of every size as text."""
-    pairs = zip(runs[::2], runs[1::2], strict=True)
-    return " and ".join(f"{error_ratio(*pair):.3f} (d={pair[0].block_size})" for pair in pairs)
 
 
 def draw_accuracy(rows: Sequence[dict[str, Any]]) -> Any:
