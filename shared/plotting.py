@@ -16,6 +16,9 @@ COLUMN_WIDTH_IN = 3.375
 PAGE_WIDTH_IN = 7.0
 """Width of the full page of a two-column journal, in inches (178 mm)."""
 
+FIGURE_DPI = 300
+"""Dots per inch of raster figures."""
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Line colours after Okabe and Ito: told apart with every common form of colour blindness and on light and dark."""
 
@@ -41,7 +44,7 @@ def style(dark: bool = False) -> Iterator[None]:
         "figure.facecolor": tone["paper"],
         "figure.constrained_layout.use": True,
         "figure.dpi": 120,
-        "savefig.dpi": 300,
+        "savefig.dpi": FIGURE_DPI,
         "savefig.facecolor": tone["paper"],
         "font.size": 8,
         "axes.titlesize": 8,

@@ -5,12 +5,17 @@ import base64
 import csv
 import html
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from shared.artifacts import write_text
+from shared.plotting import FIGURE_DPI
 from shared.results import format_cell
+
+_PIXELS_PER_INCH = 130
+"""Size of figures on the page: a journal column becomes 440 pixels wide."""
 
 _STYLE = """
 :root { --ink: #1a1a1a; --paper: #ffffff; --faint: #5f6670; --line: #d9d9d9; --accent: #00548a; }
@@ -26,7 +31,8 @@ figcaption, caption { color: var(--faint); font-size: .9rem; text-align: left; p
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-th { border-bottom: 1.5px solid var(--ink); } td.number, th.number { text-align: right; white-space: nowrap; }
+th { border-bottom: 1.5px solid var(--ink); } td { min-width: 6rem; }
+td.number, th.number { text-align: right; min-width: 0; } td.number { white-space: nowrap; }
 details { margin-top: 1.5rem; }
 pre { overflow-x: auto; font-size: .8rem; border: 1px solid var(--line); padding: .8rem; }
 """
@@ -65,7 +71,7 @@ def build_report(root: str | Path) -> Path:
             anchor = f"{package}-{number}"
             contents.append(f'<li><a href="#{anchor}">{html.escape(section["title"])}</a></li>')
             body.append(f'<section><h3 id="{anchor}">{html.escape(section["title"])}</h3>')
-            body += [f"<p>{html.escape(part)}</p>" for part in section["text"].split("\n\n") if part.strip()]
+            body += [f"<p>{_prose(part)}</p>" for part in section["text"].split("\n\n") if part.strip()]
             body += [_item(folder, item) for item in section["items"]]
             body.append("</section>")
         contents.append("</ul></li>")
@@ -82,21 +88,27 @@ def build_report(root: str | Path) -> Path:
     return path
 
 
+def _prose(text: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+
+
 def _item(folder: Path, item: dict[str, Any]) -> str:
     return _figure(folder, item) if item["kind"] == "figure" else _table(folder, item)
 
 
 def _figure(folder: Path, item: dict[str, Any]) -> str:
-    light, dark = (_data_uri(folder / f"{item['name']}{ending}.png") for ending in ("", "_dark"))
+    light, dark = ((folder / f"{item['name']}{ending}.png").read_bytes() for ending in ("", "_dark"))
     caption = html.escape(item["caption"])
+    width = round(_PIXELS_PER_INCH * int.from_bytes(light[16:20]) / FIGURE_DPI)  # bytes 16-19 of a PNG are its width
     return (
-        f'<figure><picture><source srcset="{dark}" media="(prefers-color-scheme: dark)">'
-        f'<img src="{light}" alt="{caption}"></picture><figcaption>{caption}</figcaption></figure>'
+        f'<figure><picture><source srcset="{_data_uri(dark)}" media="(prefers-color-scheme: dark)">'
+        f'<img src="{_data_uri(light)}" width="{width}" alt="{caption}"></picture>'
+        f"<figcaption>{caption}</figcaption></figure>"
     )
 
 
-def _data_uri(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _table(folder: Path, item: dict[str, Any]) -> str:
@@ -107,7 +119,7 @@ def _table(folder: Path, item: dict[str, Any]) -> str:
     head = "".join(f"<th{mark}>{html.escape(name)}</th>" for name, mark in zip(names, marks, strict=True))
     lines = []
     for row in rows:
-        cells = (_cell(text, item["digits"]) for text in row)
+        cells = (_cell(text, item["digits"][name]) for name, text in zip(names, row, strict=True))
         lines.append("".join(f"<td{mark}>{cell}</td>" for cell, mark in zip(cells, marks, strict=True)))
     rows_html = "".join(f"<tr>{line}</tr>" for line in lines)
     caption = html.escape(item["caption"])

@@ -53,10 +53,13 @@ class ResultsWriter:
             save_figure(draw(), self.folder / f"{name}_dark", formats=("png",))
         self._items().append({"kind": "figure", "name": name, "caption": caption})
 
-    def table(self, rows: Sequence[Mapping[str, Any]], name: str, caption: str, digits: int = 4) -> None:
-        """Save rows with the same keys as ``name.csv`` (full precision) and ``name.md`` (`digits` significant)."""
+    def table(
+        self, rows: Sequence[Mapping[str, Any]], name: str, caption: str, digits: int | Mapping[str, int] = 4
+    ) -> None:
+        """Save rows with the same keys as ``name.csv`` and ``name.md``, see `write_table`."""
         write_table(rows, self.folder / name, digits=digits)
-        self._items().append({"kind": "table", "name": name, "caption": caption, "digits": digits})
+        columns = {column: column_digits(digits, column) for column in rows[0]}
+        self._items().append({"kind": "table", "name": name, "caption": caption, "digits": columns})
 
     def finish(self) -> Path:
         """Write ``summary.json`` and return its path."""
@@ -76,7 +79,12 @@ class ResultsWriter:
         return self._sections[-1]["items"]
 
 
-def write_table(rows: Sequence[Mapping[str, Any]], stem: str | Path, digits: int = 4) -> None:
+def column_digits(digits: int | Mapping[str, int], column: str) -> int:
+    """Return the significant digits of a column; 4 for one that a mapping does not name."""
+    return digits if isinstance(digits, int) else digits.get(column, 4)
+
+
+def write_table(rows: Sequence[Mapping[str, Any]], stem: str | Path, digits: int | Mapping[str, int] = 4) -> None:
     """Write rows as ``stem.csv`` and ``stem.md``.
 
     Parameters
@@ -86,7 +94,7 @@ def write_table(rows: Sequence[Mapping[str, Any]], stem: str | Path, digits: int
     stem
         Path without ending.
     digits
-        Significant digits of floats in the Markdown table; the CSV keeps them all.
+        Significant digits of floats in the Markdown table, one number or one by column; the CSV keeps them all.
 
     Raises
     ------
@@ -110,10 +118,14 @@ def write_table(rows: Sequence[Mapping[str, Any]], stem: str | Path, digits: int
     write_text(stem.with_name(f"{stem.name}.md"), markdown_table(rows, digits))
 
 
-def markdown_table(rows: Sequence[Mapping[str, Any]], digits: int = 4) -> str:
+def markdown_table(rows: Sequence[Mapping[str, Any]], digits: int | Mapping[str, int] = 4) -> str:
     """Return rows as a GitHub Markdown table, numbers to the right."""
     names = list(rows[0])
-    cells = [[format_cell(row[name], digits).replace("|", "\\|") for name in names] for row in rows]
+    by_column = [column_digits(digits, name) for name in names]
+    cells = [
+        [format_cell(row[name], n).replace("|", "\\|") for name, n in zip(names, by_column, strict=True)]
+        for row in rows
+    ]
     numeric = [all(isinstance(row[name], int | float) or row[name] is None for row in rows) for name in names]
     heads = [name.replace("|", "\\|") for name in names]
     lines = ["| " + " | ".join(heads) + " |", "|" + "|".join("---:" if right else "---" for right in numeric) + "|"]

@@ -155,7 +155,7 @@ def write_stress(writer: ResultsWriter, config: EmptyClustersConfig, layer: np.n
         lambda: draw_stress(rows, config),
         "empty_clusters_stress",
         "Empty codewords at the first assignment and after the last, and rounds spent on them, against the share of "
-        "zero blocks (mean over seeds; bars from least to most). PG k-means lies on zero throughout.",
+        "zero blocks (mean over seeds; bars from least to most).",
     )
     writer.table(
         summarise(rows), "empty_clusters_stress", "Work on empty clusters on stress weights, totals over seeds."

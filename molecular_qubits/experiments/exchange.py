@@ -23,6 +23,7 @@ from shared.results import ResultsWriter
 _PACKAGE = Path(__file__).resolve().parent.parent
 REFERENCE = _PACKAGE / "reference"
 DATA = _PACKAGE / "experiments" / "data"
+STATE_DIGITS = {"E (hartree)": 11}
 
 
 class ExchangeConfig(FrozenConfig):
@@ -108,21 +109,21 @@ def benchmark_rows(config: ExchangeConfig) -> list[dict[str, Any]]:
             deviation = None if expected is None else 100 * (value - expected) / abs(expected)
             rows.append(
                 {
-                    "R(H-He) / Å": distance,
+                    "R(H-He) (Å)": distance,
                     "quantity": _QUANTITIES[name],
                     "computed": value,
                     "reference": expected,
-                    "deviation / %": deviation,
+                    "deviation (%)": deviation,
                 }
             )
     return rows
 
 
 _QUANTITIES = {
-    "full_ci_E_S_minus_E_T": "full CI, 2J = E(S) - E(T) / cm^-1",
-    "b3lyp_unprojected_E_BS_minus_E_HS": "B3LYP unprojected, 2J = E(BS) - E(HS) / cm^-1",
-    "b3lyp_noodleman_2_times_dE": "B3LYP Noodleman, 2J / cm^-1",
-    "b3lyp_yamaguchi": "B3LYP Yamaguchi, 2J / cm^-1",
+    "full_ci_E_S_minus_E_T": "full CI, 2J = E(S) - E(T) (cm^-1)",
+    "b3lyp_unprojected_E_BS_minus_E_HS": "B3LYP unprojected, 2J = E(BS) - E(HS) (cm^-1)",
+    "b3lyp_noodleman_2_times_dE": "B3LYP Noodleman, 2J (cm^-1)",
+    "b3lyp_yamaguchi": "B3LYP Yamaguchi, 2J (cm^-1)",
     "b3lyp_S2_of_BS": "B3LYP <S²> of the broken-symmetry state",
 }
 
@@ -142,7 +143,7 @@ def write_benchmark(writer: ResultsWriter, config: ExchangeConfig) -> list[dict[
 
 
 def _against_full_ci(rows: list[dict[str, Any]], distance: float) -> str:
-    found = {row["quantity"]: row["computed"] for row in rows if row["R(H-He) / Å"] == distance}
+    found = {row["quantity"]: row["computed"] for row in rows if row["R(H-He) (Å)"] == distance}
     exact, unprojected, noodleman, yamaguchi, s2 = (found[label] for label in _QUANTITIES.values())
     ratios = f"{unprojected / exact:.2f} (unprojected), {yamaguchi / exact:.2f} (Yamaguchi), {noodleman / exact:.2f}"
     return (
@@ -179,7 +180,12 @@ def write_radical_triplet(writer: ResultsWriter, config: ExchangeConfig) -> Exch
         f"{_method(result)} Spin centres: the radical (S = 1/2) and the triplet chromophore (S = 1). The quartet has "
         "all spins up; in the broken-symmetry doublet the radical is flipped. <S²> of separate spins is 3.75 and 1.75.",
     )
-    writer.table(state_rows(result), "radical_triplet_states", "The two determinants; spin populations n_α - n_β.")
+    writer.table(
+        state_rows(result),
+        "radical_triplet_states",
+        "The two determinants; spin populations n_α - n_β.",
+        digits=STATE_DIGITS,
+    )
     writer.table(coupling_rows(result, entry.description), "radical_triplet_j", "Radical–triplet exchange J_RT.")
     maps = map_spin_densities(result, config.map_spacing_angstrom)
     writer.figure(
@@ -202,7 +208,9 @@ def write_diradical(writer: ResultsWriter, config: ExchangeConfig) -> ExchangeRe
         "separate spins is 2 and 1. This is another molecule than the one above: the ratio of excited to ground "
         "exchange needs both in the same molecule, and is not given here.",
     )
-    writer.table(state_rows(result), "diradical_states", "The two determinants; spin populations n_α - n_β.")
+    writer.table(
+        state_rows(result), "diradical_states", "The two determinants; spin populations n_α - n_β.", digits=STATE_DIGITS
+    )
     writer.table(coupling_rows(result, entry.description), "diradical_j", "Radical–radical exchange J_RR.")
     return result
 
@@ -210,7 +218,7 @@ def write_diradical(writer: ResultsWriter, config: ExchangeConfig) -> ExchangeRe
 def write_numerical_error(writer: ResultsWriter) -> None:
     """Write the section on the committed measurement of grid and density-fitting errors."""
     measured = numerical_error.read()
-    worst = max(abs(row["deviation / cm^-1"]) for row in measured["rows"])
+    worst = max(abs(row["deviation (cm^-1)"]) for row in measured["rows"])
     writer.section(
         "Numerical error of J",
         f"Committed measurement (`python -m molecular_qubits.experiments.numerical_error`, "
@@ -238,12 +246,17 @@ def write_mono(writer: ResultsWriter) -> ExchangeResult:
         "of the last table are an independent calculation at the same level on other geometries. One geometry is not "
         "the thermal average over the torsion.",
     )
-    writer.table(state_rows(result), "mono_states", "The two determinants (committed); spin populations n_α - n_β.")
+    writer.table(
+        state_rows(result),
+        "mono_states",
+        "The two determinants (committed); spin populations n_α - n_β.",
+        digits=STATE_DIGITS,
+    )
     writer.table(coupling_rows(result, entry.description), "mono_j", "Radical–triplet exchange J_RT (committed).")
     rows = [
         {
-            "phenyl-anthracene torsion / °": float(row["phenyl_anthracene_torsion_degrees"]),
-            "J_RT / cm^-1": row["j_rt_cm1"],
+            "phenyl-anthracene torsion (°)": float(row["phenyl_anthracene_torsion_degrees"]),
+            "J_RT (cm^-1)": row["j_rt_cm1"],
             "geometry": row["geometry"],
             "source": "independent calculation",
         }
@@ -251,8 +264,8 @@ def write_mono(writer: ResultsWriter) -> ExchangeResult:
     ]
     rows.append(
         {
-            "phenyl-anthracene torsion / °": torsion,
-            "J_RT / cm^-1": float(result.j_yamaguchi_cm1[0, 1]),
+            "phenyl-anthracene torsion (°)": torsion,
+            "J_RT (cm^-1)": float(result.j_yamaguchi_cm1[0, 1]),
             "geometry": "GFN2 quartet, started 30 degrees off the symmetric torsion, largest force 0.01 eV/Å",
             "source": "committed result, Yamaguchi",
         }
@@ -273,7 +286,7 @@ def state_rows(result: ExchangeResult) -> list[dict[str, Any]]:
     for state in result.states:
         row: dict[str, Any] = {
             "state": state.label,
-            "E / hartree": f"{state.energy_hartree:.7f}",
+            "E (hartree)": state.energy_hartree,
             "<S²>": round(state.s2, 4),
             "<S²> separate": state.s2_separate_spins,
         }
@@ -294,9 +307,9 @@ def coupling_rows(result: ExchangeResult, system: str) -> list[dict[str, Any]]:
                 {
                     "molecule": system,
                     "S": f"{result.spins[i]:g}, {result.spins[j]:g}",
-                    "J Yamaguchi / cm^-1": float(result.j_yamaguchi_cm1[i, j]),
-                    "J Noodleman / cm^-1": float(result.j_noodleman_cm1[i, j]),
-                    "J unprojected / cm^-1": float(result.j_unprojected_cm1[i, j]),
+                    "J Yamaguchi (cm^-1)": float(result.j_yamaguchi_cm1[i, j]),
+                    "J Noodleman (cm^-1)": float(result.j_noodleman_cm1[i, j]),
+                    "J unprojected (cm^-1)": float(result.j_unprojected_cm1[i, j]),
                 }
             )
     return rows

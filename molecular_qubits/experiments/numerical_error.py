@@ -54,8 +54,8 @@ def measure(cache: Cache | None = None) -> list[dict[str, Any]]:
             {
                 "grid level": grid_level,
                 "integrals": "density fitting" if density_fit else "exact",
-                "J Yamaguchi / cm^-1": j_cm1,
-                "deviation / cm^-1": j_cm1 - rows[0]["J Yamaguchi / cm^-1"] if rows else 0.0,
+                "J Yamaguchi (cm^-1)": j_cm1,
+                "deviation (cm^-1)": j_cm1 - rows[0]["J Yamaguchi (cm^-1)"] if rows else 0.0,
             }
         )
     return rows

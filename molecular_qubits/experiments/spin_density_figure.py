@@ -85,10 +85,10 @@ def draw_spin_densities(result: ExchangeResult, maps: list[SpinDensityMap]) -> F
         draw_skeleton(axis, result.molecule, found)
         axis.set_title(f"{state.label},  $\\langle S^2\\rangle$ = {state.s2:.2f}")
         axis.set_aspect("equal")
-        axis.set_xlabel("x / Å")
-    axes[0].set_ylabel("y / Å")
+        axis.set_xlabel("x (Å)")
+    axes[0].set_ylabel("y (Å)")
     bar = figure.colorbar(axes[0].collections[0], ax=list(axes), shrink=0.9, pad=0.01)
-    bar.set_label("column spin density / e Å$^{-2}$")
+    bar.set_label("column spin density (e Å$^{-2}$)")
     return figure
 
 

@@ -32,7 +32,7 @@ def test_h_he_h_reproduces_every_reference_row_within_one_percent(tmp_path):
     rows = benchmark_rows(ExchangeConfig(cache_folder=str(tmp_path)))
     assert len(rows) == 10
     for row in rows:
-        assert abs(row["deviation / %"]) < 1.0, row
+        assert abs(row["deviation (%)"]) < 1.0, row
 
 
 def test_three_centres_are_consistent_with_each_pair(cache):
