@@ -34,7 +34,7 @@ def run_command(command: Callable[[], object]) -> int:
     except (RuntimeError, OSError) as error:
         remedy = ""
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = " Free some space and run the same command again; nothing was left half-written."
+            remedy = ". Free some space and run the same command again; nothing was left half-written."
         print(f"error: {error}{remedy}", file=sys.stderr)
         return FAILED
     return 0
