@@ -49,8 +49,8 @@ class LayerReport:
         Module name and stage of the rule.
     shape
         (rows, features) of the weight.
-    block_size, n_centroids
-        Block size d, and codewords kept (fewer than asked for where clusters were empty).
+    block_size, n_centroids, n_requested
+        Block size d, codewords kept, and codewords asked for (more, where clusters were empty).
     relative_error
         Squared error of the weight over its squared norm.
     bits
