@@ -23,7 +23,7 @@ def consolidate_points(points: Points, radius: float, at_least: int) -> Points:
     Returns
     -------
     Points
-        The representatives (weighted means) with summed weights; ``inverse`` maps the rows of the
+        The representatives (weighted means) with summed weights; ``group`` maps the rows of the
         data to them.
     """
     values = points.values.astype(np.float64)
@@ -39,13 +39,14 @@ def consolidate_points(points: Points, radius: float, at_least: int) -> Points:
         if len(cells.values) >= at_least:
             break
         side /= 2
-    group, n_groups = cells.inverse, len(cells.values)
+    group, n_groups = cells.group, len(cells.values)
     per_coordinate = points.weights.ndim == 2
     columns = points.weights.T if per_coordinate else [points.weights]
     weights = np.stack([np.bincount(group, column, n_groups) for column in columns], axis=-1)
     means = points.means(group, n_groups, np.zeros((n_groups, d))).astype(points.values.dtype)
     merged = Points(means, weights if per_coordinate else weights[:, 0], group)
     again = distinct_points(means, merged.weights)  # means of different cells can round to the same value
-    if len(again.values) < n_groups:
-        merged = Points(again.values, again.weights, again.inverse[group])
-    return Points(merged.values, merged.weights, merged.inverse[points.inverse])
+    if again.group is not None:
+        group = again.group[group]
+        merged = Points(again.values, again.weights, group)
+    return Points(merged.values, merged.weights, points.of_rows(group))

@@ -26,6 +26,8 @@ class State:
     codes: IntArray
     rng: np.random.Generator
     split: str
+    sums: tuple[FloatArray, FloatArray] | None = None
+    """`Points.weighted_sums` of `codes`, if known."""
 
     def sizes(self) -> FloatArray:
         """(K,) weight of each cluster: its number of rows, if rows have no weights of their own."""
@@ -33,11 +35,19 @@ class State:
 
     def empty(self) -> IntArray:
         """Indices of the empty clusters."""
+        if self.sums is not None:
+            return np.flatnonzero(self.sums[1][:, 0] == 0)
         return np.flatnonzero(np.bincount(self.codes, minlength=len(self.centroids)) == 0)
 
     def assign(self) -> None:
         """Assign every point to its nearest centroid."""
-        self.codes = self.search.nearest(self.centroids)
+        self.codes, self.sums = self.search.nearest_and_sums(self.centroids)
+
+    def mean_step(self) -> tuple[FloatArray, float]:
+        """`Points.mean_step` of the present assignment."""
+        if self.sums is None:
+            self.sums = self.points.weighted_sums(self.codes, len(self.centroids))
+        return self.points.mean_step(*self.sums, self.centroids)
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,8 @@ def resolve(state: State, rule: str) -> Resolution:
     found = len(state.empty())
     if not found or rule in ("keep", "faiss"):
         return Resolution(found, left=found)
+    if rule != "perturb":  # these change the assignment themselves
+        state.sums = None
     return {"perturb": _perturb, "farthest": _farthest, "partition": _partition}[rule](state, found)
 
 
@@ -182,7 +194,7 @@ def _share_out(n_empty: int, sizes: FloatArray, capacity: IntArray) -> IntArray:
 def _split(state: State, members: IntArray, targets: IntArray) -> bool:
     """Partition `members` among the clusters `targets` if that lowers their error; say whether it did."""
     points = state.points
-    some = Points(points.values[members], points.weights[members], np.arange(len(members)))
+    some = points.take(members)
     labels = partition(some.values, some.mass, len(targets), state.split)
     means = some.means(labels, len(targets), np.zeros((len(targets), some.values.shape[1])))
     before = some.squared_distances(state.centroids, state.codes[members]).sum()

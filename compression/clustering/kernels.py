@@ -1,10 +1,12 @@
-"""Nearest-centroid search without an N x K matrix, on faiss for float32 on the CPU and on torch elsewhere."""
+"""Nearest-centroid search without an N x K matrix: a compiled kernel on the CPU, torch elsewhere."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compression.clustering.points import FloatArray, IntArray, Points
+from compression.clustering.compiled import MAX_FEATURES, nearest_and_sum_chunk, nearest_chunk, tile_width
+from compression.clustering.points import FloatArray, IntArray, Points, add_pairs
+from compression.clustering.threads import chunks, run_all
 
 if TYPE_CHECKING:
     import torch
@@ -12,12 +14,17 @@ if TYPE_CHECKING:
 _CHUNK_ENTRIES = 1 << 22
 """Entries of the distance matrix held at one time by the torch search."""
 
+_CHUNK_WORK = 1 << 28
+"""Multiply-adds of one chunk of the compiled search at most, some milliseconds."""
+
+_CHUNK_ROWS = 1 << 15
+
 
 class Searcher:
     """Nearest-centroid search over fixed points.
 
-    The points are shifted by their mean and divided by their largest magnitude, so that the expansion of the squared
-    distance neither overflows nor loses its digits to a common offset.
+    The points are shifted by their mean and divided by their largest magnitude on the way, so that the expansion of the
+    squared distance neither overflows nor loses its digits to a common offset.
 
     Parameters
     ----------
@@ -28,16 +35,15 @@ class Searcher:
     """
 
     def __init__(self, points: Points, device: "torch.device | str | None" = None) -> None:
-        values = points.values
-        self._shift = values.mean(axis=0, dtype=np.float64)
-        self._scale = float(np.abs(values - self._shift).max()) or 1.0
-        normalised = ((values - self._shift) / self._scale).astype(values.dtype)
+        self._points = points
         on_cpu = device is None or str(device).startswith("cpu")
-        if points.weights.ndim == 1 and on_cpu and values.dtype == np.float32:
-            self._engine: _FaissEngine | _TorchEngine = _FaissEngine(normalised)
+        n_features = points.values.shape[1] * points.weights.ndim
+        single = points.values.dtype == np.float32
+        in_range = 1e-30 < points.extent[1] < (1e37 if single else 1e300)  # so that 1 / size and differences are finite
+        if on_cpu and in_range and n_features <= MAX_FEATURES:
+            self._engine: _CompiledEngine | _TorchEngine = _CompiledEngine(points)
         else:
-            weights = points.weights if points.weights.ndim == 2 else None
-            self._engine = _TorchEngine(normalised, weights, "cpu" if on_cpu else device)
+            self._engine = _TorchEngine(points, "cpu" if on_cpu or device is None else device)
 
     def nearest(self, centroids: FloatArray, subset: IntArray | None = None) -> IntArray:
         """Return the index of the nearest centroid of each point.
@@ -52,40 +58,71 @@ class Searcher:
         Returns
         -------
         numpy.ndarray
-            (n,) int64. Ties within the rounding of the search may go to either centroid.
+            (n,) int32. Ties within the rounding of the search may go to either centroid.
         """
-        return self._engine.nearest((centroids - self._shift) / self._scale, subset)
+        return self._engine.nearest(centroids, subset)
+
+    def nearest_and_sums(self, centroids: FloatArray) -> tuple[IntArray, tuple[FloatArray, FloatArray]]:
+        """Return the nearest centroid of each point, and the sums of `Points.weighted_sums` for that assignment."""
+        if isinstance(self._engine, _CompiledEngine):
+            return self._engine.nearest_and_sums(centroids)
+        codes = self.nearest(centroids)
+        return codes, self._points.weighted_sums(codes, len(centroids))
 
 
-class _FaissEngine:
-    """faiss's fused search for the single nearest neighbour (https://github.com/facebookresearch/faiss)."""
+class _CompiledEngine:
+    """Tiles of points in vector registers against all centroids; up to 24 features."""
 
-    def __init__(self, values: FloatArray) -> None:
-        self._values = values
+    def __init__(self, points: Points) -> None:
+        dtype = points.values.dtype
+        shift, size = points.extent
+        self._points, self._values = points, points.values
+        self._shift, self._scale = shift.astype(dtype), dtype.type(1 / size)
+        self._weights = np.empty((0, points.values.shape[1]), dtype)
+        if points.weights.ndim == 2:
+            self._weights = (points.weights / points.weights.max()).astype(dtype)
 
     def nearest(self, centroids: FloatArray, subset: IntArray | None) -> IntArray:
-        import faiss
-
-        queries = self._values if subset is None else self._values[subset]
-        table = np.ascontiguousarray(centroids, dtype=np.float32)
-        codes = np.empty(len(queries), np.int64)
-        for start in range(0, len(queries), _FAISS_ROWS):  # in pieces, so that Ctrl-C is answered between them
-            part = slice(start, start + _FAISS_ROWS)
-            codes[part] = faiss.knn(queries[part], table, 1)[1][:, 0]
+        values, weights = self._values, self._weights
+        if subset is not None:
+            values, weights = values[subset], (weights[subset] if weights.size else weights)
+        codes = np.empty(len(values), np.int32)
+        table = self._table(centroids)
+        rows = min(_CHUNK_ROWS, max(1024, _CHUNK_WORK // table[2].size))
+        common = (values, weights, *table, codes)
+        run_all(nearest_chunk, [(*common, *part) for part in chunks(len(values), rows)])
         return codes
 
+    def nearest_and_sums(self, centroids: FloatArray) -> tuple[IntArray, tuple[FloatArray, FloatArray]]:
+        codes = np.empty(len(self._values), np.int32)
+        columns, d = self._points.columns, self._values.shape[1]
+        common = (self._values, self._weights, *self._table(centroids), codes, columns, (0,) * d)
+        parts = self._points.sum_chunks(len(centroids))
+        return codes, add_pairs(run_all(nearest_and_sum_chunk, [(*common, *part) for part in parts]))
 
-_FAISS_ROWS = 1 << 20
+    def _table(self, centroids: FloatArray) -> tuple[Any, ...]:
+        """Arguments of the kernel that depend on the centroids: shift, scale, table, offsets, features, tile width."""
+        dtype = self._values.dtype
+        centroids = (centroids - self._shift.astype(np.float64)) * float(self._scale)
+        table, offsets = -centroids, np.square(centroids).sum(axis=1) / 2
+        if self._weights.size:  # sum_j w_j (x_j - c_j)^2 / 2 = const - sum_j [w x]_j c_j + w_j c_j^2 / 2
+            table, offsets = np.hstack([-centroids, np.square(centroids) / 2]), np.zeros(len(centroids))
+        table, offsets = np.ascontiguousarray(table, dtype), offsets.astype(dtype)
+        features = (0,) * table.shape[1]
+        return self._shift, self._scale, table, offsets, features, tile_width(len(features), dtype)
 
 
 class _TorchEngine:
-    """Matrix product and argmin in chunks; the only engine for float64, weights per coordinate and other devices."""
+    """Matrix product and argmin in chunks; for many features and other devices."""
 
-    def __init__(self, values: FloatArray, weights: FloatArray | None, device: "torch.device | str | None") -> None:
+    def __init__(self, points: Points, device: "torch.device | str") -> None:
         import torch
 
-        self._device = torch.device(device if device is not None else "cpu")
+        self._device = torch.device(device)
+        self._shift, self._size = points.extent
+        values = ((points.values - self._shift) / self._size).astype(points.values.dtype)
         features = torch.from_numpy(values)
+        weights = points.weights if points.weights.ndim == 2 else None
         if weights is not None:  # sum_j w_j (x_j - c_j)^2 = const + [w x, w] . [-2 c, c^2]
             w = torch.from_numpy(np.ascontiguousarray(weights / weights.max(), dtype=values.dtype))
             features = torch.cat([features * w, w], dim=1)
@@ -95,6 +132,7 @@ class _TorchEngine:
     def nearest(self, centroids: FloatArray, subset: IntArray | None) -> IntArray:
         import torch
 
+        centroids = (centroids - self._shift) / self._size
         table = torch.from_numpy(np.ascontiguousarray(centroids)).to(self._features.dtype).to(self._device)
         square = table.square()
         features = self._features
@@ -109,4 +147,4 @@ class _TorchEngine:
         for chunk in features.split(rows):
             scores = chunk @ matrix if offset is None else torch.addmm(offset, chunk, matrix)
             codes.append(scores.argmin(dim=1))
-        return torch.cat(codes).cpu().numpy()
+        return torch.cat(codes).int().cpu().numpy()

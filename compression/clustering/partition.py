@@ -9,16 +9,17 @@ above it missed). Where no cut is moved to keep enough points on a side, every l
 ``W / K - 1.5 * w_max``; with equal weights no cut ever is.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
+from compression.clustering import compiled_partition as compiled
 from compression.clustering.points import FloatArray, IntArray
+from compression.clustering.threads import run_all
 
-Direction = Callable[[FloatArray, FloatArray], FloatArray]
+SPLITS = {"principal": compiled.PRINCIPAL, "farthest": compiled.FARTHEST, "widest": compiled.WIDEST}
+"""Strategies for the direction of a cut: largest variance, from the mean to the farthest point, widest coordinate."""
 
-_SAMPLE = 4096
-"""The direction of a cut is found from at least so many of its points, evenly spaced (all, if there are fewer)."""
+_TASKS = 32
+"""Parts after which each is partitioned to the end by one thread."""
 
 
 def partition(values: FloatArray, mass: FloatArray, n_parts: int, split: str = "principal") -> IntArray:
@@ -29,7 +30,7 @@ def partition(values: FloatArray, mass: FloatArray, n_parts: int, split: str = "
     values
         (n, d) points, no two equal.
     mass
-        (n,) positive weights that the parts share evenly.
+        (n,) positive weights that the parts share evenly, to single precision.
     n_parts
         Number of parts, 1 to n.
     split
@@ -38,107 +39,48 @@ def partition(values: FloatArray, mass: FloatArray, n_parts: int, split: str = "
     Returns
     -------
     numpy.ndarray
-        (n,) int64: the part of each point, 0 to n_parts - 1, none empty. Independent of any random state.
+        (n,) int32: the part of each point, 0 to n_parts - 1, none empty. Independent of any random state.
 
     Raises
     ------
     ValueError
         If `n_parts` or `split` is out of range.
     """
-    if not 1 <= n_parts <= len(values):
-        raise ValueError(f"Argument `n_parts` must be from 1 to the number of points {len(values)}, but was {n_parts}.")
+    n = len(values)
+    if not 1 <= n_parts <= n:
+        raise ValueError(f"Argument `n_parts` must be from 1 to the number of points {n}, but was {n_parts}.")
     direction = direction_of(split)
-    values, mass = values.copy(), mass.copy()  # reordered below, so that each part is a slice
-    order = np.arange(len(values))
-    labels = np.empty(len(values), np.int64)
-    stack = [(0, len(values), n_parts, 0)]
-    while stack:
-        start, stop, leaves, label = stack.pop()
-        if leaves == 1:
-            labels[start:stop] = label
-            continue
-        if leaves == stop - start:
-            labels[start:stop] = label + np.arange(leaves)
-            continue
-        part = slice(start, stop)
-        left_leaves = leaves // 2
-        left = _cut(values[part], mass[part], left_leaves, leaves, direction)
-        for array in (values, mass, order):
-            array[part] = np.concatenate((array[part][left], array[part][~left]))
-        middle = start + int(left.sum())
-        stack.append((middle, stop, leaves - left_leaves, label + left_leaves))
-        stack.append((start, middle, left_leaves, label))
-    parts = np.empty(len(values), np.int64)
-    parts[order] = labels
-    return parts
+    share = np.maximum(mass / mass.max(), _LEAST).astype(np.float32)
+    order, key = np.arange(n, dtype=np.int32), np.empty(n, np.float32)
+    spare = (np.empty(n, np.int32), np.empty(n, np.float32))
+    labels = np.empty(n, np.int32)
+    common = (values, (0,) * values.shape[1], share, order, key, spare)
+    parts = [(0, n, n_parts, 0)]
+    while len(parts) < _TASKS:  # level by level, the cuts of a level side by side
+        wide = [part for part in parts if part[2] > 1 and part[1] - part[0] > part[2]]
+        if not wide:
+            break
+        tasks = [(*common, start, stop, leaves // 2, leaves, direction) for start, stop, leaves, _ in wide]
+        middles = dict(zip(wide, run_all(compiled.cut, tasks), strict=True))
+        parts = [side for part in parts for side in _sides(part, middles.get(part))]
+    run_all(compiled.partition_part, [(*common, labels, *part, direction) for part in parts])
+    return labels
 
 
-def direction_of(split: str) -> Direction:
-    """Return the strategy of that name, or raise a `ValueError` that lists the names."""
+_LEAST = 1e-30
+"""Least mass relative to the largest; it keeps every sum of masses positive in single precision."""
+
+
+def _sides(part: tuple[int, int, int, int], middle: int | None) -> list[tuple[int, int, int, int]]:
+    if middle is None:
+        return [part]
+    start, stop, leaves, label = part
+    half = leaves // 2
+    return [(start, middle, half, label), (middle, stop, leaves - half, label + half)]
+
+
+def direction_of(split: str) -> int:
+    """Return the number of the strategy of that name, or raise a `ValueError` that lists the names."""
     if split not in SPLITS:
         raise ValueError(f"Argument `split` must be one of {', '.join(map(repr, SPLITS))}, but was {split!r}.")
     return SPLITS[split]
-
-
-def _cut(values: FloatArray, mass: FloatArray, left_leaves: int, leaves: int, direction: Direction) -> np.ndarray:
-    """Mask of the points on the left side."""
-    n = len(values)
-    sample = slice(None, None, max(1, n // _SAMPLE))
-    axis = direction(values[sample], mass[sample])
-    projection = values @ axis.astype(values.dtype)
-    first, last = left_leaves, n - (leaves - left_leaves)
-    even = mass[0] == mass.min() == mass.max()
-    if even:
-        size = min(max(round(n * left_leaves / leaves), first), last)
-        threshold = np.partition(projection, size - 1)[size - 1]
-        left = projection < threshold
-    else:
-        order = np.argsort(projection, kind="stable")
-        below = np.cumsum(mass[order])
-        target = below[-1] * left_leaves / leaves
-        size = int(np.searchsorted(below, target))  # below[size - 1] < target <= below[size]
-        if size < n and below[size] - target < target - (below[size - 1] if size else 0.0):
-            size += 1
-        size = min(max(size, first), last)
-        threshold = projection[order[size - 1]]
-        left = projection < threshold
-    tied = np.flatnonzero(projection == threshold)
-    missing = size - int(left.sum())
-    if missing < len(tied):  # the cut falls among equal projections: lexicographic order decides
-        tied = tied[np.lexsort(values[tied].T[::-1])[:missing]]
-    left[tied] = True
-    return left
-
-
-def _centred(values: FloatArray, mass: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Points minus their weighted mean, in float64 and divided by their largest magnitude; and the shares of weight."""
-    share = mass / mass.sum()
-    centred = values - share @ values.astype(np.float64)
-    return centred / (np.abs(centred).max() or 1.0), share
-
-
-def _principal(values: FloatArray, mass: FloatArray) -> FloatArray:
-    """Direction of largest variance."""
-    centred, share = _centred(values, mass)
-    covariance = (centred * share[:, None]).T @ centred
-    axis = np.linalg.eigh(covariance)[1][:, -1]
-    return axis * np.sign(axis[np.argmax(np.abs(axis))])
-
-
-def _widest(values: FloatArray, mass: FloatArray) -> FloatArray:
-    """Coordinate of largest variance."""
-    centred, share = _centred(values, mass)
-    axis = np.zeros(values.shape[1])
-    axis[np.argmax(share @ centred**2)] = 1.0
-    return axis
-
-
-def _farthest(values: FloatArray, mass: FloatArray) -> FloatArray:
-    """From the mean to the farthest point."""
-    centred, _ = _centred(values, mass)
-    axis = centred[np.argmax(np.einsum("ij,ij->i", centred, centred))]
-    return axis / np.linalg.norm(axis)
-
-
-SPLITS: dict[str, Direction] = {"principal": _principal, "farthest": _farthest, "widest": _widest}
-"""Strategies for the direction of a cut."""

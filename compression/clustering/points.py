@@ -8,10 +8,24 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.sparse import csc_array
+
+from compression.clustering.compiled import (
+    distance_chunk,
+    first_equal_rows,
+    range_chunk,
+    sum_chunk,
+)
+from compression.clustering.threads import chunks, run_all
 
 FloatArray = np.ndarray
 IntArray = np.ndarray
+
+_CHUNK = 1 << 15
+_SUM_ENTRIES = 1 << 22
+"""Entries of all partial sums together; few and fixed chunks keep the sums the same for any number of threads."""
+
+_HASH_PARTS = 4
+_NO_SUBSET = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -23,19 +37,40 @@ class Points:
     values
         (D, d) float32 or float64, no two rows equal (-0.0 counts as 0.0).
     weights
-        (D,) or (D, d) float64, positive: summed sample weights, one per point or one per coordinate.
-    inverse
-        (N,) int64: the point of each row of the data.
+        (D,) or (D, d) float64, positive: summed sample weights, one per point or one per coordinate. A broadcast 1
+        if every point weighs 1.
+    group
+        (N,) the point of each row of the data; ``None`` if each row is a point of its own.
     """
 
     values: FloatArray
     weights: FloatArray
-    inverse: IntArray
+    group: IntArray | None = None
+
+    @property
+    def n_rows(self) -> int:
+        """Rows N of the data."""
+        return len(self.values) if self.group is None else len(self.group)
+
+    def of_rows(self, of_points: np.ndarray) -> np.ndarray:
+        """Return for each row what is given for each point."""
+        return of_points if self.group is None else of_points[self.group]
 
     @property
     def mass(self) -> FloatArray:
         """(D,) float64: weight of each point, averaged over coordinates where they have weights of their own."""
         return self.weights if self.weights.ndim == 1 else self.weights.mean(axis=1)
+
+    @property
+    def columns(self) -> FloatArray:
+        """Weights as the compiled kernels take them: (0, 1) where all are 1, (D, 1), or (D, d)."""
+        if self.weights.strides[0] == 0:
+            return np.empty((0, 1))
+        return self.weights[:, None] if self.weights.ndim == 1 else self.weights
+
+    def take(self, members: IntArray) -> "Points":
+        """Return some of the points."""
+        return Points(self.values[members], self.weights[members])
 
     def squared_distances(self, centroids: FloatArray, codes: IntArray, subset: IntArray | None = None) -> FloatArray:
         """Weighted squared distances to the assigned centroids, by direct difference in float64.
@@ -54,19 +89,19 @@ class Points:
         numpy.ndarray
             (n,) float64; exactly 0 where a point equals its centroid.
         """
-        n = len(codes)
-        distances = np.empty(n)
-        for start in range(0, n, _CHUNK):
-            part = slice(start, min(start + _CHUNK, n))
-            rows = part if subset is None else subset[part]
-            difference = self.values[rows].astype(np.float64)
-            difference -= centroids[codes[part]]
-            if self.weights.ndim == 2:
-                np.einsum("ij,ij,ij->i", difference, difference, self.weights[rows], out=distances[part])
-            else:
-                np.einsum("ij,ij->i", difference, difference, out=distances[part])
-                distances[part] *= self.weights[rows]
+        distances = np.empty(len(codes))
+        common = (self.values, self.columns, np.ascontiguousarray(centroids, np.float64), _int32(codes))
+        rows = _NO_SUBSET if subset is None else np.ascontiguousarray(subset, np.int64)
+        run_all(distance_chunk, [(*common, rows, distances, *part) for part in chunks(len(codes), _CHUNK)])
         return distances
+
+    def inertia(self, centroids: FloatArray, codes: IntArray) -> float:
+        """Weighted sum of squared distances to the assigned centroids, by direct difference in float64."""
+        total = 0.0
+        for start in range(0, len(codes), 32 * _CHUNK):
+            rows = np.arange(start, min(start + 32 * _CHUNK, len(codes)))
+            total += float(self.squared_distances(centroids, codes[start : rows[-1] + 1], rows).sum())
+        return total
 
     def weighted_sums(self, codes: IntArray, n_clusters: int) -> tuple[FloatArray, FloatArray]:
         """Sums of weight times value, and of weight, by cluster.
@@ -85,23 +120,15 @@ class Points:
         totals : numpy.ndarray
             (K, 1) or (K, d) float64: what to divide `sums` by for the weighted mean; 0 where a cluster is empty.
         """
-        per_coordinate = self.weights.ndim == 2
-        d = self.values.shape[1]
-        sums = np.zeros((n_clusters, d))
-        totals = np.zeros((n_clusters, d if per_coordinate else 1))
-        if not per_coordinate:
-            totals[:, 0] = np.bincount(codes, self.weights, n_clusters)
-        for start in range(0, len(codes), _CHUNK):  # times the sparse (K, n) one-hot matrix
-            part = slice(start, min(start + _CHUNK, len(codes)))
-            n = part.stop - start
-            entries = np.ones(n) if per_coordinate else self.weights[part]
-            one_hot = csc_array((entries, codes[part], np.arange(n + 1)), shape=(n_clusters, n))
-            values = self.values[part].astype(np.float64)
-            if per_coordinate:
-                totals += one_hot @ self.weights[part]
-                values *= self.weights[part]
-            sums += one_hot @ values
-        return sums, totals
+        columns, codes = self.columns, _int32(codes)
+        common = (self.values, columns, codes, (0,) * self.values.shape[1], n_clusters)
+        return add_pairs(run_all(sum_chunk, [(*common, *part) for part in self.sum_chunks(n_clusters)]))
+
+    def sum_chunks(self, n_clusters: int) -> list[tuple[int, int]]:
+        """Chunks of points whose sums by cluster are added up: few, and the same for any number of threads."""
+        entries = n_clusters * (self.values.shape[1] + self.columns.shape[1])
+        count = min(64, max(4, _SUM_ENTRIES // entries))
+        return chunks(len(self.values), max(_CHUNK, -(-len(self.values) // count)))
 
     def means(self, codes: IntArray, n_clusters: int, otherwise: FloatArray) -> FloatArray:
         """Weighted mean of each cluster, (K, d) float64; the row of `otherwise` where a cluster is empty."""
@@ -109,13 +136,13 @@ class Points:
         filled = totals > 0
         return np.where(filled, sums / np.where(filled, totals, 1.0), otherwise)
 
-    def mean_step(self, codes: IntArray, centroids: FloatArray) -> tuple[FloatArray, float]:
+    def mean_step(self, sums: FloatArray, totals: FloatArray, centroids: FloatArray) -> tuple[FloatArray, float]:
         """Weighted means of the clusters, and the inertia that the assignment has with `centroids`.
 
         Parameters
         ----------
-        codes
-            (D,) cluster of each point.
+        sums, totals
+            Of the assignment, from `weighted_sums`.
         centroids
             (K, d) float64: the present centroids, kept where a cluster is empty.
 
@@ -127,24 +154,28 @@ class Points:
             From the sums, without another pass over the points; relative to the spread of the points around their mean
             it is exact to float64 rounding.
         """
-        sums, totals = self.weighted_sums(codes, len(centroids))
         filled = totals > 0
         means = np.where(filled, sums / np.where(filled, totals, 1.0), centroids)
-        shift, spread = self._spread
+        shift, spread = self.spread
         moved = centroids - shift  # sum w (x - c)^2 = sum w (x - s)^2 + sum W (c - s)^2 - 2 (c - s) (S - W s)
         inertia = spread + float((totals * moved**2 - 2 * moved * (sums - totals * shift)).sum())
         return means, max(inertia, 0.0)
 
     @cached_property
-    def _spread(self) -> tuple[FloatArray, float]:
+    def spread(self) -> tuple[FloatArray, float]:
         """Weighted mean of all points, (d,), and the weighted sum of squared distances to it."""
-        everything = np.zeros(len(self.values), np.int64)
+        everything = np.zeros(len(self.values), np.int32)
         sums, totals = self.weighted_sums(everything, 1)
         shift = sums / totals
-        return shift[0], float(self.squared_distances(shift, everything).sum())
+        return shift[0], self.inertia(shift, everything)
 
-
-_CHUNK = 1 << 16
+    @cached_property
+    def extent(self) -> tuple[FloatArray, float]:
+        """Unweighted mean of the points, (d,) float64, and the largest magnitude of a coordinate around it (or 1)."""
+        d, parts = self.values.shape[1], chunks(len(self.values), max(_CHUNK, -(-len(self.values) // 64)))
+        low, high, sums = zip(*run_all(range_chunk, [(self.values, (0,) * d, *part) for part in parts]), strict=True)
+        mean = sum(sums) / len(self.values)
+        return mean, float(max(np.max(high - mean), np.max(mean - low))) or 1.0
 
 
 def distinct_points(x: FloatArray, sample_weight: FloatArray | None = None) -> Points:
@@ -160,47 +191,52 @@ def distinct_points(x: FloatArray, sample_weight: FloatArray | None = None) -> P
     Returns
     -------
     Points
-        The distinct rows in an order that depends on their content only.
+        The distinct rows, in the order of their first appearance; `x` itself if all are distinct.
     """
-    x = np.ascontiguousarray(x) + 0.0  # a copy in which -0.0 has become 0.0
-    order, first = _group_equal_rows(x)
-    group = np.cumsum(first) - 1
-    inverse = np.empty(len(x), np.int64)
-    inverse[order] = group
-    values = x[order[first]]
-    weights: FloatArray
+    x = np.ascontiguousarray(x)
+    first, n_repeated = _first_equal(x)
+    if n_repeated == 0:
+        weights = np.broadcast_to(np.ones(1), len(x)) if sample_weight is None else sample_weight.astype(np.float64)
+        return Points(x, weights)
+    own = first == np.arange(len(x), dtype=np.int32)
+    group = (np.cumsum(own, dtype=np.int32) - 1)[first]
+    n_points = len(x) - n_repeated
     if sample_weight is None:
-        weights = np.bincount(group).astype(np.float64)
+        weights = np.bincount(group, minlength=n_points).astype(np.float64)
     elif sample_weight.ndim == 1:
-        weights = np.bincount(inverse, sample_weight.astype(np.float64))
+        weights = np.bincount(group, sample_weight.astype(np.float64))
     else:
         columns = sample_weight.astype(np.float64).T
-        weights = np.stack([np.bincount(inverse, column) for column in columns], axis=1)
-    return Points(values, weights, inverse)
+        weights = np.stack([np.bincount(group, column) for column in columns], axis=1)
+    return Points(x[own], weights, group)
 
 
-def _group_equal_rows(x: FloatArray) -> tuple[IntArray, np.ndarray]:
-    """Order in which equal rows are neighbours, and a mask of the rows in that order that start a new group."""
-    hashes = _row_hashes(x)
-    order = np.argsort(hashes, kind="stable")
-    sorted_hashes = hashes[order]
-    same_hash = sorted_hashes[1:] == sorted_hashes[:-1]
-    pairs = np.flatnonzero(same_hash)
-    differ = (x[order[pairs]] != x[order[pairs + 1]]).any(axis=1)
-    if differ.any():  # two different rows share a hash: sort those rows themselves
-        order = np.lexsort((*x.T[::-1], hashes))
-        starts = (x[order[1:]] != x[order[:-1]]).any(axis=1)
-    else:
-        starts = ~same_hash
-    return order, np.concatenate(([True], starts))
+def _first_equal(x: FloatArray) -> tuple[IntArray, int]:
+    """(N,) int32: the first row that equals each row; and how many rows equal an earlier one."""
+    first = np.empty(len(x), np.int32)
+    size = int(1.5 * len(x) / _HASH_PARTS) + 64
+    found = run_all(_first_equal_of_part, [(x, first, size, part) for part in range(_HASH_PARTS)])
+    if min(found) >= 0:
+        return first, sum(found)
+    order = np.lexsort(x.T[::-1])  # hashes that crowd in one part: sort the rows themselves
+    new = np.concatenate(([True], (x[order[1:]] != x[order[:-1]]).any(axis=1)))
+    first[order] = order[np.flatnonzero(new)[np.cumsum(new) - 1]]
+    return first, int(len(x) - new.sum())
 
 
-def _row_hashes(x: FloatArray) -> np.ndarray:
-    """(N,) uint64 hashes of the rows' bits (multiply and mix, after Steele, Lea and Flood's SplitMix64)."""
-    words = x.view(np.uint32 if x.dtype == np.float32 else np.uint64)
-    hashes = np.full(len(x), 0x9E3779B97F4A7C15, np.uint64)
-    for column in words.T:
-        hashes ^= column
-        hashes *= np.uint64(0xBF58476D1CE4E5B9)
-        hashes ^= hashes >> np.uint64(29)
-    return hashes
+def _first_equal_of_part(x: FloatArray, first: IntArray, size: int, part: int) -> int:
+    tags, rows = np.empty(size, np.uint32), np.full(size, -1, np.int32)
+    return int(first_equal_rows(x, tags, rows, first, part, _HASH_PARTS))
+
+
+def add_pairs(pairs: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, FloatArray]:
+    """Add up pairs of arrays in their order."""
+    first, second = pairs[0]
+    for one, other in pairs[1:]:
+        first += one
+        second += other
+    return first, second
+
+
+def _int32(codes: IntArray) -> IntArray:
+    return np.ascontiguousarray(codes, np.int32)

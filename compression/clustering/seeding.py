@@ -10,6 +10,9 @@ SEEDINGS = ("random", "k-means++", "k-means||", "partition")
 
 _SCALABLE_ROUNDS = 5
 
+_EVEN_SHARE = 0.1
+"""What a point counts for in the pre-assignment beside its share of the spread."""
+
 
 def seed_centroids(points: Points, n_clusters: int, init: str, rng: np.random.Generator, split: str) -> FloatArray:
     """Choose initial centroids.
@@ -23,7 +26,8 @@ def seed_centroids(points: Points, n_clusters: int, init: str, rng: np.random.Ge
     init
         ``"random"``: rows drawn uniformly with replacement, as in the released iPQ. ``"k-means++"``: Arthur and
         Vassilvitskii 2007 with greedy trials as in scikit-learn. ``"k-means||"``: Bahmani et al. 2012, 5 rounds of 2 K
-        candidates, then weighted k-means++ among them. ``"partition"``: means of the parts of `partition`.
+        candidates, then weighted k-means++ among them. ``"partition"``: means of the parts of `partition`, even in
+        `spread_mass`.
     rng
         Source of randomness; ``"partition"`` uses none.
     split
@@ -34,17 +38,39 @@ def seed_centroids(points: Points, n_clusters: int, init: str, rng: np.random.Ge
     numpy.ndarray
         (K, d) float64.
     """
-    values = points.values.astype(np.float64)
     if init == "random":
-        return values[points.inverse[rng.integers(len(points.inverse), size=n_clusters)]]
+        rows = rng.integers(points.n_rows, size=n_clusters)
+        return points.values[rows if points.group is None else points.group[rows]].astype(np.float64)
     if init == "partition":
-        parts = partition(points.values, points.mass, n_clusters, split)
-        return points.means(parts, n_clusters, np.zeros((n_clusters, values.shape[1])))
+        parts = partition(points.values, spread_mass(points), n_clusters, split)
+        return points.means(parts, n_clusters, np.zeros((n_clusters, points.values.shape[1])))
     if init == "k-means++":
-        return values[_plus_plus(points, np.arange(len(values)), points.mass, n_clusters, rng)]
+        everything = np.arange(len(points.values))
+        return points.values[_plus_plus(points, everything, points.mass, n_clusters, rng)].astype(np.float64)
     if init == "k-means||":
-        return values[_scalable(points, n_clusters, rng)]
+        return points.values[_scalable(points, n_clusters, rng)].astype(np.float64)
     raise ValueError(f"Argument `init` must be one of {', '.join(map(repr, SEEDINGS))}, but was {init!r}.")
+
+
+def spread_mass(points: Points) -> FloatArray:
+    """Mass that the parts of a pre-assignment share evenly: weight times (0.1 + squared distance to the mean / its mean).
+
+    Parts even in weight alone would give dense regions more centroids than the squared error asks for. With W the total
+    weight and u_max the largest of these masses, a part weighs at most ``11 W / K + 15 u_max``.
+
+    Returns
+    -------
+    numpy.ndarray
+        (D,) float64, positive.
+    """
+    centre, total = points.spread
+    mass = points.mass
+    if total == 0:
+        return mass
+    squares = points.squared_distances(centre[None], np.zeros(len(mass), np.int32))
+    squares *= mass.sum() / total
+    squares += _EVEN_SHARE * mass
+    return squares
 
 
 def _squared(points: Points, index: int, subset: np.ndarray) -> FloatArray:

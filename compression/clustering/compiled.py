@@ -1,0 +1,280 @@
+"""Compiled kernels: nearest centroids, sums by cluster, distances, equal rows; each releases the interpreter lock.
+
+They take chunks of points, so that a pool of threads can share the work and Ctrl-C is answered between chunks. The
+search keeps a tile of points in vector registers and runs over the centroids with one fused multiply-add for each
+coordinate (written as LLVM vectors of 64 bytes, which narrower machines split).
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_BYTES = 64
+MAX_FEATURES = 24
+"""Most features of a point that fit the vector registers together with what the search itself needs."""
+
+_njit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+
+
+def tile_groups(n_features: int) -> int:
+    """Vectors of points that one tile holds: enough to hide the latency of a multiply-add, few enough for registers."""
+    return max(1, min(4, 26 // (n_features + 3)))
+
+
+def tile_width(n_features: int, dtype: np.dtype) -> int:
+    """Points in one tile of the search."""
+    return tile_groups(n_features) * _BYTES // dtype.itemsize
+
+
+@intrinsic
+def _nearest_in_tile(typingctx: Any, tile: Any, table: Any, offsets: Any, codes: Any, features: Any) -> Any:
+    """Write argmin_k offsets[k] + tile . table[k] for the points of a tile (features, groups * lanes)."""
+    signature = types.void(tile, table, offsets, codes, features)
+    n_features = features.count
+    groups = tile_groups(n_features)
+    double = tile.dtype == types.float64
+    scalar = ir.DoubleType() if double else ir.FloatType()
+    integer = ir.IntType(64 if double else 32)
+    lanes = _BYTES // (8 if double else 4)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vector, indices = ir.VectorType(scalar, lanes), ir.VectorType(integer, lanes)
+        arrays = [context.make_array(kind)(context, builder, value) for kind, value in zip(sig.args[:4], args, strict=False)]
+        points, centroids, halves, found = (array.data for array in arrays)
+        n_clusters = builder.extract_value(arrays[2].shape, 0)
+        size = ir.IntType(64)
+        fma = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{64 if double else 32}"
+        )
+
+        def spread(value: Any, kind: Any) -> Any:
+            lane = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+            zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+            return builder.shuffle_vector(lane, ir.Constant(kind, ir.Undefined), zeros)
+
+        def at(pointer: Any, offset: Any, kind: Any) -> Any:
+            return builder.bitcast(builder.gep(pointer, [offset]), kind.as_pointer())
+
+        def load(pointer: Any) -> Any:
+            value = builder.load(pointer)
+            value.align = 8 if double else 4
+            return value
+
+        x = [
+            [load(at(points, ir.Constant(size, (j * groups + g) * lanes), vector)) for j in range(n_features)]
+            for g in range(groups)
+        ]
+        best = [cgutils.alloca_once_value(builder, ir.Constant(vector, [float("inf")] * lanes)) for _ in range(groups)]
+        index = [cgutils.alloca_once_value(builder, ir.Constant(indices, [0] * lanes)) for _ in range(groups)]
+        with cgutils.for_range(builder, n_clusters) as loop:
+            row = builder.mul(loop.index, ir.Constant(loop.index.type, n_features))
+            number = loop.index if double else builder.trunc(loop.index, integer)
+            number = spread(number, indices)
+            score = [spread(load(builder.gep(halves, [loop.index])), vector)] * groups
+            for j in range(n_features):
+                offset = builder.add(row, ir.Constant(row.type, j))
+                entry = spread(load(builder.gep(centroids, [offset])), vector)
+                score = [builder.call(fma, [x[g][j], entry, score[g]]) for g in range(groups)]
+            for g in range(groups):
+                so_far = builder.load(best[g])
+                nearer = builder.fcmp_ordered("<", score[g], so_far)
+                builder.store(builder.select(nearer, score[g], so_far), best[g])
+                builder.store(builder.select(nearer, number, builder.load(index[g])), index[g])
+        for g in range(groups):
+            values = builder.load(index[g])
+            if double:
+                values = builder.trunc(values, ir.VectorType(ir.IntType(32), lanes))
+            store = builder.store(values, at(found, ir.Constant(size, g * lanes), values.type))
+            store.align = 4
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@_njit
+def nearest_chunk(x, weights, shift, scale, table, offsets, features, width, codes, start, stop):
+    """Write the nearest centroid of points `start` to `stop` into `codes`.
+
+    The features of a point are (x - shift) * scale; with weights per coordinate, w * (x - shift) * scale and w.
+    """
+    n_features = len(features)
+    tile = np.zeros(n_features * width, x.dtype)
+    found = np.empty(width, np.int32)
+    for begin in range(start, stop, width):
+        n = min(width, stop - begin)
+        if weights.size:
+            d = n_features // 2
+            for p in range(n):
+                for j in range(d):
+                    weight = weights[begin + p, j]
+                    tile[j * width + p] = weight * ((x[begin + p, j] - shift[j]) * scale)
+                    tile[(d + j) * width + p] = weight
+        else:
+            for p in range(n):
+                for j in range(n_features):
+                    tile[j * width + p] = (x[begin + p, j] - shift[j]) * scale
+        _nearest_in_tile(tile, table, offsets, found, features)
+        for p in range(n):
+            codes[begin + p] = found[p]
+
+
+@_njit
+def _add(x, weights, codes, dims, sums, totals, start, stop):
+    d = len(dims)
+    if not weights.size:
+        for i in range(start, stop):
+            k = codes[i]
+            totals[k, 0] += 1.0
+            for j in range(d):
+                sums[k, j] += x[i, j]
+    elif weights.shape[1] == 1:
+        for i in range(start, stop):
+            k = codes[i]
+            weight = weights[i, 0]
+            totals[k, 0] += weight
+            for j in range(d):
+                sums[k, j] += weight * x[i, j]
+    else:
+        for i in range(start, stop):
+            k = codes[i]
+            for j in range(d):
+                totals[k, j] += weights[i, j]
+                sums[k, j] += weights[i, j] * x[i, j]
+
+
+@_njit
+def sum_chunk(x, weights, codes, dims, n_clusters, start, stop):
+    """Sums of weight times value, and of weight, by cluster, of points `start` to `stop`.
+
+    `weights` is (N, 1), (N, d) or empty for 1; the totals have as many columns as `weights`.
+    """
+    sums, totals = np.zeros((n_clusters, len(dims))), np.zeros((n_clusters, weights.shape[1]))
+    _add(x, weights, codes, dims, sums, totals, start, stop)
+    return sums, totals
+
+
+@_njit
+def nearest_and_sum_chunk(
+    x, weights, shift, scale, table, offsets, features, width, codes, columns, dims, start, stop
+):
+    """Do `nearest_chunk` and `sum_chunk` by stretches of points that stay in the cache."""
+    sums, totals = np.zeros((len(table), len(dims))), np.zeros((len(table), columns.shape[1]))
+    for begin in range(start, stop, 8 * width):
+        end = min(begin + 8 * width, stop)
+        nearest_chunk(x, weights, shift, scale, table, offsets, features, width, codes, begin, end)
+        _add(x, columns, codes, dims, sums, totals, begin, end)
+    return sums, totals
+
+
+@_njit
+def distance_chunk(x, weights, centroids, codes, subset, distances, start, stop):
+    """Write weighted squared distances to the assigned centroids, by direct difference in double precision."""
+    d = x.shape[1]
+    for i in range(start, stop):
+        row = subset[i] if subset.size else i
+        k = codes[i]
+        total = 0.0
+        if weights.size and weights.shape[1] > 1:
+            for j in range(d):
+                difference = x[row, j] - centroids[k, j]
+                total += weights[row, j] * difference * difference
+        else:
+            for j in range(d):
+                difference = x[row, j] - centroids[k, j]
+                total += difference * difference
+            if weights.size:
+                total *= weights[row, 0]
+        distances[i] = total
+
+
+@_njit
+def range_chunk(x, dims, start, stop):
+    """Return the least and largest value and the sum of each column of rows `start` to `stop`."""
+    d = len(dims)
+    low, high, sums = x[start].copy(), x[start].copy(), np.zeros(d)
+    for i in range(start, stop):
+        for j in range(d):
+            value = x[i, j]
+            low[j] = value if value < low[j] else low[j]
+            high[j] = value if value > high[j] else high[j]
+            sums[j] += value
+    return low, high, sums
+
+
+@intrinsic
+def _bits(typingctx: Any, value: Any) -> Any:
+    """Bits of a float as an unsigned integer of its size."""
+    integer = types.uint64 if value == types.float64 else types.uint32
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(integer))
+
+    return integer(value), generate
+
+
+@_njit
+def _same_row(x, i, j):
+    for column in range(x.shape[1]):
+        if x[i, column] != x[j, column]:
+            return False
+    return True
+
+
+@_njit
+def first_equal_rows(x, tags, rows, first, part, parts):
+    """Write into `first` the first row that equals each row, for the rows whose hash falls into `part`.
+
+    Parameters
+    ----------
+    x
+        (N, d) rows.
+    tags, rows
+        (size,) uint32 and int32 work space; `rows` filled with -1.
+
+    Returns
+    -------
+    int
+        Number of rows equal to an earlier one; -1 if the work space was too small.
+    """
+    n, d = x.shape
+    size = np.uint64(len(rows))
+    left = len(rows) - 1
+    repeated = 0
+    batch = 64
+    hashes = np.empty(batch, np.uint64)
+    for begin in range(0, n, batch):
+        m = min(batch, n - begin)
+        for i in range(m):
+            h = np.uint64(0x9E3779B97F4A7C15)
+            for column in range(d):
+                value = x[begin + i, column] + x.dtype.type(0)  # -0.0 becomes 0.0
+                h = (h ^ np.uint64(_bits(value))) * np.uint64(0xBF58476D1CE4E5B9)
+                h ^= h >> np.uint64(29)
+            hashes[i] = h * np.uint64(0x94D049BB133111EB)
+        for i in range(m):
+            h = hashes[i]
+            if (h >> np.uint64(40)) % np.uint64(parts) != part:
+                continue
+            tag = np.uint32(h & np.uint64(0xFFFFFFFF))
+            slot = ((h >> np.uint64(32)) * size) >> np.uint64(32)
+            while True:
+                row = rows[slot]
+                if row < 0:
+                    if left == 0:
+                        return -1
+                    left -= 1
+                    rows[slot], tags[slot] = begin + i, tag
+                    first[begin + i] = begin + i
+                    break
+                if tags[slot] == tag and _same_row(x, row, begin + i):
+                    first[begin + i] = row
+                    repeated += 1
+                    break
+                slot += np.uint64(1)
+                if slot == size:
+                    slot = np.uint64(0)
+    return repeated

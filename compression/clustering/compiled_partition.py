@@ -1,0 +1,302 @@
+"""Compiled kernels of the recursive binary partition: the direction of a cut, and the weighted selection along it."""
+
+import numpy as np
+from numba import njit
+
+_njit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+
+PRINCIPAL, FARTHEST, WIDEST = 0, 1, 2
+
+_SAMPLE = 256
+"""The direction of a cut is found from at least so many of its points, evenly spaced (all, if there are fewer)."""
+
+_BINS = 2048
+
+_LARGEST = 1e30
+"""Keys are clipped to it, so that their differences stay finite."""
+
+_SQUARINGS = 6
+"""The covariance is raised to the power 2^6 to find its leading eigenvector."""
+
+
+@_njit
+def _centre(values, mass, order, start, stop, step):
+    """Weighted mean of the sampled points, and the largest magnitude of a coordinate around it."""
+    d = values.shape[1]
+    mean = np.zeros(d)
+    total = 0.0
+    for i in range(start, stop, step):
+        total += mass[i]
+        for j in range(d):
+            mean[j] += mass[i] * values[order[i], j]
+    for j in range(d):
+        mean[j] /= total
+    scale = 0.0
+    for i in range(start, stop, step):
+        for j in range(d):
+            scale = max(scale, abs(values[order[i], j] - mean[j]))
+    return mean, (scale if scale > 0 else 1.0)
+
+
+@_njit
+def _principal(values, mass, order, start, stop, step, mean, scale):
+    """Direction of largest variance, by squaring the covariance (or, in many dimensions, by power iteration)."""
+    d = len(mean)
+    axis = np.zeros(d)
+    row = np.empty(d)
+    if d > 64:
+        axis[:] = 1.0
+        for _ in range(2 * _SQUARINGS):
+            image = np.zeros(d)
+            for i in range(start, stop, step):
+                along = 0.0
+                for j in range(d):
+                    row[j] = (values[order[i], j] - mean[j]) / scale
+                    along += row[j] * axis[j]
+                for j in range(d):
+                    image[j] += mass[i] * along * row[j]
+            norm = np.abs(image).max()
+            if norm == 0:
+                break
+            axis = image / norm
+    else:
+        covariance = np.zeros((d, d))
+        for i in range(start, stop, step):
+            for j in range(d):
+                row[j] = (values[order[i], j] - mean[j]) / scale
+            for j in range(d):
+                weighted = mass[i] * row[j]
+                for k in range(j + 1):
+                    covariance[j, k] += weighted * row[k]
+        for j in range(d):
+            for k in range(j):
+                covariance[k, j] = covariance[j, k]
+        power, square = covariance.copy(), np.empty((d, d))
+        for _ in range(_SQUARINGS):
+            largest = np.abs(power).max()
+            if largest == 0:
+                break
+            power /= largest
+            for j in range(d):
+                for k in range(d):
+                    total = 0.0
+                    for m in range(d):
+                        total += power[j, m] * power[m, k]
+                    square[j, k] = total
+            power, square = square, power
+        longest = 0
+        for j in range(d):
+            if power[j, j] > power[longest, longest]:
+                longest = j
+        axis[:] = power[longest]
+    return axis
+
+
+@_njit
+def _farthest(values, order, start, stop, step, mean, scale):
+    """From the mean to the farthest sampled point."""
+    d = len(mean)
+    farthest, largest = start, -1.0
+    for i in range(start, stop, step):
+        total = 0.0
+        for j in range(d):
+            total += ((values[order[i], j] - mean[j]) / scale) ** 2
+        if total > largest:
+            farthest, largest = i, total
+    axis = np.empty(d)
+    for j in range(d):
+        axis[j] = (values[order[farthest], j] - mean[j]) / scale
+    return axis
+
+
+@_njit
+def _widest(values, mass, order, start, stop, step, mean, scale):
+    """Coordinate of largest variance."""
+    d = len(mean)
+    variance = np.zeros(d)
+    for i in range(start, stop, step):
+        for j in range(d):
+            variance[j] += mass[i] * ((values[order[i], j] - mean[j]) / scale) ** 2
+    axis = np.zeros(d)
+    axis[np.argmax(variance)] = 1.0
+    return axis
+
+
+@_njit
+def _before(values, key, order, i, pivot_key, pivot):
+    """Whether entry `i` sorts before the pivot: by key, and where keys are equal by the coordinates in turn."""
+    if key[i] != pivot_key:
+        return key[i] < pivot_key
+    row = order[i]
+    if row != pivot:
+        for j in range(values.shape[1]):
+            if values[row, j] != values[pivot, j]:
+                return values[row, j] < values[pivot, j]
+    return False
+
+
+@_njit
+def _swap(key, order, mass, i, j):
+    key[i], key[j] = key[j], key[i]
+    order[i], order[j] = order[j], order[i]
+    mass[i], mass[j] = mass[j], mass[i]
+
+
+@_njit
+def _select(values, key, order, mass, start, stop, share, by_count):
+    """Reorder entries so that the first of them weigh `share` (or number `share`) as nearly as whole points allow.
+
+    Returns
+    -------
+    int
+        Where the second side begins.
+    """
+    low, high = start, stop
+    below = 0.0
+    total = 0.0
+    for i in range(start, stop):
+        total += 1.0 if by_count else mass[i]
+    sample = np.empty(31, key.dtype)
+    while high - low > 1:
+        n = high - low
+        middle = low + n // 2
+        if n > 256:  # a pivot about where the cut is expected
+            for s in range(31):
+                sample[s] = key[low + (n * (2 * s + 1)) // 62]
+            wanted = np.sort(sample)[min(30, max(0, int(31 * (share - below) / total)))]
+            for s in range(31):
+                if key[low + (n * (2 * s + 1)) // 62] == wanted:
+                    middle = low + (n * (2 * s + 1)) // 62
+        _swap(key, order, mass, low, middle)
+        pivot_key, pivot = key[low], order[low]
+        edge = low + 1
+        left = 0.0
+        for i in range(low + 1, high):
+            if _before(values, key, order, i, pivot_key, pivot):
+                left += 1.0 if by_count else mass[i]
+                _swap(key, order, mass, edge, i)
+                edge += 1
+        _swap(key, order, mass, low, edge - 1)  # the pivot is now at its place
+        weight = 1.0 if by_count else mass[edge - 1]
+        if share <= below + left:
+            high, total = edge - 1, left
+        elif share <= below + left + weight:
+            low, high = edge - 1, edge
+            below += left
+            total = weight
+        else:
+            low = edge
+            below += left + weight
+            total -= left + weight
+        if high <= low:
+            return low
+    weight = 1.0 if by_count else mass[low]
+    return low + 1 if share - below > below + weight - share else low
+
+
+@_njit
+def _project(values, dims, order, key, start, stop, mean, direction):
+    """Write the keys of entries `start` to `stop` and return the least and the largest."""
+    low, high = np.float32(np.inf), np.float32(-np.inf)
+    for i in range(start, stop):
+        along = 0.0
+        row = order[i]
+        for j in range(len(dims)):
+            along += (values[row, j] - mean[j]) * direction[j]
+        key[i] = min(max(along, -_LARGEST), _LARGEST)
+        low, high = min(low, key[i]), max(high, key[i])
+    return low, high
+
+
+@_njit
+def _split(values, dims, mass, order, key, spare, start, stop, share, low, high, mean, direction):
+    """Reorder entries so that the first weigh about `share`, keeping the order on each side; return the boundary.
+
+    A histogram finds the bin of the boundary; only the entries in it are ordered.
+    """
+    n = stop - start
+    if n < 64 or not high > low:  # few, or equal along the direction
+        return _select(values, key, order, mass, start, stop, share, False)
+    bins = np.zeros(_BINS)
+    factor = (_BINS - 1) / (float(high) - float(low))
+    for i in range(start, stop):
+        bins[int((float(key[i]) - float(low)) * factor)] += mass[i]
+    below, edge = 0.0, 0
+    while edge < _BINS - 1 and below + bins[edge] < share:
+        below += bins[edge]
+        edge += 1
+    left, right, within = start, 0, 0
+    spare_order, spare_mass = spare[0], spare[1]
+    end = n  # entries of the bin itself are kept at the end of the spare space
+    for i in range(start, stop):
+        place = int((float(key[i]) - float(low)) * factor)
+        o, m = order[i], mass[i]
+        if place == edge:
+            end -= 1
+            spare_order[start + end], spare_mass[start + end] = o, m
+        else:
+            goes_left = place < edge
+            order[left], mass[left] = o, m
+            spare_order[start + right], spare_mass[start + right] = o, m
+            left += goes_left
+            right += not goes_left
+    within = n - end
+    for i in range(within):  # the bin between the two sides
+        source = start + n - 1 - i
+        order[left + i], mass[left + i] = spare_order[source], spare_mass[source]
+    _project(values, dims, order, key, left, left + within, mean, direction)
+    middle = _select(values, key, order, mass, left, left + within, share - below, False)
+    behind = left + within
+    for i in range(right):
+        order[behind + i], mass[behind + i] = spare_order[start + i], spare_mass[start + i]
+    return middle
+
+
+@_njit
+def cut(values, dims, mass, order, key, spare, start, stop, left_leaves, leaves, split):
+    """Reorder a part, entries `start` to `stop`, into its two sides and return where the second begins."""
+    n, d = stop - start, values.shape[1]
+    step = max(1, n // _SAMPLE)
+    mean, scale = _centre(values, mass, order, start, stop, step)
+    if split == PRINCIPAL:
+        axis = _principal(values, mass, order, start, stop, step, mean, scale)
+    elif split == FARTHEST:
+        axis = _farthest(values, order, start, stop, step, mean, scale)
+    else:
+        axis = _widest(values, mass, order, start, stop, step, mean, scale)
+    norm = np.abs(axis).max()
+    direction = axis / norm / scale if norm > 0 else np.zeros(d)
+    low, high = _project(values, dims, order, key, start, stop, mean, direction)
+    total = 0.0
+    for i in range(start, stop):
+        total += mass[i]
+    middle = _split(values, dims, mass, order, key, spare, start, stop, total * left_leaves / leaves, low, high, mean, direction)
+    least, most = start + left_leaves, stop - (leaves - left_leaves)
+    if middle < least or middle > most:  # too few points on a side: rank them instead
+        _project(values, dims, order, key, start, stop, mean, direction)
+        count = left_leaves if middle < least else n - (leaves - left_leaves)
+        middle = _select(values, key, order, mass, start, stop, float(count), True)
+    return middle
+
+
+@_njit
+def partition_part(values, dims, mass, order, key, spare, labels, start, stop, leaves, label, split):
+    """Partition entries `start` to `stop` into `leaves` parts and write their labels, from `label` on."""
+    stack = np.empty((128, 4), np.int64)
+    stack[0] = (start, stop, leaves, label)
+    depth = 1
+    while depth:
+        depth -= 1
+        start, stop, leaves, label = stack[depth]
+        if leaves == 1:
+            for i in range(start, stop):
+                labels[order[i]] = label
+        elif leaves == stop - start:
+            for i in range(start, stop):
+                labels[order[i]] = label + i - start
+        else:
+            left_leaves = leaves // 2
+            middle = cut(values, dims, mass, order, key, spare, start, stop, left_leaves, leaves, split)
+            stack[depth] = (middle, stop, leaves - left_leaves, label + left_leaves)
+            stack[depth + 1] = (start, middle, left_leaves, label)
+            depth += 2

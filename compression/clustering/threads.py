@@ -1,0 +1,42 @@
+"""A pool of threads over chunks of points; the chunks depend on the data only, so results do not depend on threads."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+
+def n_threads() -> int:
+    """Threads to use: the cores this process may run on, or fewer if `OMP_NUM_THREADS` says so."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(cores, int(limit))) if limit.isdigit() else cores
+
+
+def run_all(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Call `function` on the arguments of each task, in the pool, and return the results in order.
+
+    An exception, Ctrl-C among them, cancels the tasks that have not begun.
+    """
+    if len(tasks) == 1 or n_threads() == 1:
+        return [function(*task) for task in tasks]
+    futures = [_pool(os.getpid()).submit(function, *task) for task in tasks]
+    try:
+        return [future.result() for future in futures]
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
+
+
+def chunks(n: int, size: int) -> list[tuple[int, int]]:
+    """Return the (start, stop) of chunks of at most `size` that cover `n` points evenly."""
+    count = max(1, -(-n // size))
+    return [(n * i // count, n * (i + 1) // count) for i in range(count)]
+
+
+@cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    """One pool for each process: threads do not survive a fork."""
+    return ThreadPoolExecutor(n_threads(), thread_name_prefix="clustering")
