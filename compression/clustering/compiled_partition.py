@@ -195,17 +195,21 @@ def _select(values, key, order, mass, start, stop, share, by_count):
 
 
 @_njit
-def _project(values, dims, order, key, start, stop, mean, direction):
-    """Write the keys of entries `start` to `stop` and return the least and the largest."""
-    low, high = np.float32(np.inf), np.float32(-np.inf)
+def _project(values, dims, mass, order, key, start, stop, mean, direction):
+    """Write the keys of entries `start` to `stop`; return the least, the largest and the sum of the masses."""
+    low, high, total, bias = np.inf, -np.inf, 0.0, 0.0
+    for j in range(len(dims)):
+        bias += mean[j] * direction[j]
     for i in range(start, stop):
-        along = 0.0
+        along = -bias
         row = order[i]
         for j in range(len(dims)):
-            along += (values[row, j] - mean[j]) * direction[j]
-        key[i] = min(max(along, -_LARGEST), _LARGEST)
+            along += values[row, j] * direction[j]
+        along = min(max(along, -_LARGEST), _LARGEST)
+        key[i] = along
         low, high = min(low, key[i]), max(high, key[i])
-    return low, high
+        total += mass[i]
+    return low, high, total
 
 
 @_njit
@@ -218,9 +222,9 @@ def _split(values, dims, mass, order, key, spare, start, stop, share, low, high,
     if n < 64 or not high > low:  # few, or equal along the direction
         return _select(values, key, order, mass, start, stop, share, False)
     bins = np.zeros(_BINS)
-    factor = (_BINS - 1) / (float(high) - float(low))
+    factor = (_BINS - 1) / (high - low)
     for i in range(start, stop):
-        bins[int((float(key[i]) - float(low)) * factor)] += mass[i]
+        bins[int((key[i] - low) * factor)] += mass[i]
     below, edge = 0.0, 0
     while edge < _BINS - 1 and below + bins[edge] < share:
         below += bins[edge]
@@ -229,7 +233,7 @@ def _split(values, dims, mass, order, key, spare, start, stop, share, low, high,
     spare_order, spare_mass = spare[0], spare[1]
     end = n  # entries of the bin itself are kept at the end of the spare space
     for i in range(start, stop):
-        place = int((float(key[i]) - float(low)) * factor)
+        place = int((key[i] - low) * factor)
         o, m = order[i], mass[i]
         if place == edge:
             end -= 1
@@ -244,7 +248,7 @@ def _split(values, dims, mass, order, key, spare, start, stop, share, low, high,
     for i in range(within):  # the bin between the two sides
         source = start + n - 1 - i
         order[left + i], mass[left + i] = spare_order[source], spare_mass[source]
-    _project(values, dims, order, key, left, left + within, mean, direction)
+    _project(values, dims, mass, order, key, left, left + within, mean, direction)
     middle = _select(values, key, order, mass, left, left + within, share - below, False)
     behind = left + within
     for i in range(right):
@@ -266,37 +270,39 @@ def cut(values, dims, mass, order, key, spare, start, stop, left_leaves, leaves,
         axis = _widest(values, mass, order, start, stop, step, mean, scale)
     norm = np.abs(axis).max()
     direction = axis / norm / scale if norm > 0 else np.zeros(d)
-    low, high = _project(values, dims, order, key, start, stop, mean, direction)
-    total = 0.0
-    for i in range(start, stop):
-        total += mass[i]
+    low, high, total = _project(values, dims, mass, order, key, start, stop, mean, direction)
     middle = _split(values, dims, mass, order, key, spare, start, stop, total * left_leaves / leaves, low, high, mean, direction)
     least, most = start + left_leaves, stop - (leaves - left_leaves)
     if middle < least or middle > most:  # too few points on a side: rank them instead
-        _project(values, dims, order, key, start, stop, mean, direction)
+        _project(values, dims, mass, order, key, start, stop, mean, direction)
         count = left_leaves if middle < least else n - (leaves - left_leaves)
         middle = _select(values, key, order, mass, start, stop, float(count), True)
     return middle
 
 
 @_njit
-def partition_part(values, dims, mass, order, key, spare, labels, start, stop, leaves, label, split):
-    """Partition entries `start` to `stop` into `leaves` parts and write their labels, from `label` on."""
+def partition_part(values, dims, mass, order, key, spare, begins, start, stop, leaves, label, split):
+    """Partition entries `start` to `stop` into `leaves` parts and write where each begins, from `label` on."""
     stack = np.empty((128, 4), np.int64)
     stack[0] = (start, stop, leaves, label)
     depth = 1
     while depth:
         depth -= 1
         start, stop, leaves, label = stack[depth]
-        if leaves == 1:
-            for i in range(start, stop):
-                labels[order[i]] = label
-        elif leaves == stop - start:
-            for i in range(start, stop):
-                labels[order[i]] = label + i - start
+        if leaves == 1 or leaves == stop - start:
+            for i in range(leaves):
+                begins[label + i] = start + i
         else:
             left_leaves = leaves // 2
             middle = cut(values, dims, mass, order, key, spare, start, stop, left_leaves, leaves, split)
             stack[depth] = (middle, stop, leaves - left_leaves, label + left_leaves)
             stack[depth + 1] = (start, middle, left_leaves, label)
             depth += 2
+
+
+@_njit
+def write_labels(order, begins, labels, first, last):
+    """Write the labels `first` to `last` of the entries between their beginnings."""
+    for label in range(first, last):
+        for i in range(begins[label], begins[label + 1]):
+            labels[order[i]] = label

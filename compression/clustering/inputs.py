@@ -10,6 +10,8 @@ import numpy as np
 
 from compression.clustering.points import FloatArray
 
+_CHECKED_ROWS = 1 << 17
+
 _DTYPES = ("float16", "float32", "float64")
 
 
@@ -126,8 +128,8 @@ def _to_numpy(x: Any, name: str) -> np.ndarray:
 
 
 def _check_finite(array: np.ndarray, name: str) -> None:
-    bad = len(array) and not np.isfinite(array).all()
-    if bad:
+    pieces = (array[start : start + _CHECKED_ROWS] for start in range(0, len(array), _CHECKED_ROWS))
+    if not all(np.isfinite(piece).all() for piece in pieces):
         kinds = [kind for kind, test in (("NaN", np.isnan), ("infinity", np.isinf)) if test(array).any()]
         raise ValueError(f"Argument `{name}` must be finite, but holds {' and '.join(kinds)}.")
 

@@ -98,8 +98,8 @@ class Points:
     def inertia(self, centroids: FloatArray, codes: IntArray) -> float:
         """Weighted sum of squared distances to the assigned centroids, by direct difference in float64."""
         total = 0.0
-        for start in range(0, len(codes), 32 * _CHUNK):
-            rows = np.arange(start, min(start + 32 * _CHUNK, len(codes)))
+        for start in range(0, len(codes), 8 * _CHUNK):
+            rows = np.arange(start, min(start + 8 * _CHUNK, len(codes)))
             total += float(self.squared_distances(centroids, codes[start : rows[-1] + 1], rows).sum())
         return total
 

@@ -10,6 +10,8 @@ SEEDINGS = ("random", "k-means++", "k-means||", "partition")
 
 _SCALABLE_ROUNDS = 5
 
+_CHUNK = 1 << 17
+
 _EVEN_SHARE = 0.1
 """What a point counts for in the pre-assignment beside its share of the spread."""
 
@@ -61,16 +63,18 @@ def spread_mass(points: Points) -> FloatArray:
     Returns
     -------
     numpy.ndarray
-        (D,) float64, positive.
+        (D,) float32, positive, in units of the largest weight.
     """
     centre, total = points.spread
-    mass = points.mass
-    if total == 0:
-        return mass
-    squares = points.squared_distances(centre[None], np.zeros(len(mass), np.int32))
-    squares *= mass.sum() / total
-    squares += _EVEN_SHARE * mass
-    return squares
+    mass = np.empty(len(points.values), np.float32)
+    factor = points.mass.sum() / total if total else 0.0
+    heaviest = float(points.mass.max())
+    for start in range(0, len(mass), _CHUNK):
+        rows = np.arange(start, min(start + _CHUNK, len(mass)))
+        squares = points.squared_distances(centre[None], np.zeros(len(rows), np.int32), rows)
+        weights = points.weights[rows] if points.weights.ndim == 1 else points.weights[rows].mean(axis=1)
+        mass[rows] = (factor * squares + _EVEN_SHARE * weights) / heaviest
+    return mass
 
 
 def _squared(points: Points, index: int, subset: np.ndarray) -> FloatArray:

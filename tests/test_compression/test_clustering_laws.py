@@ -117,7 +117,7 @@ def test_pre_assignment_bound(x, data):
     mass = spread_mass(points)
     assert (mass > 0).all()
     sizes = np.bincount(partition(points.values, mass, k), points.mass, minlength=k)
-    assert sizes.max() <= (11 * points.mass.sum() / k + 15 * mass.max()) * (1 + 1e-5)
+    assert sizes.max() <= (11 * points.mass.sum() / k + 15 * mass.max() * points.mass.max()) * (1 + 1e-5)
 
 
 @FAST
@@ -175,14 +175,15 @@ def test_equal_rows_weigh_as_much_as_weights(x, data):
 
 
 @FAST
-@given(x=blocks(dtypes=(np.float32, np.float64)), data=st.data())
-def test_equal_weights_per_coordinate_change_nothing(x, data):
-    k = data.draw(st.integers(1, len(x)))
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 200), d=st.integers(1, 5), data=st.data())
+def test_equal_weights_per_coordinate_change_nothing(seed, n, d, data):
+    """Up to ties, which rows without structure do not have."""
+    x = np.random.default_rng(seed).standard_normal((n, d))
+    k = data.draw(st.integers(1, n))
     weight = data.draw(st.sampled_from([0.25, 1.0, 8.0]))
-    plain = pg_kmeans(x.astype(np.float64), k)
-    weighted = pg_kmeans(x.astype(np.float64), k, sample_weight=np.full(x.shape, weight))
-    scale = np.square(x.astype(np.float64)).sum()
-    assert weighted.inertia == pytest.approx(plain.inertia * weight, rel=1e-6, abs=1e-9 * scale)
+    plain = pg_kmeans(x, k)
+    weighted = pg_kmeans(x, k, sample_weight=np.full(x.shape, weight))
+    assert weighted.inertia == pytest.approx(plain.inertia * weight, rel=1e-6, abs=1e-12)
     assert weighted.n_effective == plain.n_effective
 
 
