@@ -9,7 +9,7 @@ from compression.clustering.kernels import Searcher
 from compression.clustering.partition import partition
 from compression.clustering.points import FloatArray, IntArray, Points
 
-RULES = ("keep", "perturb", "faiss", "farthest", "partition")
+RULES = ("keep", "perturb", "perturb-batched", "faiss", "farthest", "partition")
 """Names of the rules."""
 
 PERTURB_TRIES = 100
@@ -80,25 +80,39 @@ def resolve(state: State, rule: str) -> Resolution:
     found = len(state.empty())
     if not found or rule in ("keep", "faiss"):
         return Resolution(found, left=found)
-    if rule != "perturb":  # these change the assignment themselves
+    if rule in ("farthest", "partition"):  # these change the assignment themselves
         state.sums = None
-    return {"perturb": _perturb, "farthest": _farthest, "partition": _partition}[rule](state, found)
+    return _RULES[rule](state, found)
 
 
 def _perturb(state: State, found: int) -> Resolution:
     """Released iPQ: copy the most populated cluster's centroid, move both by 1e-6 noise, reassign all points."""
-    tries = 0
+    return _perturb_in_rounds(state, found, batched=False)
+
+
+def _perturb_batched(state: State, found: int) -> Resolution:
+    """The released rule for all empty clusters at once: as many of the most populated clusters are copied."""
+    return _perturb_in_rounds(state, found, batched=True)
+
+
+def _perturb_in_rounds(state: State, found: int, batched: bool) -> Resolution:
+    tries = splits = 0
     empty = state.empty()
     while len(empty) and tries < PERTURB_TRIES:
-        receiver = state.rng.choice(empty)
-        donor = int(np.argmax(state.sizes()))
-        noise = 1e-6 * state.rng.standard_normal(state.centroids.shape[1])
-        state.centroids[receiver] = state.centroids[donor] + noise
-        state.centroids[donor] -= noise
+        if batched:
+            by_size = np.argsort(-state.sizes(), kind="stable")[: len(state.centroids) - len(empty)]
+            pairs = list(zip(empty, np.resize(by_size, len(empty)), strict=True))
+        else:
+            pairs = [(state.rng.choice(empty), int(np.argmax(state.sizes())))]
+        for receiver, donor in pairs:
+            noise = 1e-6 * state.rng.standard_normal(state.centroids.shape[1])
+            state.centroids[receiver] = state.centroids[donor] + noise
+            state.centroids[donor] -= noise
+        splits += len(pairs)
         state.assign()
         empty = state.empty()
         tries += 1
-    return Resolution(found, tries, tries, tries, len(empty))
+    return Resolution(found, tries, splits, tries, len(empty))
 
 
 def _farthest(state: State, found: int) -> Resolution:
@@ -203,3 +217,11 @@ def _split(state: State, members: IntArray, targets: IntArray) -> bool:
     state.codes[members] = targets[labels]
     state.centroids[targets] = means
     return True
+
+
+_RULES = {
+    "perturb": _perturb,
+    "perturb-batched": _perturb_batched,
+    "farthest": _farthest,
+    "partition": _partition,
+}

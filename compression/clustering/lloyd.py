@@ -166,7 +166,8 @@ def kmeans(
         ``"random"`` (rows drawn with replacement), ``"k-means++"``, ``"k-means||"`` or ``"partition"``.
     empty
         ``"keep"``: nothing. ``"perturb"``: the released iPQ rule; with ``init="random"`` and ``tol=0`` this is its
-        k-means, which stops early if 100 tries leave clusters empty. ``"faiss"``, ``"farthest"``: the rules of faiss
+        k-means, which stops early if 100 tries leave clusters empty; ``"perturb-batched"``: the same for all empty
+        clusters at once. ``"faiss"``, ``"farthest"``: the rules of faiss
         and scikit-learn. ``"partition"``: the rule of `pg_kmeans`, with its guarantee.
     relaxation
         Centroids move so many times the way to the mean, 1 (Lloyd) to 2; the last move is to the mean itself.
@@ -238,7 +239,7 @@ def _iterate(state: State, rule: str, relaxation: float, max_iter: int, tol: flo
         unchanged = np.array_equal(previous, state.codes)
         resolution = resolve(state, rule)
         means, inertia = state.mean_step()
-        gave_up = rule == "perturb" and resolution.left > 0
+        gave_up = rule.startswith("perturb") and resolution.left > 0
         settled = number > 0 and history[-1].inertia - inertia <= tol * inertia and not resolution.found
         last = gave_up or unchanged or settled or number == max_iter - 1
         if not gave_up:  # the released rule skips the mean step of the iteration in which it gives up

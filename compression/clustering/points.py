@@ -215,18 +215,16 @@ def _first_equal(x: FloatArray) -> tuple[IntArray, int]:
     """(N,) int32: the first row that equals each row; and how many rows equal an earlier one."""
     first = np.empty(len(x), np.int32)
     size = int(1.5 * len(x) / _HASH_PARTS) + 64
-    found = run_all(_first_equal_of_part, [(x, first, size, part) for part in range(_HASH_PARTS)])
+    tags = np.empty((_HASH_PARTS, size), np.uint32)
+    rows = np.full((_HASH_PARTS, size), -1, np.int32)
+    found = run_all(first_equal_rows, [(x, tags[p], rows[p], first, p, _HASH_PARTS) for p in range(_HASH_PARTS)])
+    del tags, rows
     if min(found) >= 0:
         return first, sum(found)
     order = np.lexsort(x.T[::-1])  # hashes that crowd in one part: sort the rows themselves
     new = np.concatenate(([True], (x[order[1:]] != x[order[:-1]]).any(axis=1)))
     first[order] = order[np.flatnonzero(new)[np.cumsum(new) - 1]]
     return first, int(len(x) - new.sum())
-
-
-def _first_equal_of_part(x: FloatArray, first: IntArray, size: int, part: int) -> int:
-    tags, rows = np.empty(size, np.uint32), np.full(size, -1, np.int32)
-    return int(first_equal_rows(x, tags, rows, first, part, _HASH_PARTS))
 
 
 def add_pairs(pairs: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, FloatArray]:

@@ -118,7 +118,7 @@ def test_farthest_rule_is_scikit_learns():
     state = _state(x, start.astype(np.float64))
     work = resolve(state, "farthest")
     assert (work.found, work.left) == (4, 0)
-    ours = state.points.means(state.codes, 10, state.centroids)
+    ours, _ = state.mean_step()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         theirs = KMeans(10, init=start, n_init=1, max_iter=1, algorithm="lloyd").fit(x).cluster_centers_
@@ -137,6 +137,49 @@ def test_faiss_rule_copies_by_1_over_1024():
     assert np.allclose(state.centroids[donor], np.multiply(centre, [1 - 1 / 1024, 1 + 1 / 1024]))
 
 
+def test_faiss_rule_is_the_librarys():
+    """One iteration from two centroids, one of them without points: the copies are faiss's own."""
+    from faiss import Kmeans
+
+    x = np.random.default_rng(0).standard_normal((100, 4)).astype(np.float32)
+    start = np.vstack([x[0], np.full(4, 90.0)]).astype(np.float32)
+    theirs = Kmeans(4, 2, niter=1, min_points_per_centroid=1)
+    theirs.train(x, init_centroids=start)
+    state = _state(x, start.astype(np.float64))
+    state.centroids, _ = state.mean_step()
+    perturb_copies(state)
+    assert np.allclose(np.sort(state.centroids, 0), np.sort(theirs.centroids, 0), rtol=1e-5)
+
+
+def test_lloyd_is_faiss_and_scikit_learns_where_nothing_is_empty():
+    """Ten iterations from the same centroids."""
+    from faiss import Kmeans
+    from sklearn.cluster import KMeans
+
+    x = np.random.default_rng(0).standard_normal((3000, 4)).astype(np.float32)
+    state = _state(x, x[:20].astype(np.float64))
+    for _ in range(10):
+        state.assign()
+        assert not len(state.empty())
+        state.centroids, _ = state.mean_step()
+    faiss = Kmeans(4, 20, niter=10, min_points_per_centroid=1)
+    faiss.train(x, init_centroids=x[:20].copy())
+    assert np.allclose(state.centroids, faiss.centroids, atol=1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scikit = KMeans(20, init=x[:20], n_init=1, max_iter=10, tol=0, algorithm="lloyd").fit(x)
+    assert np.allclose(state.centroids, scikit.cluster_centers_, atol=1e-4)
+
+
+def test_pre_assignment_beside_bisecting_k_means():
+    """The parts' means are better than scikit-learn's bisecting k-means, before any iteration."""
+    from sklearn.cluster import BisectingKMeans
+
+    x = np.random.default_rng(0).standard_normal((20_000, 8)).astype(np.float32)
+    ours = kmeans(x, 64, init="partition", empty="partition", max_iter=1).history[0].inertia
+    assert ours < BisectingKMeans(64, random_state=0).fit(x).inertia_
+
+
 @pytest.mark.parametrize("init", ["k-means++", "k-means||"])
 def test_seeding_is_as_good_as_scikit_learns(init):
     from sklearn.cluster import kmeans_plusplus
@@ -150,7 +193,7 @@ def test_seeding_is_as_good_as_scikit_learns(init):
     assert ours <= 1.05 * np.median(potentials)
 
 
-@pytest.mark.parametrize("empty", ["keep", "perturb", "faiss", "farthest", "partition"])
+@pytest.mark.parametrize("empty", ["keep", "perturb", "perturb-batched", "faiss", "farthest", "partition"])
 @pytest.mark.parametrize("init", ["random", "k-means++", "k-means||", "partition"])
 def test_every_combination_runs_on_stress_blocks(init, empty):
     x = stress_blocks(0.4, n=2000)
@@ -213,6 +256,12 @@ def test_bad_names_of_rules():
         kmeans(np.eye(3), 2, init="kmeans++")
     with pytest.raises(ValueError, match=r"`empty`.*'farthest'"):
         kmeans(np.eye(3), 2, empty="far")
+
+
+@pytest.mark.parametrize("relaxation", [0.9, 2.1, float("nan")])
+def test_bad_relaxation(relaxation):
+    with pytest.raises(ValueError, match="`relaxation`"):
+        kmeans(np.eye(3), 2, relaxation=relaxation)
 
 
 def test_strided_read_only_and_reversed_arrays_work():

@@ -1,0 +1,86 @@
+"""PG k-means beside faiss, scikit-learn and the released iPQ's rule: whole calls on the same blocks, in one run.
+
+The methods take turns, round by round, so that a drift of the machine's speed meets all of them; tables give medians.
+Every finished row is kept: the same command continues where it was stopped.
+"""
+
+import argparse
+import csv
+import io
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.clustering.figures import draw
+from benchmarks.clustering.parts import PARTS, summary
+from shared.artifacts import provenance, write_json, write_text
+from shared.cli import run_command
+from shared.progress import say
+from shared.results import markdown_table
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark, print its tables and write them with provenance."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.clustering", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"), help="folder of results")
+    parser.add_argument("--only", choices=tuple(PARTS), nargs="+", default=list(PARTS), help="parts to run")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each method (default 5)")
+    parser.add_argument("--max-points", type=int, default=1_000_000, help="largest N of the grid (default 1,000,000)")
+    parser.add_argument("--again", action="store_true", help="measure rows again that are there already")
+    parser.add_argument("--fast", action="store_true", help="small data, to try the benchmark itself")
+    arguments = parser.parse_args(argv)
+    if arguments.rounds < 1:
+        parser.error(f"--rounds must be at least 1, but was {arguments.rounds}")
+    return run_command(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    folder = arguments.out / ("clustering-fast" if arguments.fast else "clustering")
+    for part in arguments.only:
+        path = folder / f"{part}.csv"
+        rows = [] if arguments.again else read_rows(path)
+        done = {row["key"] for row in rows}
+        for key, compute in PARTS[part](arguments.fast, arguments.rounds):
+            if key in done or (part == "grid" and int(key.split()[0][2:]) > arguments.max_points):
+                continue
+            start = time.perf_counter()
+            rows += [{"key": key, **row} for row in compute()]
+            seconds = time.perf_counter() - start
+            write_rows(path, rows)
+            write_json(path.with_suffix(".json"), provenance({"part": part, "rounds": arguments.rounds}, seconds))
+            say(f"{part}: {key} ({seconds:.1f} s)")
+        if rows:
+            print(f"\n{markdown_table([{k: v for k, v in row.items() if k != 'key'} for row in rows])}\n")
+            print(summary(part, rows))
+    draw(folder)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a CSV file with numbers as numbers; none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as a CSV file, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
