@@ -32,7 +32,9 @@ def growth(rows: list[dict[str, Any]]) -> Any:
     for ax, k in zip(axes[0], columns, strict=True):
         for d, colour in zip(dims, COLOURS, strict=False):
             for method, line in (("faiss", "--"), ("PG k-means", "-")):
-                here = sorted((r for r in rows if r["d"] == d and r["K"] == k and r["method"] == method), key=lambda r: r["N"])
+                here = sorted(
+                    (r for r in rows if r["d"] == d and r["K"] == k and r["method"] == method), key=lambda r: r["N"]
+                )
                 times = [1e3 * r["seconds"] / r["iterations"] for r in here]
                 ax.plot([r["N"] for r in here], times, line, color=colour, marker="o", markersize=3)
                 if method == "faiss":

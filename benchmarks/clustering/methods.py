@@ -22,7 +22,7 @@ def pg(x: np.ndarray, k: int, iterations: int, seed: int) -> np.ndarray:
 
 
 def faiss(x: np.ndarray, k: int, iterations: int, seed: int) -> np.ndarray:
-    """faiss's k-means on all points, and its search for the assignment, which the other methods return too."""
+    """k-means of faiss on all points, and its search for the assignment, which the other methods return too."""
     from faiss import Kmeans
 
     trainer = Kmeans(
@@ -82,7 +82,7 @@ def side_by_side(
             centroids = METHODS[method](x, k, iterations, number)
             seconds[method].append(time.perf_counter() - start)
             found[method].append(quality(x, centroids))
-    best = min((statistics.median(o for o, _ in found[m]) for m in methods if m in ("faiss", "scikit-learn k-means++")))
+    best = min(statistics.median(o for o, _ in found[m]) for m in methods if m in ("faiss", "scikit-learn k-means++"))
     return [
         {
             "method": method,

@@ -43,7 +43,9 @@ def _nearest_in_tile(typingctx: Any, tile: Any, table: Any, offsets: Any, codes:
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         vector, indices = ir.VectorType(scalar, lanes), ir.VectorType(integer, lanes)
-        arrays = [context.make_array(kind)(context, builder, value) for kind, value in zip(sig.args[:4], args, strict=False)]
+        arrays = [
+            context.make_array(kind)(context, builder, value) for kind, value in zip(sig.args[:4], args, strict=False)
+        ]
         points, centroids, halves, found = (array.data for array in arrays)
         n_clusters = builder.extract_value(arrays[2].shape, 0)
         size = ir.IntType(64)
@@ -117,7 +119,7 @@ def nearest_chunk(x, weights, shift, scale, table, offsets, features, width, cod
             for p in range(n):
                 for j in range(n_features):
                     tile[j * width + p] = (x[begin + p, j] - shift[j]) * scale
-        _nearest_in_tile(tile, table, offsets, found, features)
+        _nearest_in_tile(tile, table, offsets, found, features)  # type: ignore[call-arg]
         for p in range(n):
             codes[begin + p] = found[p]
 
@@ -158,9 +160,7 @@ def sum_chunk(x, weights, codes, dims, n_clusters, start, stop):
 
 
 @_njit
-def nearest_and_sum_chunk(
-    x, weights, shift, scale, table, offsets, features, width, codes, columns, dims, start, stop
-):
+def nearest_and_sum_chunk(x, weights, shift, scale, table, offsets, features, width, codes, columns, dims, start, stop):
     """Do `nearest_chunk` and `sum_chunk` by stretches of points that stay in the cache."""
     sums, totals = np.zeros((len(table), len(dims))), np.zeros((len(table), columns.shape[1]))
     for begin in range(start, stop, 8 * width):
@@ -218,10 +218,10 @@ def _bits(typingctx: Any, value: Any) -> Any:
 
 @_njit
 def _same_row(x, i, j):
+    same = True
     for column in range(x.shape[1]):
-        if x[i, column] != x[j, column]:
-            return False
-    return True
+        same &= x[i, column] == x[j, column]
+    return same
 
 
 @_njit
@@ -252,7 +252,7 @@ def first_equal_rows(x, tags, rows, first, part, parts):
             h = np.uint64(0x9E3779B97F4A7C15)
             for column in range(d):
                 value = x[begin + i, column] + x.dtype.type(0)  # -0.0 becomes 0.0
-                h = (h ^ np.uint64(_bits(value))) * np.uint64(0xBF58476D1CE4E5B9)
+                h = (h ^ np.uint64(_bits(value))) * np.uint64(0xBF58476D1CE4E5B9)  # type: ignore[call-arg]
                 h ^= h >> np.uint64(29)
             hashes[i] = h * np.uint64(0x94D049BB133111EB)
         for i in range(m):

@@ -271,7 +271,9 @@ def cut(values, dims, mass, order, key, spare, start, stop, left_leaves, leaves,
     norm = np.abs(axis).max()
     direction = axis / norm / scale if norm > 0 else np.zeros(d)
     low, high, total = _project(values, dims, mass, order, key, start, stop, mean, direction)
-    middle = _split(values, dims, mass, order, key, spare, start, stop, total * left_leaves / leaves, low, high, mean, direction)
+    middle = _split(
+        values, dims, mass, order, key, spare, start, stop, total * left_leaves / leaves, low, high, mean, direction
+    )
     least, most = start + left_leaves, stop - (leaves - left_leaves)
     if middle < least or middle > most:  # too few points on a side: rank them instead
         _project(values, dims, mass, order, key, start, stop, mean, direction)

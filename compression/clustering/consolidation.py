@@ -34,7 +34,7 @@ def consolidate_points(points: Points, radius: float, at_least: int) -> Points:
     side = radius * rms / np.sqrt(d)
     while True:
         cells = distinct_points(np.floor(values / side) if side > 0 else values)
-        if len(cells.values) == len(points.values):
+        if cells.group is None:
             return points
         if len(cells.values) >= at_least:
             break

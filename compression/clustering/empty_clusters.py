@@ -103,7 +103,7 @@ def _perturb_in_rounds(state: State, found: int, batched: bool) -> Resolution:
             by_size = np.argsort(-state.sizes(), kind="stable")[: len(state.centroids) - len(empty)]
             pairs = list(zip(empty, np.resize(by_size, len(empty)), strict=True))
         else:
-            pairs = [(state.rng.choice(empty), int(np.argmax(state.sizes())))]
+            pairs = [(state.rng.choice(empty), np.argmax(state.sizes()))]
         for receiver, donor in pairs:
             noise = 1e-6 * state.rng.standard_normal(state.centroids.shape[1])
             state.centroids[receiver] = state.centroids[donor] + noise

@@ -196,11 +196,11 @@ def distinct_points(x: FloatArray, sample_weight: FloatArray | None = None) -> P
     x = np.ascontiguousarray(x)
     first, n_repeated = _first_equal(x)
     if n_repeated == 0:
-        weights = np.broadcast_to(np.ones(1), len(x)) if sample_weight is None else sample_weight.astype(np.float64)
-        return Points(x, weights)
+        return Points(x, np.broadcast_to(np.ones(1), len(x)) if sample_weight is None else sample_weight.astype(float))
     own = first == np.arange(len(x), dtype=np.int32)
     group = (np.cumsum(own, dtype=np.int32) - 1)[first]
     n_points = len(x) - n_repeated
+    weights: FloatArray
     if sample_weight is None:
         weights = np.bincount(group, minlength=n_points).astype(np.float64)
     elif sample_weight.ndim == 1:

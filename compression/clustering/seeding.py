@@ -55,7 +55,7 @@ def seed_centroids(points: Points, n_clusters: int, init: str, rng: np.random.Ge
 
 
 def spread_mass(points: Points) -> FloatArray:
-    """Mass that the parts of a pre-assignment share evenly: weight times (0.1 + squared distance to the mean / its mean).
+    """Mass that a pre-assignment shares evenly: weight times (0.1 + squared distance to the mean / its mean).
 
     Parts even in weight alone would give dense regions more centroids than the squared error asks for. With W the total
     weight and u_max the largest of these masses, a part weighs at most ``11 W / K + 15 u_max``.
