@@ -5,19 +5,20 @@ Every finished row is kept: the same command continues where it was stopped.
 """
 
 import argparse
-import csv
-import io
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from benchmarks.clustering.figures import draw
 from benchmarks.clustering.parts import PARTS, summary
-from shared.artifacts import provenance, write_json, write_text
+from benchmarks.clustering.tables import read_rows, write_rows
+from shared.artifacts import provenance, versions, write_json
 from shared.cli import run_command
 from shared.progress import say
 from shared.results import markdown_table
+
+PEERS = ("faiss-cpu", "scikit-learn", "numba")
+"""Packages that the times depend on."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,38 +49,13 @@ def _run(arguments: argparse.Namespace) -> None:
             rows += [{"key": key, **row} for row in compute()]
             seconds = time.perf_counter() - start
             write_rows(path, rows)
-            write_json(path.with_suffix(".json"), provenance({"part": part, "rounds": arguments.rounds}, seconds))
+            options = {"part": part, "rounds": arguments.rounds, "peers": versions(PEERS)}
+            write_json(path.with_suffix(".json"), provenance(options, seconds))
             say(f"{part}: {key} ({seconds:.1f} s)")
         if rows:
             print(f"\n{markdown_table([{k: v for k, v in row.items() if k != 'key'} for row in rows])}\n")
             print(summary(part, rows))
     draw(folder)
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a CSV file with numbers as numbers; none if there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows as a CSV file, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
-
-
-def _number(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text
 
 
 if __name__ == "__main__":

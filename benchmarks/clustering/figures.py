@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.clustering.tables import read_rows
 from compression import kmeans, pg_kmeans
 from compression.experiments.empty_clusters import EmptyClustersConfig, student_blocks
 from shared.plotting import COLOURS, new_figure, save_figure, style
@@ -12,8 +13,6 @@ from shared.plotting import COLOURS, new_figure, save_figure, style
 
 def draw(folder: Path) -> None:
     """Draw what the folder's files allow: growth against the arithmetic floor, convergence, empties by iteration."""
-    from benchmarks.clustering.__main__ import read_rows
-
     with style():
         if rows := read_rows(folder / "grid.csv"):
             save_figure(growth(rows), folder / "growth")
@@ -43,7 +42,7 @@ def growth(rows: list[dict[str, Any]]) -> Any:
         ax.set(xscale="log", yscale="log", xlabel="blocks N", title=f"K = {k}")
     axes[0][0].set_ylabel("whole call / iterations (ms)")
     for d, colour in zip(dims, COLOURS, strict=False):
-        axes[0][0].plot([], [], color=colour, label=f"d = {d}")
+        axes[0][0].plot([], [], "-", color=colour, label=f"d = {d}")
     for label, line in (("PG k-means", "-"), ("faiss", "--"), ("matrix product alone", ":")):
         axes[0][0].plot([], [], line, color="0.4", label=label)
     axes[0][0].legend(fontsize="x-small")

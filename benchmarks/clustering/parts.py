@@ -4,6 +4,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,9 @@ import numpy as np
 
 from benchmarks.clustering.methods import METHODS, sgemm_rate, side_by_side, work
 from compression import kmeans, pg_kmeans
+from compression.clustering.consolidation import consolidate_points
+from compression.clustering.partition import SPLITS
+from compression.clustering.points import distinct_points
 from compression.experiments.empty_clusters import EmptyClustersConfig, pruned_blocks, student_blocks
 
 Rows = list[dict[str, Any]]
@@ -129,7 +133,7 @@ def model(fast: bool, rounds: int) -> Iterator[Group]:
     except DataError as error:
         print(f"The part `model` is left out: {error}", file=sys.stderr)
         return
-    weights = {key: value for key, value in encoder.state_dict().items() if value.ndim == 2 and min(value.shape) > 8}
+    weights = {key: value for key, value in encoder.state_dict().items() if value.ndim == 2 and value.numel() > 8 * 256}
     for layer, value in list(weights.items())[: 2 if fast else None]:
         x = np.ascontiguousarray(value.numpy().reshape(-1, 8))
         yield f"{name} {layer}", partial(_layer_rows, name, layer, x, rounds)
@@ -195,11 +199,61 @@ def _convergence_rows(n: int, iterations: int, rounds: int) -> Rows:
     return [{"N": n, "iterations": iterations, **row} for row in side_by_side(x, 256, iterations, rounds, methods)]
 
 
+def splits(fast: bool, rounds: int) -> Iterator[Group]:
+    """The directions of the cuts: objective after the pre-assignment and at the end, and time of the call."""
+    for name, x in _healthy_blocks(fast).items():
+        yield name, partial(_option_rows, name, x, [{"split": split} for split in SPLITS], rounds)
+
+
+def consolidation(fast: bool, rounds: int) -> Iterator[Group]:
+    """Merging of dense blocks by radius: objective, time, and how many distinct blocks are left to share codes."""
+    for name, x in _healthy_blocks(fast).items():
+        radii = (None, 0.05, 0.1, 0.2, 0.4)
+        yield name, partial(_option_rows, name, x, [{"consolidate": radius} for radius in radii], rounds)
+
+
+def _healthy_blocks(fast: bool) -> dict[str, np.ndarray]:
+    n = 5_000 if fast else 294_912
+    rng = np.random.default_rng(0)
+    return {
+        "normal": rng.standard_normal((n, 8), dtype=np.float32),
+        "Student t, 4 degrees of freedom": rng.standard_t(4, (n, 8)).astype(np.float32),
+        "heavy tails (t, 1.5 degrees of freedom)": rng.standard_t(1.5, (n, 8)).astype(np.float32),
+        "normal, d=4": rng.standard_normal((n, 4), dtype=np.float32),
+    }
+
+
+def _option_rows(name: str, x: np.ndarray, options: list[dict[str, Any]], rounds: int) -> Rows:
+    rows: Rows = []
+    for option in options:
+        seconds = []
+        for _ in range(rounds + 1):  # the first is not counted
+            start = time.perf_counter()
+            result = pg_kmeans(x, 256, tol=0, **option)
+            seconds.append(time.perf_counter() - start)
+        row = {"blocks": name, "N": len(x), **{key: str(value) for key, value in option.items()}}
+        if "consolidate" in option:
+            points = distinct_points(x)
+            if option["consolidate"]:
+                points = consolidate_points(points, option["consolidate"], 256)
+            row["blocks left"] = len(points.values)
+        else:
+            row["first objective"] = result.history[0].inertia
+        rows.append({**row, "objective": result.inertia, "seconds": statistics.median(seconds[1:])})
+    return [
+        {**row, "objective / first row": row["objective"] / rows[0]["objective"], "seconds / first row":
+         row["seconds"] / rows[0]["seconds"]}
+        for row in rows
+    ]  # fmt: skip
+
+
 PARTS: dict[str, Callable[[bool, int], Iterator[Group]]] = {
     "grid": grid,
     "stress": stress,
     "convergence": convergence,
     "memory": memory,
+    "splits": splits,
+    "consolidation": consolidation,
     "model": model,
 }
 
@@ -213,6 +267,8 @@ def summary(part: str, rows: Rows) -> str:
             f"{method} {', '.join(f'{int(sum(row[column] for row in some)):,}' for column in columns)}"
             for method, some in totals.items()
         )
+    if part in ("splits", "consolidation"):
+        return ""
     ours = [row for row in rows if row["method"] == "PG k-means"]
     if part == "memory":
         return f"PG k-means: at most {max(r['share of 24 bytes a point + 64 MB'] for r in ours):.2f} of the bound."

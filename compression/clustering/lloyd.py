@@ -163,7 +163,8 @@ def kmeans(
     x, n_clusters, sample_weight, max_iter, tol, split, seed, device
         As in `pg_kmeans`; here `seed` seeds the generator for random choices.
     init
-        ``"random"`` (rows drawn with replacement), ``"k-means++"``, ``"k-means||"`` or ``"partition"``.
+        ``"random"`` (rows drawn with replacement), ``"k-means++"``, ``"k-means||"``, ``"bisecting"`` or
+        ``"partition"``.
     empty
         ``"keep"``: nothing. ``"perturb"``: the released iPQ rule; with ``init="random"`` and ``tol=0`` this is its
         k-means, which stops early if 100 tries leave clusters empty; ``"perturb-batched"``: the same for all empty

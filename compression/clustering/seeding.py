@@ -1,14 +1,18 @@
 """Initial centroids."""
 
+import heapq
+
 import numpy as np
 
 from compression.clustering.partition import partition
 from compression.clustering.points import FloatArray, Points
 
-SEEDINGS = ("random", "k-means++", "k-means||", "partition")
+SEEDINGS = ("random", "k-means++", "k-means||", "bisecting", "partition")
 """Names of the seeding rules."""
 
 _SCALABLE_ROUNDS = 5
+
+_BISECTING_STEPS = 10
 
 _CHUNK = 1 << 17
 
@@ -28,7 +32,8 @@ def seed_centroids(points: Points, n_clusters: int, init: str, rng: np.random.Ge
     init
         ``"random"``: rows drawn uniformly with replacement, as in the released iPQ. ``"k-means++"``: Arthur and
         Vassilvitskii 2007 with greedy trials as in scikit-learn. ``"k-means||"``: Bahmani et al. 2012, 5 rounds of 2 K
-        candidates, then weighted k-means++ among them. ``"partition"``: means of the parts of `partition`, even in
+        candidates, then weighted k-means++ among them. ``"bisecting"``: the cluster of largest error is cut in two by
+        2-means, again and again, as in scikit-learn. ``"partition"``: means of the parts of `partition`, even in
         `spread_mass`.
     rng
         Source of randomness; ``"partition"`` uses none.
@@ -46,6 +51,8 @@ def seed_centroids(points: Points, n_clusters: int, init: str, rng: np.random.Ge
     if init == "partition":
         parts = partition(points.values, spread_mass(points), n_clusters, split)
         return points.means(parts, n_clusters, np.zeros((n_clusters, points.values.shape[1])))
+    if init == "bisecting":
+        return _bisecting(points, n_clusters, split)
     if init == "k-means++":
         everything = np.arange(len(points.values))
         return points.values[_plus_plus(points, everything, points.mass, n_clusters, rng)].astype(np.float64)
@@ -83,6 +90,30 @@ def _squared(points: Points, index: int, subset: np.ndarray) -> FloatArray:
     if points.weights.ndim == 2:
         difference *= np.sqrt(points.weights[subset] / points.mass[subset, None])
     return np.einsum("ij,ij->i", difference, difference)
+
+
+def _bisecting(points: Points, n_clusters: int, split: str) -> FloatArray:
+    """Centroids of bisecting k-means (Steinbach, Karypis and Kumar 2000), each 2-means started from the two parts."""
+    everything = np.arange(len(points.values))
+    centre, error = points.spread
+    clusters = [(-error, 0, everything, centre)]
+    for number in range(1, n_clusters):
+        _, _, members, _ = heapq.heappop(clusters)
+        some = points.take(members)
+        labels = partition(some.values, some.mass, 2, split)
+        for _ in range(_BISECTING_STEPS):
+            means = some.means(labels, 2, np.zeros((2, some.values.shape[1])))
+            left, right = (some.squared_distances(means, np.full(len(members), side)) for side in (0, 1))
+            nearer = (right < left).astype(np.int32)
+            if nearer.all() or not nearer.any() or np.array_equal(nearer, labels):
+                break
+            labels = nearer
+        means = some.means(labels, 2, means)
+        errors = np.bincount(labels, some.squared_distances(means, labels), 2)
+        for side in (0, 1):
+            part = members[labels == side]  # a single point has no error: it is cut last, and never (D >= K)
+            heapq.heappush(clusters, (-errors[side] if len(part) > 1 else np.inf, 2 * number + side, part, means[side]))
+    return np.array([centroid for *_, centroid in clusters])
 
 
 def _plus_plus(

@@ -32,8 +32,8 @@ class PQConfig(FrozenConfig):
     n_centroids: int = Field(256, ge=1, le=65_536)
     block_size: int = Field(8, ge=1)
     codebook_dtype: Literal["float16", "float32"] = "float16"
-    init: Literal["random", "k-means++", "k-means||", "partition"] = "partition"
-    empty: Literal["keep", "perturb", "faiss", "farthest", "partition"] = "partition"
+    init: Literal["random", "k-means++", "k-means||", "bisecting", "partition"] = "partition"
+    empty: Literal["keep", "perturb", "perturb-batched", "faiss", "farthest", "partition"] = "partition"
     split: Literal["principal", "farthest", "widest"] = "principal"
     consolidate: float | None = Field(None, gt=0)
     max_iter: int = Field(15, ge=1)

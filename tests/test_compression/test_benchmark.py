@@ -1,0 +1,59 @@
+"""The k-means benchmark: it runs, continues where it stopped, and its committed rows hold the claims."""
+
+import json
+
+import pytest
+
+from benchmarks.clustering.__main__ import main
+from benchmarks.clustering.parts import ITERATIONS, data_folder, stress_sets
+from benchmarks.clustering.tables import read_rows, write_rows
+
+
+def test_fast_run_and_resume(tmp_path, capsys):
+    arguments = ["--fast", "--rounds", "1", "--only", "stress", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    path = tmp_path / "clustering-fast" / "stress.csv"
+    rows = read_rows(path)
+    assert {row["blocks"] for row in rows} == set(stress_sets(True))
+    assert all(row["left empty"] == 0 for row in rows if row["method"] == "PG k-means")
+    assert "Rounds, full reassignments" in capsys.readouterr().out
+    marked = [{**row, "objective": -1.0} for row in rows if row["blocks"] != "pruned 90%"]
+    write_rows(path, marked)
+    assert main(arguments) == 0
+    again = read_rows(path)
+    assert again[: len(marked)] == marked  # not measured again
+    assert again[len(marked) :] == [row for row in rows if row["blocks"] == "pruned 90%"]
+
+
+def test_unknown_part_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--only", "grit"])
+    assert "'grid'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["grid", "stress", "convergence", "memory", "splits", "consolidation", "model"])
+def test_committed_rows_have_their_provenance(part):
+    assert read_rows(data_folder() / f"{part}.csv")
+    provenance = json.loads((data_folder() / f"{part}.json").read_text())
+    assert {"machine", "versions", "git_commit", "command"} <= set(provenance)
+
+
+def test_committed_rows_hold_the_claims():
+    grid = [row for row in read_rows(data_folder() / "grid.csv") if row["method"] == "PG k-means"]
+    large = [row for row in grid if row["N"] >= 100_000]
+    assert len(large) >= 25
+    assert all(row["seconds / faiss"] <= 1.05 for row in large)
+    (row,) = (row for row in grid if (row["N"], row["d"], row["K"]) == (294_912, 8, 256))
+    assert row["seconds / faiss"] <= 0.5
+    assert row["iterations"] == ITERATIONS
+    assert all(row["empty"] == 0 for row in grid)
+    memory = [row for row in read_rows(data_folder() / "memory.csv") if row["method"] == "PG k-means"]
+    assert all(row["share of 24 bytes a point + 64 MB"] <= 1 for row in memory)
+    stress = read_rows(data_folder() / "stress.csv")
+    totals = {
+        method: [sum(row[key] for row in stress if row["method"] == method) for key in ("rounds", "left empty")]
+        for method in ("released rule", "PG k-means")
+    }
+    assert totals["released rule"][0] >= 8 * totals["PG k-means"][0]
+    assert totals["released rule"][1] >= 100
+    assert totals["PG k-means"][1] == 0
