@@ -17,10 +17,9 @@ def n_threads() -> int:
 def run_all(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> list[Any]:
     """Call `function` on the arguments of each task, in the pool, and return the results in order.
 
-    An exception, Ctrl-C among them, cancels the tasks that have not begun.
+    An exception, Ctrl-C among them, cancels the tasks that have not begun. Even a single task runs in the pool: Ctrl-C
+    then meets the waiting main thread, not the inside of a compiled call, which would turn it into a `SystemError`.
     """
-    if len(tasks) == 1 or n_threads() == 1:
-        return [function(*task) for task in tasks]
     futures = [_pool(os.getpid()).submit(function, *task) for task in tasks]
     try:
         return [future.result() for future in futures]

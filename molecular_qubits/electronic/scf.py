@@ -271,10 +271,13 @@ def is_stable(mean_field: Any) -> bool:
     """Return whether a converged field is a minimum against real unrestricted orbital rotations.
 
     Only the sign of the lowest Hessian eigenvalue matters: one root is sought, and the density-functional part is
-    integrated on PySCF's coarsest grid, which is several times cheaper.
+    integrated on PySCF's coarsest grid, which is several times cheaper. The search starts from a vector that is not
+    symmetric in the spins: from PySCF's default one it finds no singlet instability but by rounding.
     """
+    from pyscf.scf.stability import uhf_internal
+
     probe = mean_field.undo_newton() if hasattr(mean_field, "undo_newton") else mean_field.copy()
     if hasattr(probe, "grids"):
         probe.grids = type(probe.grids)(probe.mol)
         probe.grids.level = 0
-    return bool(probe.stability(internal=True, external=False, return_status=True, nroots=1)[2])
+    return bool(uhf_internal(probe, with_symmetry=False, return_status=True, nroots=1)[1])
