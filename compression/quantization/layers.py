@@ -53,10 +53,15 @@ def gather_codewords(centroids: torch.Tensor, codes: torch.Tensor) -> torch.Tens
 
 
 class _PQWeight(nn.Module):
-    """A (rows, features) weight held as codes (rows, features / d) and centroids (K, d)."""
+    """A (rows, features) weight held as codes (rows, features / d) and centroids (K, d).
+
+    ``codebook_dtype`` is the type in which the centroids will be stored, see `PQConfig`; until
+    `compression.quantization.storage.round_` they may have any values.
+    """
 
     centroids: nn.Parameter
     codes: torch.Tensor
+    codebook_dtype = "float16"
 
     def __init__(self, centroids: torch.Tensor, codes: torch.Tensor) -> None:
         super().__init__()
