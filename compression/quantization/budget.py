@@ -1,9 +1,8 @@
 """Compression to a number of bytes: block size, codewords and codebook type of each layer by measured sensitivity."""
 
 import copy
-import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from compression.clustering.assignment import nearest_centroids
 from compression.quantization.allocation import Frontier, frontier
-from compression.quantization.blocks import PQConfig, code_bits, codebook_bytes, round_codebook, to_blocks
+from compression.quantization.blocks import PQConfig
 from compression.quantization.calibration import (
     Batch,
     activation_weights,
@@ -23,79 +21,22 @@ from compression.quantization.calibration import (
     fisher_weights,
 )
 from compression.quantization.layers import PQEmbedding, PQLinear, pq_modules
-from compression.quantization.rules import ClusterJob, LayerReport, Rule, quantize_, run_job
+from compression.quantization.rules import LayerReport, Rule, quantize_
+from compression.quantization.sensitivity import (
+    SIZES,
+    LayerOptions,
+    fitting_sizes,
+    measure_layers,
+    option_bytes,
+    weight_of,
+)
 from compression.quantization.storage import dense_bytes, file_bytes, round_
-from shared.parallel import parallel_map
-from shared.progress import progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SIZES = tuple(
-    (d, 1 << bits)
-    for d, all_bits in {
-        2: (5, 6, 7, 8),
-        3: (7, 8, 9),
-        4: (6, 7, 8, 9, 10),
-        6: (8, 9, 10),
-        8: (6, 8, 10),
-        12: (8, 10),
-        16: (8, 10),
-        24: (8,),
-    }.items()
-    for bits in all_bits
-)
-"""Pairs of block size d and codewords K that `compress` tries, where they fit the layer: 0.33 to 4 bits a weight."""
-
-_CODEBOOKS = ("float16", "int8")
-_MAX_ITER = 5  # of the clusterings that only measure errors
-_SAMPLED = 1 << 22  # entries of a weight on which they measure
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _MAX_CURVE = 200
-
-
-@dataclass(frozen=True)
-class Option:
-    """One way to store a layer's weight.
-
-    Attributes
-    ----------
-    config
-        How to quantize; ``None`` keeps the weight in float16.
-    bytes
-        Codes and codebook (or weight) in the file.
-    error
-        Squared error of the weight over its squared norm, both weighted as the clustering is.
-    loss
-        Predicted share of the whole model's loss.
-    """
-
-    config: PQConfig | None
-    bytes: int
-    error: float
-    loss: float = 0.0
-
-
-@dataclass(frozen=True)
-class LayerOptions:
-    """What can be done with one layer.
-
-    Attributes
-    ----------
-    name
-        Module name.
-    shape
-        (rows, features) of the weight.
-    sensitivity
-        Predicted loss per unit of `Option.error`.
-    options
-        By ascending bytes and falling loss; the last keeps the weight.
-    """
-
-    name: str
-    shape: tuple[int, int]
-    sensitivity: float
-    options: tuple[Option, ...]
 
 
 @dataclass(frozen=True)
@@ -304,79 +245,23 @@ def parse_budget(budget: str | int, fp32_bytes: int) -> int:
     return int(fp32_bytes / number) if unit == "x" else int(number * _UNITS[unit])
 
 
-def measure_layers(
-    model: nn.Module,
-    calibration: Sequence[Batch],
-    names: Sequence[str],
-    *,
-    sizes: Sequence[tuple[int, int]] = SIZES,
-    weights: Mapping[str, torch.Tensor] | None = None,
-    sensitivity: str = "loss",
-    base: PQConfig | None = None,
-    seed: int = 0,
-    n_workers: int | None = 1,
-    reference: Sequence[torch.Tensor] | None = None,
-    target_bits: float = 2.0,
-) -> tuple[LayerOptions, ...]:
-    """Return size, error and predicted loss of the options of each layer; those that another beats are left out.
-
-    Parameters
-    ----------
-    model
-        Its weights are replaced one layer at a time and put back.
-    calibration, sizes, sensitivity, base, seed, n_workers
-        As in `compress`.
-    names
-        The layers.
-    weights
-        Weights of the clustering for some or all layers.
-    reference
-        The model's logits on the batches, computed if ``None``.
-    target_bits
-        Bits a weight of the option at which the loss is measured.
-    """
-    base = base or PQConfig()
-    reference = all_logits(model, calibration) if reference is None else reference
-    weights = weights or {}
-    jobs = []
-    for name in names:
-        common = base.model_copy(update={"max_iter": _MAX_ITER, "codebook_dtype": "float32"})
-        fitting = [
-            common.model_copy(update={"block_size": d, "n_centroids": k})
-            for d, k in _fitting(model.get_submodule(name).weight.shape, sizes)
-        ]
-        probe = min(fitting, key=lambda config: abs(np.log2(_bits(config)) - np.log2(target_bits)))
-        job = ClusterJob.of(model.get_submodule(name).weight, fitting[0], seed, weights.get(name))
-        jobs.append((job, fitting, fitting.index(probe)))
-    measured = parallel_map(_errors, jobs, n_workers=n_workers, description="Measuring errors of the layers")
-    layers = []
-    with progress("Measuring sensitivities", len(names)) as step:
-        for name, (job, fitting, probe_number), (errors, probe_weight) in zip(names, jobs, measured, strict=True):
-            scale = 1.0
-            if sensitivity == "loss":
-                loss = _loss_with(model, name, probe_weight, calibration, reference)
-                scale = loss / max(errors[probe_number]["float32"], 1e-30)
-            layers.append(_layer_options(name, job, fitting, errors, max(scale, 0.0), base))
-            step()
-    return tuple(layers)
-
-
 def fixed_bytes(model: nn.Module, names: Sequence[str], sizes: Sequence[tuple[int, int]], extra: Any = None) -> int:
     """Return the bytes of the file that no choice changes: all other tensors in float16 and the longest header."""
     skeleton = copy.deepcopy(model)
     counted = 0
     for name in names:
-        layer = model.get_submodule(name)
-        rows, features = layer.weight.shape
-        d, k = max(_fitting(layer.weight.shape, sizes), key=lambda pair: _option_bytes(layer.weight.shape, *pair))
+        layer: Any = model.get_submodule(name)
+        shape = tuple(layer.weight.shape)
+        rows, features = shape
+        d, k = max((option_bytes(shape, d, k), d, k) for d, k in fitting_sizes(shape, sizes))[1:]
         codes, centroids = torch.zeros((rows, features // d), dtype=torch.int32), torch.zeros(k, d)
-        quantized = (
+        quantized: PQLinear | PQEmbedding = (
             PQEmbedding(centroids, codes, layer.padding_idx)
             if isinstance(layer, nn.Embedding)
             else PQLinear(centroids, codes, layer.bias)
         )
         skeleton.set_submodule(name, quantized)
-        counted += _option_bytes(layer.weight.shape, d, k)
+        counted += option_bytes(shape, d, k)
     round_(skeleton)
     return file_bytes(skeleton, extra=extra) - counted + _HEADER_SLACK * len(names)
 
@@ -401,29 +286,18 @@ def _quantizable(model: nn.Module, exclude: Sequence[str], sizes: Sequence[tuple
         for name, module in layers.items()
         if not any(re.fullmatch(pattern, name) for pattern in exclude)
         and owners[id(module.weight)] == 1
-        and _fitting(module.weight.shape, sizes)
+        and fitting_sizes(module.weight.shape, sizes)
     ]
     if not names:
         raise ValueError("Argument `model` must have a linear layer or embedding that one of the `sizes` fits.")
     return names
 
 
-def _fitting(shape: Sequence[int], sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Sizes whose block size divides and whose codewords have at least four blocks each."""
-    rows, features = shape
-    return [(d, k) for d, k in sizes if features % d == 0 and rows * (features // d) >= 4 * k]
-
-
-def _option_bytes(shape: Sequence[int], d: int, k: int, codebook_dtype: str = "float16") -> int:
-    rows, features = shape
-    return -(-rows * (features // d) * code_bits(k) // 8) + codebook_bytes(k, d, codebook_dtype)
-
-
 def _check_possible(
     model: nn.Module, names: Sequence[str], sizes: Sequence[tuple[int, int]], budget: int, extra: Any
 ) -> int:
-    shapes = [model.get_submodule(name).weight.shape for name in names]
-    least = [min(_option_bytes(shape, d, k, "int8") for d, k in _fitting(shape, sizes)) for shape in shapes]
+    shapes = [weight_of(model, name).shape for name in names]
+    least = [min(option_bytes(shape, d, k, "int8") for d, k in fitting_sizes(shape, sizes)) for shape in shapes]
     fixed = fixed_bytes(model, names, sizes, extra)
     smallest = fixed + sum(least)
     if smallest > budget:
@@ -444,83 +318,6 @@ def _weights(
     if weighting == "fisher":
         return fisher_weights(model, batches, names, seed)
     raise ValueError(f"Argument `weighting` must be 'activation', 'fisher' or None, but was {weighting!r}.")
-
-
-def _errors(job: tuple[ClusterJob, Sequence[PQConfig], int]) -> tuple[list[dict[str, float]], np.ndarray]:
-    """Relative weighted error of each configuration and type of codebook, and the weight decoded from one of them."""
-    whole, configs, probe = job
-    sample = _sample(whole)
-    weights = np.ones(1) if sample.sample_weight is None else sample.sample_weight
-    norm = float((weights * sample.weight**2).sum(dtype=np.float64)) or 1.0
-    errors, decoded = [], whole.weight
-    for number, config in enumerate(configs):
-        result = run_job(dataclasses.replace(sample, config=config))
-        row = {}
-        for dtype in ("float32", *_CODEBOOKS):
-            rounded = round_codebook(torch.from_numpy(result.centroids), dtype).numpy()
-            weight = rounded[result.codes].reshape(sample.weight.shape)
-            row[dtype] = float((weights * (weight - sample.weight) ** 2).sum(dtype=np.float64)) / norm
-        errors.append(row)
-        if number == probe:
-            codes = nearest_centroids(to_blocks(whole.weight, config.block_size), result.centroids)
-            decoded = result.centroids[codes].reshape(whole.weight.shape)
-    return errors, decoded
-
-
-def _sample(job: ClusterJob) -> ClusterJob:
-    """The job on at most `_SAMPLED` entries: the rows of largest weight, and some of the others for all of them."""
-    n_rows, n_features = job.weight.shape
-    n_kept = max(_SAMPLED // n_features, 1)
-    if n_rows <= n_kept:
-        return job
-    weights = np.ones(job.weight.shape, np.float32) if job.sample_weight is None else job.sample_weight
-    by_weight = np.argsort(-weights.sum(axis=1), kind="stable")
-    heavy, light = np.split(by_weight, [n_kept // 2])
-    drawn = np.random.default_rng(job.seed).choice(light, n_kept - len(heavy), replace=False)
-    scaled = np.concatenate([weights[heavy], weights[drawn] * (len(light) / len(drawn))])
-    return dataclasses.replace(job, weight=job.weight[np.concatenate([heavy, drawn])], sample_weight=scaled)
-
-
-def _loss_with(
-    model: nn.Module, name: str, weight: np.ndarray, batches: Sequence[Batch], reference: Sequence[torch.Tensor]
-) -> float:
-    """Divergence of the model's outputs with one weight replaced; the weight is put back."""
-    parameter = model.get_submodule(name).weight
-    kept = parameter.detach().clone()
-    with torch.no_grad():
-        parameter.copy_(torch.from_numpy(weight))
-    try:
-        return divergence(reference, all_logits(model, batches))
-    finally:
-        with torch.no_grad():
-            parameter.copy_(kept)
-
-
-def _layer_options(
-    name: str,
-    job: ClusterJob,
-    configs: Sequence[PQConfig],
-    errors: Sequence[Mapping[str, float]],
-    sensitivity: float,
-    base: PQConfig,
-) -> LayerOptions:
-    shape = (job.weight.shape[0], job.weight.shape[1])
-    options = [Option(None, 2 * job.weight.size, 0.0)]
-    for config, row in zip(configs, errors, strict=True):
-        d, k = config.block_size, config.n_centroids
-        for dtype in _CODEBOOKS:
-            chosen = base.model_copy(update={"block_size": d, "n_centroids": k, "codebook_dtype": dtype})
-            size = _option_bytes(shape, d, k, dtype)
-            options.append(Option(chosen, size, row[dtype], sensitivity * row[dtype]))
-    kept: list[Option] = []
-    for option in sorted(options, key=lambda option: (option.bytes, option.error)):
-        if not kept or option.error < kept[-1].error:
-            kept.append(option)
-    return LayerOptions(name, shape, sensitivity, tuple(kept))
-
-
-def _bits(config: PQConfig) -> float:
-    return code_bits(config.n_centroids) / config.block_size
 
 
 def _rules(layers: Sequence[LayerOptions], chosen: Sequence[int]) -> tuple[Rule, ...]:

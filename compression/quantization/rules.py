@@ -233,7 +233,7 @@ def quantize_(
     for number, (name, rule) in enumerate(pairs):
         weights = None if sample_weights is None else sample_weights.get(name)
         layer_seed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
-        jobs.append(ClusterJob.of(model.get_submodule(name).weight, rule.config, layer_seed, weights))
+        jobs.append(ClusterJob.of(model.get_parameter(f"{name}.weight"), rule.config, layer_seed, weights))
     clusterings = parallel_map(run_job, jobs, n_workers=n_workers, description="Quantizing layers")
     reports = []
     for (name, rule), clustering in zip(pairs, clusterings, strict=True):

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compression.quantization.blocks import PQConfig
-from compression.quantization.budget import compress, measure_layers, parse_budget
+from compression.quantization.budget import compress, parse_budget
 from compression.quantization.calibration import activation_weights, all_logits, divergence, fisher_weights
 from compression.quantization.layers import pq_modules
 from compression.quantization.rules import quantize_
+from compression.quantization.sensitivity import measure_layers
 from compression.quantization.storage import dense_bytes, load_compressed_, round_, save_compressed
 from shared.plotting import style
 
@@ -112,9 +113,18 @@ def test_bad_arguments(tiny_roberta, batches):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("6MB", 6_000_000), ("500 kB", 500_000), ("5.5 MiB", 5_767_168), ("12x", 10**9 // 12), ("0.5GB", 5 * 10**8)]
-    + [(1234, 1234), ("1234", 1234), (" 3 mb ", 3_000_000), ("2.5X", 4 * 10**8)],
-)  # fmt: skip
+    [
+        ("6MB", 6_000_000),
+        ("500 kB", 500_000),
+        ("5.5 MiB", 5_767_168),
+        ("12x", 10**9 // 12),
+        ("0.5GB", 5 * 10**8),
+        (1234, 1234),
+        ("1234", 1234),
+        (" 3 mb ", 3_000_000),
+        ("2.5X", 4 * 10**8),
+    ],
+)
 def test_budgets_as_text(text, expected):
     assert parse_budget(text, 10**9) == expected
 
