@@ -266,7 +266,7 @@ def fixed_bytes(model: nn.Module, names: Sequence[str], sizes: Sequence[tuple[in
     return file_bytes(skeleton, extra=extra) - counted + _HEADER_SLACK * len(names)
 
 
-_HEADER_SLACK = 64  # for a layer: the scale of an int8 codebook, and longer numbers where a weight is kept
+_HEADER_SLACK = 96  # for a layer: the scale of an int8 codebook, and longer numbers where a weight is kept
 
 
 def _quantizable(model: nn.Module, exclude: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[str]:

@@ -225,6 +225,8 @@ def _compressed_state(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[s
             bits = code_bits(modules[owner].n_centroids)
             tensors[name] = torch.from_numpy(pack_codes(tensor.numpy(), bits))
             layers[owner] = {"shape": list(tensor.shape), "bits": bits, **_kind(modules[owner])}
+            if modules[owner].codebook_dtype != "float16":
+                layers[owner]["codebook_dtype"] = modules[owner].codebook_dtype
             if (scale := _grid(modules[owner])) is not None:
                 layers[owner]["scale"] = scale
         elif owner in modules and leaf == "centroids" and (scale := _grid(modules[owner])) is not None:
@@ -299,7 +301,7 @@ def _build(
             module = PQLinear(centroids, codes.reshape(rows, blocks), None if bias is None else bias.to(dtype))
     except (KeyError, ValueError) as error:
         raise CompressedFileError(f"File {str(path)!r} is damaged in layer {name!r}: {error}.") from error
-    module.codebook_dtype = str(stored.dtype).removeprefix("torch.")
+    module.codebook_dtype = layer.get("codebook_dtype", "float16")
     have, need = (rows, blocks * module.block_size), _dense_shape(old)
     if have != need:
         raise CompressedFileError(f"File {str(path)!r} does not fit the model: {name!r} is {have}, not {need}.")

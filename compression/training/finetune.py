@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForSeque
 
 from compression.training.batches import EncodedData, encode, training_batches
 from compression.training.data import TextData, load_sentiment
+from compression.training.distributed import shard
 from compression.training.evaluate import Evaluation, evaluate
 from compression.training.loop import run_steps
 from compression.training.models import load_minilm_roberta, load_minilm_tokenizer
@@ -87,8 +88,9 @@ def finetune(
     model.train()
 
     def loss(step: int) -> torch.Tensor:
-        logits = model(**data.batch(batches[step], device)).logits
-        return functional.cross_entropy(logits, data.labels[batches[step]].to(device))
+        rows, factor = shard(batches[step])
+        logits = model(**data.batch(rows, device)).logits
+        return factor * functional.cross_entropy(logits, data.labels[rows].to(device))
 
     try:
         return run_steps(
