@@ -200,4 +200,12 @@ def describe(result: ExchangeResult) -> str:
         for j in range(i + 1, len(result.spins)):
             values = (result.j_yamaguchi_cm1[i, j], result.j_noodleman_cm1[i, j], result.j_unprojected_cm1[i, j])
             lines.append(f"centres {i} and {j:<14d} " + " ".join(f"{x:+12.3f}" for x in values))
+    if len(result.states) > 1 + len(result.spins) * (len(result.spins) - 1) // 2:
+        residual = max(abs(x) for x in result.residual_cm1)
+        lines.append(f"Largest residual of the Heisenberg fit: {residual:.3g} cm^-1.")
+    if result.poor_fit:
+        lines.append(
+            "The Heisenberg model does not describe these determinants: more than a tenth of their energy range is "
+            "left. Do not use the couplings; check the centres, or whether the spins are local at all."
+        )
     return "\n".join(lines)
