@@ -29,6 +29,7 @@ from molecular_qubits.electronic.projection import (
 )
 from molecular_qubits.electronic.scf import SCFSettings, SCFSolution, Workspace
 from molecular_qubits.structure.clashes import check_clashes
+from molecular_qubits.structure.interfaces import as_molecule
 from molecular_qubits.structure.molecule import Molecule, check_multiplicity
 from molecular_qubits.structure.pyscf_input import check_method
 from molecular_qubits.units import HARTREE_TO_CM1
@@ -120,7 +121,7 @@ class ExchangeResult:
 
 
 def exchange_couplings(
-    molecule: Molecule,
+    molecule: Any,
     centres: Sequence[Iterable[int]],
     *,
     spins: Sequence[float] | None = None,
@@ -141,7 +142,8 @@ def exchange_couplings(
     Parameters
     ----------
     molecule
-        The molecule; its multiplicity is not used: the high-spin state follows from `spins`.
+        The `Molecule`, or ASE ``Atoms`` or an RDKit ``Mol`` (see `as_molecule`). Its multiplicity is not used: the
+        high-spin state follows from `spins`.
     centres
         Atom indices of each spin centre: ``n`` disjoint sets.
     spins
@@ -188,6 +190,7 @@ def exchange_couplings(
     WrongStateError
         If a state converges to another one than asked for (<S^2>, spin populations).
     """
+    molecule = as_molecule(molecule)
     sets = check_centres(centres, molecule.n_atoms)
     values = tuple(float(x) for x in check_spins([0.5] * len(sets) if spins is None else spins, len(sets)))
     high_spin_multiplicity = round(2 * sum(values)) + 1
