@@ -131,7 +131,8 @@ def from_rdkit(mol: Mol, *, multiplicity: int | None = None, charge: int | None 
         bonds = tuple((min(i, j), max(i, j)) for i, j in pairs)
         formal = Chem.GetFormalCharge(mol)
     total = formal if charge is None else charge
-    return Molecule(symbols, positions, total, multiplicity, Chem.MolToSmiles(Chem.RemoveHs(mol)), bonds)
+    rows = tuple((float(x), float(y), float(z)) for x, y, z in positions)
+    return Molecule(symbols, rows, total, multiplicity, Chem.MolToSmiles(Chem.RemoveHs(mol)), bonds)
 
 
 def to_rdkit(molecule: Molecule) -> Mol:
