@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import scipy.linalg
@@ -18,6 +18,9 @@ import scipy.linalg
 from molecular_qubits.electronic.populations import square_root
 
 Integrals = Literal["fit", "exact"]
+
+_Orbitals: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""Occupations ``(m,)`` and orbitals ``(n_ao, m)``."""
 
 _NEGLIGIBLE_OCCUPATION = 1e-8
 
@@ -138,71 +141,108 @@ class _Fit:
         self.dipolar = -self.aux.intor("int2c2e_ipip1", comp=9).reshape(3, 3, self.aux.nao, self.aux.nao)
 
     def pairs(self, densities: np.ndarray, pairs: list[tuple[int, int]]) -> list[DipolarPair]:
+        """Return direct and exchange parts; each group of orbital pairs that fits in memory takes one pass."""
         orbitals = [_spin_orbitals(density, self.mole) for density in densities]
         direct = self._direct(densities, pairs)
-        exchange = [self._exchange(orbitals[a], orbitals[b]) for a, b in pairs]
+        exchange = [np.zeros((3, 3)) for _ in pairs]
+        for group in self._groups(orbitals, pairs):
+            fitted = self._fitted(orbitals, pairs, group)
+            for columns, block in self._blocks("int3c2e_ipip2", 9):
+                for (number, part), c in zip(group, fitted, strict=True):
+                    (n_a, c_a), (n_b, c_b) = (orbitals[k] for k in pairs[number])
+                    weighted = c[columns] * np.outer(n_a[part], n_b)
+                    for row, pattern in zip(block, _PATTERNS, strict=True):
+                        exchange[number] -= 2 * np.vdot(_transform(row, c_a[:, part], c_b), weighted) * pattern
+            for (number, part), c in zip(group, fitted, strict=True):
+                n_a, n_b = (orbitals[k][0] for k in pairs[number])
+                flat, weights = c.reshape(self.aux.nao, -1), np.outer(n_a[part], n_b).ravel()
+                exchange[number] -= np.einsum("xypq,pq->xy", self.dipolar, (flat * weights) @ flat.T, optimize=True)
         return [DipolarPair(_traceless(j), _traceless(k)) for j, k in zip(direct, exchange, strict=True)]
 
+    def _direct(self, densities: np.ndarray, pairs: list[tuple[int, int]]) -> list[np.ndarray]:
+        coulomb = np.zeros((len(densities), self.aux.nao))
+        dipolar = np.zeros((len(densities), 3, 3, self.aux.nao))
+        for columns, block in self._blocks("int3c2e", 1):
+            coulomb[:, columns] = np.einsum("dij,pij->dp", densities, block[0], optimize=True)
+        for columns, block in self._blocks("int3c2e_ipip2", 9):
+            dipolar[..., columns] = -np.einsum("dij,cpij,cxy->dxyp", densities, block, _PATTERNS, optimize=True)
+        fitted = self.inverse.solve(coulomb.T).T
+        return [
+            dipolar[a] @ fitted[b]
+            + dipolar[b] @ fitted[a]
+            - np.einsum("p,xypq,q->xy", fitted[a], self.dipolar, fitted[b], optimize=True)
+            for a, b in pairs
+        ]
+
+    def _groups(self, orbitals: list[_Orbitals], pairs: list[tuple[int, int]]) -> Iterator[list[tuple[int, slice]]]:
+        """Yield lists of (pair, orbitals a of its first density) whose products with all orbitals b fit in memory."""
+        allowed = self.max_bytes / 4 / (2 * 8 * self.aux.nao)  # products, twice for the solver
+        group: list[tuple[int, slice]] = []
+        used = 0.0
+        for number, (a, b) in enumerate(pairs):
+            n_a, n_b = len(orbitals[a][0]), len(orbitals[b][0])
+            chunk = max(1, int(allowed / max(1, n_b)))
+            for first in range(0, n_a, chunk):
+                part = slice(first, min(first + chunk, n_a))
+                size = (part.stop - part.start) * n_b
+                if group and used + size > allowed:
+                    yield group
+                    group, used = [], 0.0
+                group.append((number, part))
+                used += size
+        if group:
+            yield group
+
+    def _fitted(
+        self, orbitals: list[_Orbitals], pairs: list[tuple[int, int]], group: list[tuple[int, slice]]
+    ) -> list[np.ndarray]:
+        """Return the fits ``(n_aux, a, b)`` of the products of orbitals of a group."""
+        shapes = [(part.stop - part.start, len(orbitals[pairs[number][1]][0])) for number, part in group]
+        products = [np.empty((self.aux.nao, *shape)) for shape in shapes]
+        for columns, block in self._blocks("int3c2e", 1):
+            for (number, part), target in zip(group, products, strict=True):
+                (_, c_a), (_, c_b) = (orbitals[k] for k in pairs[number])
+                target[columns] = _transform(block[0], c_a[:, part], c_b)
+        return [self.inverse.solve(target.reshape(self.aux.nao, -1)).reshape(target.shape) for target in products]
+
     def _blocks(self, name: str, components: int) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield ``(fitting functions, integrals (components, n_ao, n_ao, block))``."""
+        """Yield ``(fitting functions, integrals (1 or 5, block, n_ao, n_ao))``.
+
+        Of nine second derivatives the five of `_PATTERNS` are kept, which say all about the traceless part.
+        """
+        from pyscf import lib
         from pyscf.df import incore
 
         n, offsets = self.mole.nao, self.aux.ao_loc_nr()
-        size = max(1, int(self.max_bytes / 4 / (8 * components * n * n)))
+        size = max(1, int(self.max_bytes / 4 / (8 * 2 * components * n * n)))
         shell = 0
         while shell < self.aux.nbas:
             last = shell + 1
             while last < self.aux.nbas and offsets[last + 1] - offsets[shell] <= size:
                 last += 1
             slices = (0, self.mole.nbas, 0, self.mole.nbas, shell, last)
-            block = incore.aux_e2(self.mole, self.aux, name, aosym="s1", comp=components, shls_slice=slices)
+            packed = incore.aux_e2(self.mole, self.aux, name, aosym="s2ij", comp=components, shls_slice=slices)
+            if components == 9:
+                packed = np.array([packed[0] - packed[8], packed[4] - packed[8], packed[1], packed[2], packed[5]])
+            else:
+                packed = packed[None]
             columns = slice(int(offsets[shell]), int(offsets[last]))
-            yield columns, block.reshape(components, n, n, columns.stop - columns.start)
+            yield columns, np.array([lib.unpack_tril(np.ascontiguousarray(part.T)) for part in packed])
             shell = last
 
-    def _direct(self, densities: np.ndarray, pairs: list[tuple[int, int]]) -> list[np.ndarray]:
-        coulomb = np.zeros((len(densities), self.aux.nao))
-        dipolar = np.zeros((len(densities), 9, self.aux.nao))
-        for columns, block in self._blocks("int3c2e", 1):
-            coulomb[:, columns] = np.einsum("dij,ijp->dp", densities, block[0], optimize=True)
-        for columns, block in self._blocks("int3c2e_ipip2", 9):
-            dipolar[:, :, columns] = -np.einsum("dij,cijp->dcp", densities, block, optimize=True)
-        fitted = self.inverse.solve(coulomb.T).T
-        dipolar = dipolar.reshape(len(densities), 3, 3, -1)
-        return [
-            np.einsum("xyp,p->xy", dipolar[a], fitted[b])
-            + np.einsum("xyp,p->xy", dipolar[b], fitted[a])
-            - np.einsum("p,xypq,q->xy", fitted[a], self.dipolar, fitted[b], optimize=True)
-            for a, b in pairs
-        ]
 
-    def _exchange(self, left: tuple[np.ndarray, np.ndarray], right: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        """Return sum_ab n_a n_b (ab|T|ab), a chunk of the orbitals a at a time."""
-        (n_a, c_a), (n_b, c_b) = left, right
-        total = np.zeros((3, 3))
-        if not len(n_a) or not len(n_b):
-            return total
-        chunk = max(1, int(self.max_bytes / 4 / (2 * 8 * len(n_b) * self.aux.nao)))
-        for first in range(0, len(n_a), chunk):
-            part = slice(first, first + chunk)
-            weights = np.outer(n_a[part], n_b).ravel()
-            products = np.empty((self.aux.nao, len(weights)))
-            for columns, block in self._blocks("int3c2e", 1):
-                products[columns] = self._transform(block, c_a[:, part], c_b)[0].T
-            fitted = self.inverse.solve(products)
-            weighted = fitted * weights
-            for columns, block in self._blocks("int3c2e_ipip2", 9):
-                mixed = self._transform(block, c_a[:, part], c_b)
-                total -= 2 * np.einsum("cwp,pw->c", mixed, weighted[columns], optimize=True).reshape(3, 3)
-            total -= np.einsum("xypq,pq->xy", self.dipolar, weighted @ fitted.T, optimize=True)
-        return total
+_PATTERNS = np.zeros((5, 3, 3))
+"""Traceless tensors that belong to the derivatives xx - zz, yy - zz, xy, xz and yz."""
+_PATTERNS[0] = np.diag([2, -1, -1]) / 3
+_PATTERNS[1] = np.diag([-1, 2, -1]) / 3
+for _row, (_i, _j) in enumerate(((0, 1), (0, 2), (1, 2)), start=2):
+    _PATTERNS[_row, _i, _j] = _PATTERNS[_row, _j, _i] = 1
 
-    @staticmethod
-    def _transform(block: np.ndarray, c_a: np.ndarray, c_b: np.ndarray) -> np.ndarray:
-        """Return (ab|P) ``(components, pairs ab, block)`` of atomic-orbital integrals."""
-        half = np.einsum("ia,cijp->cajp", c_a, block, optimize=True)
-        full = np.einsum("cajp,jb->cabp", half, c_b, optimize=True)
-        return full.reshape(len(block), -1, block.shape[-1])
+
+def _transform(block: np.ndarray, c_a: np.ndarray, c_b: np.ndarray) -> np.ndarray:
+    """Return (ab|P) ``(block, a, b)`` of integrals ``(block, n_ao, n_ao)``."""
+    half = (block.reshape(-1, block.shape[-1]) @ c_b).reshape(len(block), -1, c_b.shape[1])
+    return np.matmul(c_a.T, half)
 
 
 def _fitting_molecule(mole: Any, auxbasis: str | None) -> Any:
@@ -236,7 +276,7 @@ class _Inverse:
         return scipy.linalg.cho_solve(self._factor, right) if self._pseudo is None else self._pseudo @ right
 
 
-def _spin_orbitals(density: np.ndarray, mole: Any) -> tuple[np.ndarray, np.ndarray]:
+def _spin_orbitals(density: np.ndarray, mole: Any) -> _Orbitals:
     """Return occupations ``(m,)`` and orbitals ``(n_ao, m)`` with P = C diag(n) C^T: natural orbitals of spin."""
     root = square_root(mole.intor_symmetric("int1e_ovlp"))
     inverse = np.linalg.inv(root)

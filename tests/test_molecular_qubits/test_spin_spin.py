@@ -52,8 +52,7 @@ def test_the_tensor_turns_with_the_molecule(numbers, shift):
     turned = CH2.with_positions(CH2.positions @ rotation.T + np.array(shift))
     mole = build_mole(CH2, "6-31g", 0)
     blocks = np.eye(mole.nao)
-    for label, first in ((label, i) for i, label in enumerate(mole.ao_labels()) if label.rstrip().endswith("px")):
-        assert label
+    for first in (i for i, label in enumerate(mole.ao_labels()) if label.rstrip().endswith("px")):
         blocks[first : first + 3, first : first + 3] = rotation
     tensor = spin_spin_zfs(turned, "6-31g", blocks @ density @ blocks.T).tensor_cm1
     assert np.allclose(tensor, rotation @ reference @ rotation.T, atol=1e-9)
@@ -112,7 +111,7 @@ def test_one_electron_has_no_interaction_with_itself():
 def test_small_memory_gives_the_same_tensor():
     density = high_spin_density(O2, 2)
     wide = spin_spin_zfs(O2, "6-31g", density).tensor_cm1
-    assert np.allclose(spin_spin_zfs(O2, "6-31g", density, max_memory_mb=9).tensor_cm1, wide, atol=1e-10)
+    assert np.allclose(spin_spin_zfs(O2, "6-31g", density, max_memory_mb=9.0).tensor_cm1, wide, atol=1e-10)
     with pytest.raises(ValueError, match=r"`max_memory_mb` must be at least .* Raise it"):
         spin_spin_zfs(O2, "6-31g", density, max_memory_mb=0.5)
 
@@ -130,12 +129,29 @@ def test_oxygen_is_axial_and_methylene_has_its_axis_between_the_hydrogens():
     assert 0 < e < d / 3
 
 
+def test_spin_polarisation_raises_d_of_methylene_and_the_basis_hardly_matters():
+    values = {
+        (basis, kind): spin_spin_zfs(
+            CH2, basis, high_spin_density(CH2, 2, basis, "b3lyp"), spin_density=kind
+        ).d_cm1
+        for basis in ("6-31g*", "cc-pvdz")
+        for kind in ("unrestricted", "natural")
+    }  # fmt: skip
+    for basis in ("6-31g*", "cc-pvdz"):
+        assert 0.6 < values[basis, "natural"] < values[basis, "unrestricted"] < 1.0
+    for kind in ("unrestricted", "natural"):
+        assert values["6-31g*", kind] == pytest.approx(values["cc-pvdz", kind], rel=0.05)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("spin_density", "window"), [("unrestricted", (0.85, 0.95)), ("natural", (0.72, 0.85))])
-def test_methylene_against_experiment(spin_density, window):
-    """CH2 (3B1): D = 0.78 cm^-1 from the rotating molecule, mostly spin-spin; UKS lies above, natural orbitals near."""
-    density = high_spin_density(CH2, 2, "cc-pvtz", "b3lyp")
-    assert window[0] < spin_spin_zfs(CH2, "cc-pvtz", density, spin_density=spin_density).d_cm1 < window[1]
+def test_naphthalene_is_underestimated_as_the_documentation_says():
+    """Measured |D| = 0.1003 cm^-1: B3LYP gives about half, by either spin density. It must not feed the dynamics."""
+    molecule = Molecule.from_smiles("c1cccc2ccccc12", multiplicity=3).optimize("gfn2")
+    workspace = Workspace(molecule, SCFSettings(basis="6-31g", density_fit=True, grid_level=1, conv_tol=1e-7))
+    density = run_scf(workspace, 2, None, label="triplet", guess="minao", stability=False).density
+    for kind in ("unrestricted", "natural"):
+        found = abs(spin_spin_zfs(molecule, "6-31g", density, spin_density=kind).d_cm1)
+        assert 0.3 < found / 0.1003 < 0.7
 
 
 QUARTET = Molecule(("C", "H", "H", "H"), (*CH2.coordinates, (0.0, 2.0, 6.0)))
@@ -157,7 +173,6 @@ def test_radical_and_triplet_make_the_zero_field_splitting_of_the_quartet(integr
 
 def test_couplings_of_distant_parts_are_point_dipoles_and_do_not_depend_on_the_alignment():
     far = Molecule(("H", "H", "H"), ((0.0, 0.0, 0.0), (12.0, 0.0, 0.0), (0.0, 15.0, 20.0)))
-    workspace = Workspace(far, SCFSettings(xc="hf", basis="6-31g", conv_tol=1e-11))
     up = high_spin_density(far, 3)
     flipped = np.array([up[0], up[1]])
     flipped[:, :2, :2] = flipped[::-1, :2, :2].copy()  # the first atom's spin down
@@ -167,7 +182,6 @@ def test_couplings_of_distant_parts_are_point_dipoles_and_do_not_depend_on_the_a
         for (i, j), tensor in parts.dipolar_cm1.items():
             law = point_dipole_tensor(far.positions[j] - far.positions[i])
             assert np.abs(tensor - law).max() < 1e-6 * np.abs(law).max()
-    assert workspace.mole.nao == up.shape[1]
 
 
 @pytest.mark.parametrize(
