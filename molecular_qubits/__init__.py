@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "structure.conformers": ["find_conformers"],
         "structure.scans": ["scan_torsion"],
         "structure.view": ["view"],
+        "electronic.cube": ["write_spin_density_cube"],
         "electronic.errors": ["InsufficientMemoryError", "SCFNotConvergedError", "WrongStateError"],
         "electronic.exchange": ["ExchangeResult", "exchange_couplings", "map_heisenberg", "project_j"],
         "electronic.full_ci": ["full_ci_gap"],

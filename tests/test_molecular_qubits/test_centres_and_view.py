@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from molecular_qubits.electronic.cube import write_spin_density_cube
 from molecular_qubits.electronic.populations import atom_of_orbital, lowdin_spins
 from molecular_qubits.electronic.scf import SCFSettings, Workspace, run_scf
 from molecular_qubits.electronic.spin_centres import find_spin_centres
@@ -127,3 +128,23 @@ def test_view_refuses_bad_input_and_names_the_package(monkeypatch):
         view("[O]N", isovalue=-1.0)
     with pytest.raises(FileNotFoundError, match=r"absent\.cube"):
         view("[O]N", spin_density_cube="absent.cube")
+
+
+def test_a_cube_file_holds_the_unpaired_electrons(tmp_path):
+    molecule = Molecule(("O", "O"), ((0.0, 0.0, 0.0), (0.0, 0.0, 1.2)))
+    density = run_scf(
+        Workspace(molecule, SCFSettings(xc="hf", basis="sto-3g")), 2, None, label="O2", guess="minao", stability=False
+    ).density
+    path = write_spin_density_cube(tmp_path / "o2.cube", molecule, "sto-3g", density, spacing_angstrom=0.15)
+    rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    voxel = np.array([[float(x) for x in row[1:4]] for row in rows[3:6]])
+    values = np.array([float(x) for row in rows[6 + molecule.n_atoms :] for x in row])
+    assert len(values) == np.prod([int(row[0]) for row in rows[3:6]])
+    volume = np.linalg.det(voxel)
+    assert values.sum() * volume == pytest.approx(2, rel=0.02)
+    again = write_spin_density_cube(tmp_path / "again.cube", molecule, "sto-3g", density, spacing_angstrom=0.15)
+    assert again.read_bytes() == path.read_bytes()
+    with pytest.raises(ValueError, match="`spacing_angstrom` must be positive"):
+        write_spin_density_cube(path, molecule, "sto-3g", density, spacing_angstrom=0.0)
+    with pytest.raises(ValueError, match="`density` must have shape"):
+        write_spin_density_cube(path, molecule, "6-31g", density)
