@@ -142,7 +142,7 @@ def test_a_coupling_feeds_the_spin_system():
 
 
 def test_nuclear_g_factors_agree_with_another_table():
-    """PySCF's table; helium and beryllium are not compared because it rounds them to fewer digits."""
+    """The table that comes with PySCF."""
     for symbol, isotope in DEFAULT_ISOTOPES.items():
         assert isotope.endswith(symbol)
         found = nucprop.get_nuc_g_factor(symbol, int(isotope[: -len(symbol)]))
