@@ -182,8 +182,11 @@ def encode_for(source: ModelSource, data: TextData, tokenizer: Any, max_length: 
 
 
 def _has_segments(source: ModelSource) -> bool:
-    forward = inspect.signature(transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(source.config)].forward)
-    return "token_type_ids" in forward.parameters and getattr(source.config, "type_vocab_size", 0) > 1
+    kind: Any = transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(source.config)]
+    return (
+        "token_type_ids" in inspect.signature(kind.forward).parameters
+        and getattr(source.config, "type_vocab_size", 0) > 1
+    )
 
 
 def _with_labels(config: Any, task: Task, names: tuple[str, ...]) -> Any:

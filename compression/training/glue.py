@@ -124,8 +124,8 @@ def _parquet_files(folder: Path, task: Task) -> dict[str, list[str]]:
         if files:
             return files
     raise ValueError(
-        f"Key `data` must name a data set on the hub or a folder with {task.name}/train-*.parquet (the hub's layout) or "
-        f"{_TSV[task.name][0]}/train.tsv (the original one), but {str(folder)!r} has neither."
+        f"Key `data` must name a data set on the hub or a folder with {task.name}/train-*.parquet (the hub's layout) "
+        f"or {_TSV[task.name][0]}/train.tsv (the original one), but {str(folder)!r} has neither."
     )
 
 

@@ -56,9 +56,10 @@ def hub_error(kind: str, name: str, error: Exception, key: str) -> DataError | V
     absent = {"RepositoryNotFoundError", "HFValidationError", "DatasetNotFoundError"} & names
     if absent and not {"ConnectError", "OfflineModeIsEnabled"} & names:
         return ValueError(
-            f"The hub has no {kind} {name!r} that can be read without signing in. Correct {key}, or name a local folder."
+            f"The hub has no {kind} {name!r} that can be read without signing in. Correct {key}, or name a local "
+            "folder."
         )
     return DataError(
-        f"The hub could not be reached for the {kind} {name!r}, and it is not in the local cache. Connect to a network, "
-        f"name a local folder, or run the offline preset: `pg-ipq run --preset {OFFLINE_PRESET}`."
+        f"The hub could not be reached for the {kind} {name!r}, and it is not in the local cache. Connect to a "
+        f"network, name a local folder, or run the offline preset: `pg-ipq run --preset {OFFLINE_PRESET}`."
     )
