@@ -286,7 +286,8 @@ def _make_compressed(prepared: Prepared, out: Path, dense: nn.Module) -> None:
     round_(model)
     with atomic_path(out / "compressed") as target:
         target.mkdir()
-        extra = {"architecture": model.config.to_dict(), "task": prepared.task.name}
+        architecture = {key: value for key, value in model.config.to_dict().items() if key != "_name_or_path"}
+        extra = {"architecture": architecture, "task": prepared.task.name}
         _move(model, "cpu")
         save_compressed(model, target / "model.safetensors", extra=extra)
         model.config.save_pretrained(target)

@@ -3,7 +3,9 @@
 import csv
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -89,32 +91,34 @@ def _read_dataset(
         ) from error
     if not sys.stderr.isatty() or os.environ.get("PROGRESS") == "0":
         datasets.disable_progress_bars()
-    try:
-        if folder is None:
-            data = datasets.load_dataset(source, task.name)
-        elif (saved := _first(folder, task, "dataset_dict.json")) is not None:
-            data = datasets.load_from_disk(str(saved.parent))
-        elif (folder / "README.md").is_file():
-            data = datasets.load_dataset(str(folder), task.name)
-        else:
-            data = datasets.load_dataset("parquet", data_files=_parquet_files(folder, task))
-    except (datasets.exceptions.DatasetNotFoundError, ConnectionError) as error:
-        raise hub_error("data set", source, error, f"`data` {source!r}") from error
-    except (ValueError, datasets.exceptions.DatasetGenerationError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:300]
-        raise ValueError(f"Data {source!r} hold no readable task {task.name!r}: {reason}") from error
-    if split not in data:
-        raise ValueError(f"Data {source!r} have no split {split!r} of {task.name}; they have {', '.join(data)}.")
-    rows = data[split]
-    feature = rows.features.get(_COLUMN_OF_LABELS)
-    names = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
-    wanted = {*task.sentence_keys, _COLUMN_OF_LABELS}
-    return {name: rows[name][:] if name in wanted else () for name in rows.column_names}, names
+    saved = None if folder is None else _first(folder, task, "dataset_dict.json")
+    arguments: dict[str, Any] = {"path": source, "name": task.name}
+    if folder is not None and saved is None:
+        # The cache of `datasets` knows a local copy of the hub by its name alone and would go on giving what the files
+        # held before a change: local files are read into a folder that lasts as long as this function.
+        arguments = {"path": str(folder), "name": task.name}
+        if not (folder / "README.md").is_file():
+            arguments = {"path": "parquet", "data_files": _parquet_files(folder, task)}
+    with nullcontext() if folder is None else tempfile.TemporaryDirectory() as cache_dir:
+        try:
+            data = datasets.load_from_disk(saved) if saved else datasets.load_dataset(**arguments, cache_dir=cache_dir)
+        except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
+            if isinstance(error, OSError) and folder is None:  # no answer, or no such data set
+                raise hub_error("data set", source, error, "`data`") from error
+            reason = " ".join(str(error.__cause__ or error).split())[:300]
+            raise ValueError(f"Data {source!r} hold no readable task {task.name!r}: {reason}") from error
+        if split not in data:
+            raise ValueError(f"Data {source!r} have no split {split!r} of {task.name}; they have {', '.join(data)}.")
+        rows = data[split]
+        feature = rows.features.get(_COLUMN_OF_LABELS)
+        names = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+        wanted = {*task.sentence_keys, _COLUMN_OF_LABELS}
+        return {name: rows[name][:] if name in wanted else () for name in rows.column_names}, names
 
 
-def _first(folder: Path, task: Task, name: str) -> Path | None:
-    """Return the file `name` in the task's sub-folder or in the folder itself."""
-    return next((path for path in (folder / task.name / name, folder / name) if path.is_file()), None)
+def _first(folder: Path, task: Task, name: str) -> str | None:
+    """Return the task's sub-folder, or the folder itself, whichever holds the file `name`."""
+    return next((str(parent) for parent in (folder / task.name, folder) if (parent / name).is_file()), None)
 
 
 def _parquet_files(folder: Path, task: Task) -> dict[str, list[str]]:
@@ -149,7 +153,7 @@ def _read_tsv(path: Path, task: Task) -> dict[str, Sequence[Any]]:
         keys = {"sentence": "sentence"}
     if not test:
         keys[_COLUMN_OF_LABELS] = label
-    with open(path, encoding="utf-8", newline="") as file:
+    with open(path, encoding="utf-8-sig", newline="") as file:
         rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     if any(isinstance(key, str) for key in keys.values()):
         header = [name.strip() for name in rows[0]] if rows else []
