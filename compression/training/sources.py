@@ -53,13 +53,28 @@ def hub_error(kind: str, name: str, error: Exception, key: str) -> DataError | V
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     names = {type(link).__name__ for link in chain}
-    absent = {"RepositoryNotFoundError", "HFValidationError", "DatasetNotFoundError"} & names
-    if absent and not {"ConnectError", "OfflineModeIsEnabled"} & names:
+    if names & _ABSENT and not names & _UNREACHABLE:
         return ValueError(
             f"The hub has no {kind} {name!r} that can be read without signing in. Correct {key}, or name a local "
             "folder."
         )
+    if not names & _UNREACHABLE:
+        reason = " ".join(str(error).split())[:300]
+        return ValueError(f"The {kind} {name!r} cannot be used ({reason}). Correct {key}, or name a local folder.")
     return DataError(
         f"The hub could not be reached for the {kind} {name!r}, and it is not in the local cache. Connect to a "
         f"network, name a local folder, or run the offline preset: `pg-ipq run --preset {OFFLINE_PRESET}`."
     )
+
+
+# By name: they belong to `huggingface_hub`, `httpx` and `datasets`, of which the last need not be installed.
+_ABSENT = {"RepositoryNotFoundError", "GatedRepoError", "HFValidationError", "DatasetNotFoundError"}
+_UNREACHABLE = {
+    "ConnectError",
+    "ConnectTimeout",
+    "ConnectionError",
+    "LocalEntryNotFoundError",
+    "OfflineModeIsEnabled",
+    "ProxyError",
+    "ReadTimeout",
+}

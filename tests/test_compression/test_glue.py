@@ -1,5 +1,6 @@
 """GLUE: every task's columns, labels and metrics, read from files in the hub's layout and from the original ones."""
 
+import re
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from compression.training.data import TextData, check_disjoint
 from compression.training.glue import check_labelled, load_glue
 from compression.training.metrics import METRICS, score_difference
 from compression.training.packages import DataError
+from compression.training.sources import hub_error
 from compression.training.tasks import GLUE, TASKS, Task, find_task, model_label_order
 from tests.test_compression.hub_files import N_TRAIN, N_VALIDATION, rows, write_hub_glue
 
@@ -168,6 +170,22 @@ def test_hub_without_network_names_the_offline_preset(monkeypatch, datasets_cach
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match="pg-ipq run --preset minilm-rt"):
         load_glue(GLUE["rte"], "train")
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind", "message"),
+    [
+        ("RepositoryNotFoundError", ValueError, r"no model 'robertta' .* Correct `model`"),
+        ("ConnectError", DataError, "could not be reached for the model 'robertta'"),
+        ("EntryNotFoundError", ValueError, r"'robertta' cannot be used \(no model\.safetensors\)"),
+    ],
+)
+def test_what_the_hub_answered_is_told_from_no_answer(cause, kind, message):
+    error = OSError("no model.safetensors")
+    error.__cause__ = type(cause, (Exception,), {})()
+    found = hub_error("model", "robertta", error, "`model`")
+    assert type(found) is kind
+    assert re.search(message, str(found))
 
 
 def test_missing_package_is_named(tmp_path, monkeypatch):
