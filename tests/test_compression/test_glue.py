@@ -33,6 +33,9 @@ def test_there_are_nine_glue_tasks_with_the_published_metrics():
     assert by_metric["f1"] == {"mrpc", "qqp"}
     assert by_metric["pearson"] == by_metric["spearman"] == {"stsb"}
     assert by_metric["accuracy"] == set(ALL) - {"cola", "stsb"}
+    predictions, labels = np.array([1, 0, 0, 1]), np.array([1, 1, 0, 1])
+    assert TASKS["boolq"].main_score(predictions, labels) == 0.75  # its Matthews coefficient is reported beside
+    assert set(TASKS["boolq"].score(predictions, labels)) == {"accuracy", "matthews"}
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -259,7 +259,7 @@ def refused(capsys, arguments, out):
 def test_bad_input_is_refused_before_training(models, glue, tmp_path, capsys):
     out = tmp_path / "run"
     assert "did you mean 'mnli'" in refused(capsys, command(models, glue, out, task="mnil"), out)
-    rule = '--set=rules=[{pattern: "roberta.encoder.layer.0.intermediat.dense", stage: ffn, config: {}}]'
+    rule = '--set=rules=[{pattern: "roberta.encoder.layer.0.intermediary.dense", stage: ffn, config: {}}]'
     error = refused(capsys, command(models, glue, out, rule, "--set", "ipq.stages=[ffn]"), out)
     assert "matches no linear layer" in error
     assert "'roberta.encoder.layer.0.intermediate.dense'" in error
