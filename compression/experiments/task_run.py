@@ -388,6 +388,8 @@ def _locked(out: Path) -> Iterator[None]:
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / ".lock", timeout=0):
+            for leftover in out.glob(".*.tmp"):  # of a killed process: the lock is ours
+                remove(leftover)
             yield
     except Timeout as error:
         raise RuntimeError(f"Another process works in {str(out)!r}: wait for it, or take another folder.") from error

@@ -125,6 +125,7 @@ TOKENIZERS = {
     "bert": wordpiece,
     "mpnet": mpnet_wordpiece,
     "distilbert": wordpiece,
+    "electra": wordpiece,
 }
 
 

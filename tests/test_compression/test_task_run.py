@@ -288,6 +288,27 @@ def test_bad_input_is_refused_before_training(models, glue, tmp_path, capsys):
     assert "`data` must be null" in error or "fetch-data" in error
 
 
+def test_a_model_without_preset_takes_rules(glue, tmp_path, capsys):
+    write_model(tmp_path / "electra", "electra", embedding_size=32)
+    out = tmp_path / "run"
+    error = refused(capsys, command(tmp_path, glue, out, model="electra"), out)
+    assert "`rules` must be given" in error
+    assert "'electra' has no preset" in error
+    assert "distilbert" in error
+    rules = r"""rules=[{pattern: '.*layer\.\d+\.(intermediate|output)\.dense', config: {n_centroids: 8, block_size: 4}},
+                     {pattern: '.*word_embeddings', config: {n_centroids: 16, block_size: 8}}]"""
+    more = ("--set", rules, "--set", "ipq.stages=[all]")
+    assert main(command(tmp_path, glue, out, *more, model="electra")) == 0
+    layers = json.loads((out / "compressed" / "stages.json").read_text())["stages"][0]["layers"]
+    assert [layer["block_size"] for layer in layers] == [8, 4, 4, 4, 4]
+
+
+def test_leftovers_of_a_killed_run_are_removed(models, glue, tmp_path):
+    (tmp_path / ".dense.1.abc.tmp").mkdir()
+    run_task(settings(models, glue), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {"run.json", "report.json", "dense", "compressed"}
+
+
 def test_a_head_with_other_labels_is_refused(models, glue, tmp_path, capsys):
     write_model(tmp_path / "two", head=True, num_labels=2)
     out = tmp_path / "run"
