@@ -367,12 +367,12 @@ class _Store:
         try:
             stages = read_header(self.stage_file)["extra"]["stages"]
             weights = {} if latents is None else load_file(self.latents_file(len(stages) - 1))
-            load_compressed_(model, self.stage_file)
+            device = next(model.parameters()).device
+            load_compressed_(model, self.stage_file).to(device)
         except (CompressedFileError, SafetensorError, FileNotFoundError) as error:
             say(f"{error} The run starts again.")
             return []
         if latents is not None:
-            device = next(model.parameters()).device
             latents.add({name: weight.to(device) for name, weight in weights.items()})
         return [StageReport.from_dict(stage) for stage in stages]
 
