@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "clustering.lloyd": ["KMeansResult", "kmeans", "pg_kmeans"],
         "quantization.blocks": ["PQConfig"],
+        "quantization.budget": ["compress"],
         "quantization.layers": ["PQEmbedding", "PQLinear"],
         "quantization.rules": ["preset_rules", "quantize_"],
         "quantization.storage": ["load_compressed_", "save_compressed"],

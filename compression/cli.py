@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "accuracy against file size alone, for instance with --set accuracy.seeds=[0,1,2,3,4]"
     accuracy = commands.add_parser("accuracy", parents=[settings], help=text)
     accuracy.add_argument("--json", type=Path, help="write the tables with provenance")
+    accuracy.add_argument("--budget", action="store_true", help="the preset with sizes chosen for a budget (15x, 28x)")
     accuracy.set_defaults(run=_accuracy)
 
     text = "fine-tune a model on a task, quantize it in stages, write the file and evaluate what it holds"
@@ -47,6 +48,19 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--preset", help="offline, in place of model and task: minilm-rt, minilm-boolq, mpnet-rt")
     run.add_argument("--out", type=Path, help="folder of the run (default: results/run/MODEL-TASK)")
     run.set_defaults(run=_run)
+
+    compress = commands.add_parser("compress", help="compress a fine-tuned classifier to a number of bytes")
+    compress.add_argument("model", help="folder of a transformers model with its tokenizer, or the preset minilm-rt")
+    compress.add_argument("--budget", required=True, help="bytes of the file, such as 6MB, '500 kB' or 12x (of fp32)")
+    compress.add_argument("--out", type=Path, required=True, help="folder for the file, the tables and the figure")
+    text = "text file, one sentence a line (default: the sentences of minilm-rt's training part)"
+    compress.add_argument("--calibration", type=Path, help=text)
+    compress.add_argument("--sentences", type=int, default=256, help="sentences to calibrate on (default: 256)")
+    text = "distillation steps of the centroids on all of the sentences (default: 0)"
+    compress.add_argument("--steps", type=int, default=0, help=text)
+    compress.add_argument("--workers", type=int, default=1, help="processes that cluster (default: 1)")
+    compress.add_argument("--folder", type=Path, help="cache folder")
+    compress.set_defaults(run=_compress)
 
     inspect = commands.add_parser("inspect", help="print the layers and bytes of a compressed file")
     inspect.add_argument("file", type=Path)
@@ -71,14 +85,15 @@ def _reproduce(arguments: argparse.Namespace) -> None:
 
 def _accuracy(arguments: argparse.Namespace) -> None:
     from compression.experiments.accuracy import Experiment, record
-    from compression.experiments.reproduce import ReproduceConfig, preset
+    from compression.experiments.reproduce import ReproduceConfig, preset, preset_file
     from shared.artifacts import write_json
     from shared.config import load_config
     from shared.results import markdown_table
 
     if arguments.json is not None and arguments.json.is_dir():
         raise ValueError(f"Option `--json` must name a file, but {str(arguments.json)!r} is a folder.")
-    config = load_config(ReproduceConfig, arguments.config or preset(), arguments.set)
+    default = preset_file("budget") if arguments.budget else preset()
+    config = load_config(ReproduceConfig, arguments.config or default, arguments.set)
     tables = record(Experiment(config.accuracy, arguments.folder))
     if arguments.json is not None:
         write_json(arguments.json, tables)
@@ -103,6 +118,22 @@ def _run(arguments: argparse.Namespace) -> None:
     report = run_task(config, out, folder=arguments.folder)
     print(markdown_table(report["rows"]))
     print(f"The compressed model is in {out / 'compressed'}; predictions and provenance are in {out / 'report.json'}.")
+
+
+def _compress(arguments: argparse.Namespace) -> None:
+    from compression.experiments.compress import CompressConfig, compress_folder
+    from shared.results import markdown_table
+
+    values = {"budget": arguments.budget, "n_calibration": arguments.sentences, "steps": arguments.steps}
+    rows = compress_folder(
+        arguments.model,
+        arguments.out,
+        CompressConfig.build(values),
+        calibration=arguments.calibration,
+        n_workers=arguments.workers,
+        folder=arguments.folder,
+    )
+    print(markdown_table(rows))
 
 
 def _inspect(arguments: argparse.Namespace) -> None:

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from compression.experiments.empty_clusters import METHODS, totals
 from compression.quantization.blocks import PQConfig
+from compression.quantization.budget import compress
+from compression.quantization.calibration import activation_weights
 from compression.quantization.rules import STAGES, Rule, preset_rules
 from compression.quantization.storage import dense_bytes, load_compressed_, round_, save_compressed
-from compression.training.batches import EncodedData
+from compression.training.batches import EncodedData, calibration_batches
 from compression.training.data import TextData, load_sentiment
 from compression.training.distillation import TeacherOutputs, teach
 from compression.training.evaluate import Evaluation, evaluate, paired_bootstrap
@@ -41,6 +44,11 @@ class AccuracyConfig(FrozenConfig):
         One file size for each block size d; every layer has the same.
     n_centroids
         Codewords of each layer.
+    budgets
+        More file sizes, such as ``"15x"`` or ``"6MB"``: block size and codewords of each layer as
+        `compression.compress` chooses them, with clusterings weighted by activations.
+    n_calibration
+        Training sentences on which it measures.
     seeds
         One compression of each kind for each: seeds of the clustering and of the order of the sentences.
     n_distil
@@ -53,6 +61,8 @@ class AccuracyConfig(FrozenConfig):
     ipq: IPQConfig = IPQConfig(stages=("+".join(STAGES),), steps_per_stage=100)
     block_sizes: tuple[int, ...] = (4, 8)
     n_centroids: int = Field(256, ge=2)
+    budgets: tuple[str, ...] = ()
+    n_calibration: int = Field(256, ge=8)
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     n_distil: int = Field(3200, ge=8)
     max_train: int | None = Field(None, ge=8)
@@ -67,8 +77,8 @@ class CompressedRun:
     ----------
     method
         Of `compression.experiments.empty_clusters.METHODS`.
-    block_size
-        Block size d.
+    size
+        Block size d, or the budget.
     seed
         Of `AccuracyConfig.seeds`.
     path
@@ -86,7 +96,7 @@ class CompressedRun:
     """
 
     method: str
-    block_size: int
+    size: int | str
     seed: int
     path: Path
     file_bytes: int
@@ -94,6 +104,11 @@ class CompressedRun:
     work: dict[str, int]
     relative_errors: np.ndarray
     seconds: float
+
+    @property
+    def block_size(self) -> int | str:
+        """Block size d, or that it was chosen for a budget."""
+        return self.size if isinstance(self.size, int) else f"chosen for {self.size}"
 
 
 class Experiment:
@@ -139,27 +154,71 @@ class Experiment:
         """Size of the fp32 file."""
         return (self.dense.folder / "model.safetensors").stat().st_size
 
-    def rules(self, method: str, block_size: int) -> tuple[Rule, ...]:
-        """Rules for every layer of the encoder and the dense layer of the head."""
+    @cached_property
+    def calibration(self) -> list[dict[str, torch.Tensor]]:
+        """Batches on which layers are measured: other sentences than validation ones, without labels."""
+        return calibration_batches(self.dense.train, self.config.n_calibration)
+
+    @cached_property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Weights of the clusterings of the budgets."""
+        return activation_weights(self.dense.model, self.calibration)
+
+    def plan(self, budget: str) -> dict[str, Any]:
+        """Return the choice for a budget: ``rules``, ``layers``, ``curve``, ``predicted`` and ``measured`` loss."""
+        cache = Cache(self.folder, name="plans")
+        key = {
+            "budget": budget,
+            "weights": sha256_file(self.dense.folder / "model.safetensors"),
+            "data": [self.dense.train.sha256, self.config.n_calibration],
+            "code": _code_hash(),
+            "versions": versions(("torch", "transformers", "faiss-cpu", "numpy")),
+        }
+
+        def make(target: Path) -> None:
+            extra = {"architecture": self.dense.model.config.to_dict()}
+            base = PQConfig(tol=0.0)
+            result = compress(self.dense.model, budget, calibration=self.calibration, base=base, extra=extra)
+            record = {
+                "rules": [json.loads(rule.to_json()) for rule in result.rules],
+                "layers": result.table(),
+                "curve": result.curve,
+                "predicted": result.predicted_loss,
+                "measured": result.measured_loss,
+            }
+            write_json(target / "plan.json", record)
+
+        return json.loads((cache.get_or_make(key, make) / "plan.json").read_text(encoding="utf-8"))
+
+    def rules(self, method: str, size: int | str) -> tuple[Rule, ...]:
+        """Rules for every layer of the encoder and the head, the last projection aside where `size` is a block size."""
         base = PQConfig(tol=0.0)
         base = base.as_baseline() if method == "released" else base
-        return preset_rules("roberta", block_size=block_size, n_centroids=self.config.n_centroids, base=base)
+        if isinstance(size, int):
+            return preset_rules("roberta", block_size=size, n_centroids=self.config.n_centroids, base=base)
+        rules = tuple(Rule.build(rule) for rule in self.plan(size)["rules"])
+        if method == "released":
+            rules = tuple(rule.model_copy(update={"config": rule.config.as_baseline()}) for rule in rules)
+        return rules
 
-    def compressed(self, method: str, block_size: int, seed: int) -> CompressedRun:
+    def compressed(self, method: str, size: int | str, seed: int) -> CompressedRun:
         """Compress the model, write the file, read it back and evaluate it.
 
         Parameters
         ----------
         method
             ``"released"`` or ``"PG"``: the k-means of every layer. All else is the same.
-        block_size
-            Block size d.
+        size
+            Block size d of every layer, or a budget.
         seed
             Seed of the clustering and of the order of the sentences.
         """
         dense = self.dense
         settings = self.config.ipq.model_copy(update={"seed": seed})
-        rules = self.rules(method, block_size)
+        rules = self.rules(method, size)
+        if isinstance(size, str):  # layers are not sorted into stages
+            settings = settings.model_copy(update={"stages": ("all",)})
+        weights = None if isinstance(size, int) else self.weights
         cache = Cache(self.folder, name="compressed")
         key = {
             "rules": [json.loads(rule.to_json()) for rule in rules],
@@ -171,7 +230,7 @@ class Experiment:
         }
 
         def make(target: Path) -> None:
-            label = f"{method} k-means, d={block_size}, seed {seed}"
+            label = f"{method} k-means, {f'd={size}' if isinstance(size, int) else size}, seed {seed}"
             model = load_classifier(dense.folder)
             report = ipq(
                 model,
@@ -179,6 +238,7 @@ class Experiment:
                 train_data=self.distilled,
                 teacher=self.teacher,
                 config=settings,
+                sample_weights=weights,
                 checkpoints=cache.work_folder(key),
                 description=label,
             )
@@ -191,7 +251,7 @@ class Experiment:
         labels = dense.validation.labels.numpy()
         return CompressedRun(
             method=method,
-            block_size=block_size,
+            size=size,
             seed=seed,
             path=target / "model.safetensors",
             file_bytes=(target / "model.safetensors").stat().st_size,
@@ -221,15 +281,14 @@ class Experiment:
 def run(experiment: Experiment) -> list[CompressedRun]:
     """Return the compressed runs of every size and seed, each with both methods, in the order of `METHODS`."""
     config = experiment.config
-    kinds = [
-        (block_size, seed, method) for block_size in config.block_sizes for seed in config.seeds for method in METHODS
-    ]
-    return [experiment.compressed(method, block_size, seed) for block_size, seed, method in kinds]
+    sizes: tuple[int | str, ...] = (*config.block_sizes, *config.budgets)
+    kinds = [(size, seed, method) for size in sizes for seed in config.seeds for method in METHODS]
+    return [experiment.compressed(method, size, seed) for size, seed, method in kinds]
 
 
-def by_kind(runs: Sequence[CompressedRun]) -> dict[tuple[int, str], list[CompressedRun]]:
-    """Return the runs of each block size and method, in the order of the seeds."""
-    groups: dict[tuple[int, str], list[CompressedRun]] = {}
+def by_kind(runs: Sequence[CompressedRun]) -> dict[tuple[int | str, str], list[CompressedRun]]:
+    """Return the runs of each block size (or choice for a budget) and method, in the order of the seeds."""
+    groups: dict[tuple[int | str, str], list[CompressedRun]] = {}
     for item in runs:
         groups.setdefault((item.block_size, item.method), []).append(item)
     return groups
@@ -256,7 +315,7 @@ def accuracy_rows(experiment: Experiment, runs: Sequence[CompressedRun]) -> list
 
 
 def _row(
-    model: str, block_size: int | None, size: int, dense: int, right: np.ndarray, reference: np.ndarray | None
+    model: str, block_size: int | str | None, size: int, dense: int, right: np.ndarray, reference: np.ndarray | None
 ) -> dict[str, Any]:
     accuracy = paired_bootstrap(right, np.zeros_like(right))
     lost = None if reference is None else paired_bootstrap(np.repeat(reference, len(right), axis=0), right)
@@ -360,7 +419,8 @@ def write_accuracy(writer: ResultsWriter, experiment: Experiment) -> list[dict[s
         "Accuracy against file size",
         "MiniLM weights in the RoBERTa architecture (6 layers, 384 wide), fine-tuned on Rotten Tomatoes sentences and "
         f"validated on {len(validation):,} disjoint snippets (majority class {majority:.1f} %). Every linear layer and "
-        "every embedding is quantized, with centroids fine-tuned by distillation; the rest is stored in fp16. Sizes "
+        "every embedding is quantized (with sizes chosen for a budget, all but the smallest), with centroids "
+        "fine-tuned by distillation; the rest is stored in fp16. Sizes "
         f"are those of the files, and each accuracy is that of the model read back from its file.\n\n{scope}",
     )
     writer.figure(

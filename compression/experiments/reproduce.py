@@ -30,7 +30,12 @@ class ReproduceConfig(FrozenConfig):
 
 def preset(fast: bool = False) -> Path:
     """Return the configuration file of the full or of the fast run."""
-    return Path(str(resources.files("compression.experiments") / "configs" / ("fast.yaml" if fast else "full.yaml")))
+    return preset_file("fast" if fast else "full")
+
+
+def preset_file(name: str) -> Path:
+    """Return a configuration file of this package: ``"full"``, ``"fast"`` or ``"budget"``."""
+    return Path(str(resources.files("compression.experiments") / "configs" / f"{name}.yaml"))
 
 
 def stressed_layer(experiment: Experiment) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Weights as blocks, and the configuration of a product quantizer."""
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ class PQConfig(FrozenConfig):
     block_size
         Consecutive input features d in a block.
     codebook_dtype
-        Data type to which centroids are rounded and in which they are stored.
+        Data type to which centroids are rounded and in which they are stored; ``"int8"`` with one scale a codebook.
     init, empty, split, consolidate, max_iter, tol
         k-means options, see `compression.pg_kmeans` and `compression.kmeans`.
     version
@@ -31,7 +32,7 @@ class PQConfig(FrozenConfig):
 
     n_centroids: int = Field(256, ge=1, le=65_536)
     block_size: int = Field(8, ge=1)
-    codebook_dtype: Literal["float16", "float32"] = "float16"
+    codebook_dtype: Literal["float16", "float32", "int8"] = "float16"
     init: Literal["random", "k-means++", "k-means||", "bisecting", "partition"] = "partition"
     empty: Literal["keep", "perturb", "perturb-batched", "faiss", "farthest", "partition"] = "partition"
     split: Literal["principal", "farthest", "widest"] = "principal"
@@ -75,8 +76,11 @@ def check_divides(block_size: int, n_features: int, where: str) -> None:
         )
 
 
-def to_blocks(weight: "torch.Tensor", block_size: int) -> "torch.Tensor":
-    """Cut a weight (rows, features) into blocks (rows * features / d, d) of consecutive features, row by row."""
+def to_blocks(weight: Any, block_size: int) -> Any:
+    """Cut a weight (rows, features) into blocks (rows * features / d, d) of consecutive features, row by row.
+
+    A torch tensor or a NumPy array; the result has the same kind.
+    """
     check_divides(block_size, weight.shape[1], f"a weight of shape {tuple(weight.shape)}")
     return weight.reshape(-1, block_size)
 
@@ -93,6 +97,30 @@ def code_dtype(n_centroids: int) -> "torch.dtype":
 def code_bits(n_centroids: int) -> int:
     """Return ceil(log2 K), the bits of a packed code; 0 for a single codeword."""
     return (n_centroids - 1).bit_length()
+
+
+def codebook_bytes(n_centroids: int, block_size: int, codebook_dtype: str) -> int:
+    """Return the bytes of a codebook; the scale of an int8 codebook is part of the file's header."""
+    return n_centroids * block_size * {"float32": 4, "float16": 2, "int8": 1}[codebook_dtype]
+
+
+def int8_scale(centroids: "torch.Tensor") -> float:
+    """Return the step of a codebook's int8 grid: its largest absolute value over 127, rounded to 11 significant bits.
+
+    The rounding makes 127 steps exact in float32, so that a codebook on its grid gives the same step again.
+    """
+    mantissa, exponent = math.frexp(float(centroids.detach().abs().max()) / 127)
+    return math.ldexp(round(mantissa * 2048), exponent - 11)
+
+
+def round_codebook(centroids: "torch.Tensor", codebook_dtype: str) -> "torch.Tensor":
+    """Return centroids (K, d) at the values that `codebook_dtype` can store, in their own type."""
+    import torch
+
+    if codebook_dtype != "int8":
+        return centroids.to(getattr(torch, codebook_dtype)).to(centroids.dtype)
+    scale = int8_scale(centroids)
+    return (centroids / scale).round().clamp(-127, 127) * scale if scale else centroids
 
 
 def pack_codes(codes: np.ndarray, bits: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from compression.quantization.blocks import code_dtype
+from compression.quantization.blocks import code_dtype, round_codebook
 
 
 class _Gather(torch.autograd.Function):
@@ -52,11 +52,24 @@ def gather_codewords(centroids: torch.Tensor, codes: torch.Tensor) -> torch.Tens
     return _Gather.apply(centroids, codes)
 
 
+def _straight_through(value: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+    """The value, with its gradient going to `latent` too."""
+    return value + (latent - latent.detach())
+
+
 class _PQWeight(nn.Module):
-    """A (rows, features) weight held as codes (rows, features / d) and centroids (K, d)."""
+    """A (rows, features) weight held as codes (rows, features / d) and centroids (K, d).
+
+    ``codebook_dtype`` is the type in which the centroids will be stored, see `PQConfig`; until
+    `compression.quantization.storage.round_` they may have any values. ``latent`` (rows, features), if set, receives
+    the gradient of the weight as if it were the weight (straight-through estimator) and changes no value; it is no part
+    of the state.
+    """
 
     centroids: nn.Parameter
     codes: torch.Tensor
+    codebook_dtype = "float16"
+    latent: torch.Tensor | None = None
 
     def __init__(self, centroids: torch.Tensor, codes: torch.Tensor) -> None:
         super().__init__()
@@ -89,9 +102,21 @@ class _PQWeight(nn.Module):
         return self.centroids.shape[1]
 
     @property
+    def codebook(self) -> torch.Tensor:
+        """The centroids; while an int8 codebook is trained, at their rounded values with the gradient going through.
+
+        Rounding only after the training would lose what it gained: one large centroid makes the grid coarse.
+        """
+        if self.codebook_dtype != "int8" or not torch.is_grad_enabled():
+            return self.centroids
+        rounded = round_codebook(self.centroids.detach(), "int8")
+        return self.centroids + (rounded - self.centroids.detach())
+
+    @property
     def weight(self) -> torch.Tensor:
         """The decoded weight, (rows, features), connected to the centroids for gradients."""
-        return gather_codewords(self.centroids, self.codes.to(torch.int32)).flatten(1)
+        decoded = gather_codewords(self.codebook, self.codes.to(torch.int32)).flatten(1)
+        return decoded if self.latent is None else _straight_through(decoded, self.latent)
 
 
 class PQLinear(_PQWeight):
@@ -177,7 +202,9 @@ class PQEmbedding(_PQWeight):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Look up rows: (...) integers to (..., embedding_dim)."""
         codes = self.codes[ids].to(torch.int32)
-        rows = gather_codewords(self.centroids, codes).flatten(-2)
+        rows = gather_codewords(self.codebook, codes).flatten(-2)
+        if self.latent is not None:
+            rows = _straight_through(rows, functional.embedding(ids, self.latent))
         if self.padding_idx is None or not rows.requires_grad:
             return rows
         padding = (ids == self.padding_idx).unsqueeze(-1)

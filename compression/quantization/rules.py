@@ -11,11 +11,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from compression.clustering.lloyd import Iteration, KMeansResult
-from compression.quantization.blocks import PQConfig, check_divides, code_bits, to_blocks
+from compression.clustering.lloyd import Iteration
+from compression.quantization.blocks import (
+    PQConfig,
+    check_divides,
+    code_bits,
+    codebook_bytes,
+    round_codebook,
+    to_blocks,
+)
 from compression.quantization.layers import PQEmbedding, PQLinear
 from shared.config import FrozenConfig
-from shared.progress import progress
+from shared.parallel import parallel_map
 
 STAGES = ("ffn", "embeddings", "attention", "head")
 """Stages of iPQ in their usual order."""
@@ -201,6 +208,7 @@ def quantize_(
     stage: str | None = None,
     seed: int = 0,
     sample_weights: Mapping[str, torch.Tensor] | None = None,
+    n_workers: int | None = 1,
 ) -> list[LayerReport]:
     """Replace layers by product-quantized ones, in place.
 
@@ -216,6 +224,9 @@ def quantize_(
         Seed of the clustering; every layer gets its own, derived from this and its position.
     sample_weights
         For some layers, positive weights of the entries of the weight, of its shape.
+    n_workers
+        Processes that cluster, see `shared.parallel.parallel_map`; all usable processors if ``None``. The result is the
+        same for any number.
 
     Returns
     -------
@@ -230,36 +241,105 @@ def quantize_(
     if isinstance(rules, Mapping):
         rules = [Rule(pattern=pattern, config=config) for pattern, config in rules.items()]
     pairs = match_rules(model, rules, stage=stage)
+    jobs = []
+    for number, (name, rule) in enumerate(pairs):
+        weights = None if sample_weights is None else sample_weights.get(name)
+        layer_seed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+        jobs.append(ClusterJob.of(model.get_parameter(f"{name}.weight"), rule.config, layer_seed, weights))
+    clusterings = parallel_map(run_job, jobs, n_workers=n_workers, description="Quantizing layers")
     reports = []
-    with progress("Quantizing layers", len(pairs)) as step:
-        for number, (name, rule) in enumerate(pairs):
-            layer_seed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
-            weights = None if sample_weights is None else sample_weights.get(name)
-            module, report = _quantized(model.get_submodule(name), name, rule, layer_seed, weights)
-            model.set_submodule(name, module)
-            reports.append(report)
-            step()
+    for (name, rule), clustering in zip(pairs, clusterings, strict=True):
+        module, report = _quantized(model.get_submodule(name), name, rule, clustering)
+        model.set_submodule(name, module)
+        reports.append(report)
     return reports
 
 
-def _quantized(
-    module: Any, name: str, rule: Rule, seed: int, weights: torch.Tensor | None
-) -> tuple[nn.Module, LayerReport]:
+@dataclass(frozen=True)
+class ClusterJob:
+    """The clustering of one layer, as values that another process can be given.
+
+    Attributes
+    ----------
+    weight
+        (rows, features) float32.
+    config
+        How to quantize.
+    seed
+        Of the clustering.
+    sample_weight
+        ``None`` or (rows, features), positive.
+    device
+        torch device of the search.
+    """
+
+    weight: np.ndarray
+    config: PQConfig
+    seed: int
+    sample_weight: np.ndarray | None
+    device: str = "cpu"
+
+    @classmethod
+    def of(cls, weight: torch.Tensor, config: PQConfig, seed: int, sample_weight: torch.Tensor | None) -> "ClusterJob":
+        """Return the job for a layer's weight."""
+        weights = None if sample_weight is None else sample_weight.detach().cpu().numpy()
+        return cls(weight.detach().float().cpu().numpy(), config, seed, weights, str(weight.device))
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """The result of a `ClusterJob`.
+
+    Attributes
+    ----------
+    centroids
+        (K, d) float32, those in use, at the values in which they are stored.
+    codes
+        (rows, features / d) int64.
+    history
+        History of the clustering.
+    seconds
+        Wall time.
+    """
+
+    centroids: np.ndarray
+    codes: np.ndarray
+    history: tuple[Iteration, ...]
+    seconds: float
+
+    @property
+    def weight(self) -> np.ndarray:
+        """The decoded weight, (rows, features)."""
+        return self.centroids[self.codes].reshape(len(self.codes), -1)
+
+
+def run_job(job: ClusterJob) -> Clustering:
+    """Cluster the blocks of a layer and keep the codewords that are used."""
     start = time.perf_counter()
+    blocks = to_blocks(job.weight, job.config.block_size)
+    weights = None if job.sample_weight is None else to_blocks(job.sample_weight, job.config.block_size)
+    if weights is not None and (weights == weights[:, :1]).all():
+        weights = weights[:, 0]  # one weight a block, as an embedding's rows have, is much the faster search
+    result = job.config.cluster(blocks, job.seed, weights, job.device)
+    used, codes = np.unique(result.assignments, return_inverse=True)
+    centroids = round_codebook(torch.from_numpy(result.centroids[used]), job.config.codebook_dtype).numpy()
+    codes = codes.reshape(len(job.weight), -1)
+    return Clustering(centroids, codes, result.history, time.perf_counter() - start)
+
+
+def _quantized(module: Any, name: str, rule: Rule, clustering: Clustering) -> tuple[nn.Module, LayerReport]:
     config = rule.config
     weight = module.weight.detach()
-    blocks = to_blocks(weight.float(), config.block_size)
-    sample_weight = None if weights is None else to_blocks(weights, config.block_size)
-    result = config.cluster(blocks, seed, sample_weight)
-    centroids, codes = _used(result, len(weight))
-    centroids = centroids.to(getattr(torch, config.codebook_dtype)).to(weight.dtype)
+    centroids = torch.from_numpy(clustering.centroids).to(weight)
+    codes = torch.from_numpy(clustering.codes).to(weight.device)
     if isinstance(module, nn.Embedding):
         quantized: PQLinear | PQEmbedding = PQEmbedding(centroids, codes, module.padding_idx)
     else:
         quantized = PQLinear(centroids, codes, module.bias)
+    quantized.codebook_dtype = config.codebook_dtype
     quantized.train(module.training)
     error = (quantized.weight.detach() - weight).square().sum() / weight.square().sum().clamp(min=1e-38)
-    bits = codes.numel() * code_bits(len(centroids)) + centroids.numel() * (16 if "16" in config.codebook_dtype else 32)
+    book = 8 * codebook_bytes(len(centroids), config.block_size, config.codebook_dtype)
     report = LayerReport(
         name=name,
         stage=rule.stage,
@@ -268,14 +348,8 @@ def _quantized(
         n_centroids=len(centroids),
         n_requested=config.n_centroids,
         relative_error=float(error),
-        bits=bits,
-        history=result.history,
-        seconds=time.perf_counter() - start,
+        bits=codes.numel() * code_bits(len(centroids)) + book,
+        history=clustering.history,
+        seconds=clustering.seconds,
     )
     return quantized, report
-
-
-def _used(result: KMeansResult, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codewords that are used, and codes (rows, blocks) into them."""
-    used, codes = torch.unique(result.assignments, return_inverse=True)
-    return result.centroids[used], codes.reshape(rows, -1)

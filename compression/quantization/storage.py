@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
 from safetensors.torch import save_file
 from torch import nn
 
-from compression.quantization.blocks import code_bits, pack_codes, unpack_codes
+from compression.quantization.blocks import code_bits, int8_scale, pack_codes, round_codebook, unpack_codes
 from compression.quantization.layers import PQEmbedding, PQLinear, pq_modules
 from shared.artifacts import atomic_path
 
@@ -22,21 +23,26 @@ class CompressedFileError(ValueError):
     """A file that is not a complete, unchanged compressed model, or does not fit the model it is loaded into."""
 
 
-def round_(model: nn.Module, *, codebooks: torch.dtype = torch.float16, remainder: torch.dtype = torch.float16) -> None:
+def round_(model: nn.Module, *, codebooks: str | None = None, remainder: torch.dtype = torch.float16) -> None:
     """Round parameters in place to the types in which they will be stored, so that the file equals the model.
 
     Parameters
     ----------
     model
         A model with product-quantized layers.
-    codebooks, remainder
-        Types of the centroids, and of all other floating-point parameters and buffers.
+    codebooks
+        Type of all codebooks: ``"float16"``, ``"float32"`` or ``"int8"``; each layer's own (`PQConfig`) if ``None``.
+    remainder
+        Type of all other floating-point parameters and buffers.
     """
-    books = {id(module.centroids) for module in pq_modules(model).values()}
+    books = {id(module.centroids): module for module in pq_modules(model).values()}
     with torch.no_grad():
+        for module in books.values():
+            module.codebook_dtype = codebooks or module.codebook_dtype
+            module.centroids.copy_(round_codebook(module.centroids, module.codebook_dtype))
         for tensor in [*model.parameters(), *model.buffers()]:
-            if tensor.is_floating_point():
-                tensor.copy_(tensor.to(codebooks if id(tensor) in books else remainder))
+            if tensor.is_floating_point() and id(tensor) not in books:
+                tensor.copy_(tensor.to(remainder))
 
 
 def save_compressed(model: nn.Module, path: str | Path, *, extra: dict[str, Any] | None = None) -> int:
@@ -45,8 +51,8 @@ def save_compressed(model: nn.Module, path: str | Path, *, extra: dict[str, Any]
     Parameters
     ----------
     model
-        A model; tensors that are exact in float16 are stored so, others in their own type. Call `round_` first to make
-        all of them exact.
+        A model; tensors that are exact in float16 (codebooks: in the type they are meant for) are stored so, others in
+        their own type. Call `round_` first to make all of them exact.
     path
         The file; written atomically.
     extra
@@ -57,11 +63,23 @@ def save_compressed(model: nn.Module, path: str | Path, *, extra: dict[str, Any]
     int
         Size of the file in bytes.
     """
+    tensors, metadata = _content(model, extra)
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+    return Path(path).stat().st_size
+
+
+def file_bytes(model: nn.Module, *, extra: dict[str, Any] | None = None) -> int:
+    """Return the size of the file that `save_compressed` would write with the same arguments."""
+    tensors, metadata = _content(model, extra)
+    return len(serialize(tensors, metadata=metadata))
+
+
+def _content(model: nn.Module, extra: dict[str, Any] | None) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of the file."""
     tensors, layers = _compressed_state(model)
     header = {"format": FORMAT, "version": VERSION, "layers": layers, "extra": extra or {}}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={FORMAT: json.dumps(header, sort_keys=True)})
-    return Path(path).stat().st_size
+    return tensors, {FORMAT: json.dumps(header, sort_keys=True)}
 
 
 def size_report(model: nn.Module) -> dict[str, int]:
@@ -207,6 +225,12 @@ def _compressed_state(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[s
             bits = code_bits(modules[owner].n_centroids)
             tensors[name] = torch.from_numpy(pack_codes(tensor.numpy(), bits))
             layers[owner] = {"shape": list(tensor.shape), "bits": bits, **_kind(modules[owner])}
+            if modules[owner].codebook_dtype != "float16":
+                layers[owner]["codebook_dtype"] = modules[owner].codebook_dtype
+            if (scale := _grid(modules[owner])) is not None:
+                layers[owner]["scale"] = scale
+        elif owner in modules and leaf == "centroids" and (scale := _grid(modules[owner])) is not None:
+            tensors[name] = (tensor / scale).round().to(torch.int8)
         else:
             tensors[name] = _smallest(tensor)
     return tensors, layers
@@ -216,6 +240,15 @@ def _kind(module: PQLinear | PQEmbedding) -> dict[str, Any]:
     if isinstance(module, PQEmbedding):
         return {"kind": "embedding", "padding_idx": module.padding_idx}
     return {"kind": "linear"}
+
+
+def _grid(module: PQLinear | PQEmbedding) -> float | None:
+    """Step of the int8 grid on which a codebook lies, if it is meant for one and lies on it."""
+    if module.codebook_dtype != "int8":
+        return None
+    scale = int8_scale(module.centroids)
+    rounded = round_codebook(module.centroids.detach(), "int8")
+    return scale if scale > 0 and torch.equal(rounded, module.centroids) else None
 
 
 def _smallest(tensor: torch.Tensor) -> torch.Tensor:
@@ -257,7 +290,8 @@ def _build(
     dtype = next(old.parameters()).dtype
     rows, blocks = layer["shape"]
     try:
-        centroids = tensors[f"{name}.centroids"].to(dtype)
+        stored = tensors[f"{name}.centroids"]
+        centroids = stored.to(dtype) * layer["scale"] if stored.dtype == torch.int8 else stored.to(dtype)
         packed = tensors[f"{name}.codes"].numpy()
         codes = torch.from_numpy(unpack_codes(packed, layer["bits"], rows * blocks).astype(np.int32))
         if layer["kind"] == "embedding":
@@ -267,6 +301,7 @@ def _build(
             module = PQLinear(centroids, codes.reshape(rows, blocks), None if bias is None else bias.to(dtype))
     except (KeyError, ValueError) as error:
         raise CompressedFileError(f"File {str(path)!r} is damaged in layer {name!r}: {error}.") from error
+    module.codebook_dtype = layer.get("codebook_dtype", "float16")
     have, need = (rows, blocks * module.block_size), _dense_shape(old)
     if have != need:
         raise CompressedFileError(f"File {str(path)!r} does not fit the model: {name!r} is {have}, not {need}.")

@@ -147,3 +147,11 @@ def evaluation_batches(lengths: torch.Tensor, batch_size: int) -> list[list[int]
     """Return all rows once, sorted by length, in batches."""
     order = torch.argsort(lengths, stable=True)
     return [rows.tolist() for rows in order.split(batch_size)]
+
+
+def calibration_batches(
+    data: EncodedData, n: int, *, batch_size: int = 64, seed: int = 0
+) -> list[dict[str, torch.Tensor]]:
+    """Return the inputs of a model for `n` random rows, sorted by length, in batches, without labels."""
+    sample = data.sample(min(n, len(data)), seed)
+    return [sample.batch(rows) for rows in evaluation_batches(sample.lengths, batch_size)]

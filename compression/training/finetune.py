@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from compression.training.batches import EncodedData, encode, training_batches
 from compression.training.data import TextData, load_sentiment
+from compression.training.distributed import shard
 from compression.training.evaluate import Evaluation, evaluate
 from compression.training.loop import run_steps
 from compression.training.losses import label_loss
@@ -87,8 +88,9 @@ def finetune(
     model.train()
 
     def loss(step: int) -> torch.Tensor:
-        logits = model(**data.batch(batches[step], device)).logits
-        return label_loss(logits, data.labels[batches[step]].to(device))
+        rows, factor = shard(batches[step])
+        logits = model(**data.batch(rows, device)).logits
+        return factor * label_loss(logits, data.labels[rows].to(device))
 
     try:
         return run_steps(

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from compression.clustering.lloyd import Iteration
@@ -19,8 +21,10 @@ from compression.quantization.rules import LayerReport, Rule, match_rules, quant
 from compression.quantization.storage import CompressedFileError, load_compressed_, read_header, save_compressed
 from compression.training.batches import EncodedData, training_batches
 from compression.training.distillation import DistillationConfig, TeacherOutputs, distillation_loss, teach
+from compression.training.distributed import broadcast_, rank, shard, wait_for_all
 from compression.training.loop import run_steps
-from shared.artifacts import content_hash, remove
+from compression.training.reassignment import Latents
+from shared.artifacts import atomic_path, content_hash, remove, write_json
 from shared.config import FrozenConfig
 from shared.progress import say
 
@@ -36,11 +40,20 @@ class IPQConfig(FrozenConfig):
         Stages of the rules in order; ``"a+b"`` quantizes two stages together, then fine-tunes once.
     steps_per_stage
         Fine-tuning steps after each stage; 0 for none.
-    batch_size, lr, warmup_fraction, max_grad_norm
-        AdamW on the centroids, with linear warm-up and decay in each stage.
+    batch_size, lr, warmup_fraction, decay, max_grad_norm
+        AdamW on the centroids, with linear warm-up and linear or cosine decay in each stage.
     remainder_lr
         Learning rate of the parameters that are not quantized (yet); 0 leaves them as they are. Biases, layer norms
         and the classifier are stored in full anyway, so that training them costs no bytes.
+    reassign
+        ``"never"``: codes stay as the clustering made them. ``"stage"``: after each stage each block goes to the
+        fine-tuned codeword nearest to its uncompressed weight. ``"steps"``: every `reassign_every` steps of the
+        fine-tuning, to the codeword nearest to a latent weight, which starts as the uncompressed one and is trained
+        straight-through. Distances are weighted as the clustering is.
+    reassign_every
+        Steps between two re-assignments; none is done in the last tenth of a stage, so that the centroids settle.
+    latent_lr
+        Learning rate of the latent weights.
     distillation
         The loss.
     seed
@@ -55,6 +68,10 @@ class IPQConfig(FrozenConfig):
     lr: float = Field(1e-3, gt=0)
     remainder_lr: float = Field(1e-3, ge=0)
     warmup_fraction: float = Field(0.1, ge=0, lt=1)
+    decay: Literal["linear", "cosine"] = "linear"
+    reassign: Literal["never", "stage", "steps"] = "never"
+    reassign_every: int = Field(20, ge=1)
+    latent_lr: float = Field(3e-5, gt=0)
     max_grad_norm: float = Field(1.0, gt=0)
     distillation: DistillationConfig = DistillationConfig()
     seed: int = Field(0, ge=0)
@@ -134,13 +151,16 @@ def ipq(
     teacher: nn.Module | TeacherOutputs,
     config: IPQConfig | None = None,
     sample_weights: Mapping[str, torch.Tensor] | None = None,
+    n_workers: int | None = 1,
     checkpoints: str | Path | None = None,
     after_stage: Callable[[nn.Module], float] | None = None,
     description: str = "iPQ",
 ) -> IPQReport:
     """Quantize a model stage by stage, in place, with centroids fine-tuned by distillation after each stage.
 
-    Dropout is off throughout and the model is left in evaluation mode. Codes stay as the clustering made them.
+    Dropout is off throughout and the model is left in evaluation mode. In a group of processes, as ``torchrun`` and
+    ``accelerate launch`` start them (see `compression.training.distributed.process_group`), each takes part of every
+    batch, gradients are averaged, and process 0 writes the checkpoints; all end with the same model.
 
     Parameters
     ----------
@@ -156,10 +176,14 @@ def ipq(
     config
         Settings; the defaults if ``None``.
     sample_weights
-        Importance of weight entries for the clustering, see `compression.quantize_`.
+        Importance of weight entries for the clustering, see `compression.quantize_` and
+        `compression.quantization.calibration`.
+    n_workers
+        Processes that cluster, see `compression.quantize_`.
     checkpoints
         Folder for the model after each stage and the state within a stage. A run that finds them continues there, with
-        the same result as one that was never interrupted (same machine and number of threads). ``None`` for none.
+        the same result as one that was never interrupted, at whatever moment it was killed (same machine and number of
+        threads). ``None`` for none.
     after_stage
         Called with the model after each stage; returns a number for the report, for instance an accuracy.
     description
@@ -173,7 +197,7 @@ def ipq(
     Raises
     ------
     ValueError
-        Before any work, if a rule or a stage does not fit the model.
+        Before any work, if a rule or a stage does not fit the model, or `checkpoints` holds a run with other arguments.
     """
     config = config or IPQConfig()
     if isinstance(rules, Mapping):
@@ -186,22 +210,32 @@ def ipq(
     if isinstance(teacher, nn.Module):
         teacher = teach(teacher, train_data, hidden_layers=config.distillation.needed_layers)
     _check_teacher(teacher, train_data, config.distillation)
-    store = None if checkpoints is None else _Store(Path(checkpoints), model, rules, config, train_data, teacher)
-    reports = [] if store is None else store.restore(model)
+    store = None
+    if checkpoints is not None:
+        store = _Store(Path(checkpoints), model, rules, config, train_data, teacher, sample_weights)
+    latents = None if config.reassign == "never" else Latents(sample_weights)
+    reports = [] if store is None else store.restore(model, latents)
     for number in range(len(reports), len(config.stages)):
         start = time.monotonic()
         stage = config.stages[number]
         say(f"{description}: stage {stage} ({number + 1} of {len(config.stages)})")
         layers: list[LayerReport] = []
         for part in stage.split("+"):
+            if latents is not None:
+                names = [name for name, _ in match_rules(model, rules, stage=part)]
+                latents.add({name: model.get_parameter(f"{name}.weight") for name in names})
             seed = config.seed * _SEED_STRIDE + number
-            layers += quantize_(model, rules, stage=part, seed=seed, sample_weights=sample_weights)
+            layers += quantize_(model, rules, stage=part, seed=seed, sample_weights=sample_weights, n_workers=n_workers)
+        broadcast_([*model.parameters(), *(module.codes for module in pq_modules(model).values())])
         steps_file = None if store is None else store.steps_file(number)
-        losses = _distil(model, train_data, teacher, config, number, steps_file, f"{description}: {stage}")
+        losses = _distil(model, train_data, teacher, config, number, latents, steps_file, f"{description}: {stage}")
+        if latents is not None and config.reassign == "stage":
+            latents.reassign(model)
         accuracy = None if after_stage is None else float(after_stage(model))
         reports.append(StageReport(stage, tuple(layers), tuple(losses), time.monotonic() - start, accuracy))
         if store is not None:
-            store.save(model, reports)
+            store.save(model, latents, reports)
+    wait_for_all()
     return IPQReport(tuple(reports))
 
 
@@ -211,47 +245,79 @@ def _distil(
     teacher: TeacherOutputs,
     config: IPQConfig,
     number: int,
+    latents: Latents | None,
     checkpoint: Path | None,
     description: str,
 ) -> list[float]:
     """Fine-tune centroids, and the remainder if asked, after stage `number`."""
     if config.steps_per_stage == 0:
         return []
-    centroids = {f"{name}.centroids" for name in pq_modules(model)}
-    trained = {
+    modules = pq_modules(model)
+    centroids = {f"{name}.centroids" for name in modules}
+    parameters = dict(model.named_parameters())
+    trained: dict[str, torch.Tensor] = {
         name: parameter
-        for name, parameter in model.named_parameters()
+        for name, parameter in parameters.items()
         if parameter.requires_grad and (name in centroids or config.remainder_lr > 0)
     }
-    frozen = [p for name, p in model.named_parameters() if p.requires_grad and name not in trained]
+    rates = {name: config.remainder_lr for name in trained if name not in centroids}
+    frozen = [p for name, p in parameters.items() if p.requires_grad and name not in trained]
     seed = config.seed * _SEED_STRIDE + number
-    batches = training_batches(data.lengths, config.batch_size, config.steps_per_stage, seed)
+    n_steps = config.steps_per_stage
+    batches = training_batches(data.lengths, config.batch_size, n_steps, seed)
+    before_step: Callable[[int], None] | None = None
+    if latents is not None and config.reassign == "steps":
+        moving = latents.attach(model)
+        trained |= moving
+        rates |= dict.fromkeys(moving, config.latent_lr)
+        before_step = _reassigning(model, latents, config)
+
+    def loss(step: int) -> torch.Tensor:
+        rows, factor = shard(batches[step])
+        return factor * distillation_loss(model, data, rows, teacher, config.distillation)
+
     for parameter in frozen:
         parameter.requires_grad_(False)
     try:
         return run_steps(
             trained,
-            lambda step: distillation_loss(model, data, batches[step], teacher, config.distillation),
-            config.steps_per_stage,
+            loss,
+            n_steps,
             lr=config.lr,
-            rates={name: config.remainder_lr for name in trained if name not in centroids},
+            rates=rates,
             warmup_fraction=config.warmup_fraction,
+            decay=config.decay,
             max_grad_norm=config.max_grad_norm,
             seed=seed,
+            buffers={} if before_step is None else {f"{name}.codes": module.codes for name, module in modules.items()},
+            before_step=before_step,
             checkpoint=checkpoint,
             checkpoint_every=config.checkpoint_every,
             key="" if checkpoint is None else checkpoint.stem,
             description=description,
         )
     finally:
+        if latents is not None:
+            latents.detach(model)
         for parameter in frozen:
             parameter.requires_grad_(True)
+
+
+def _reassigning(model: nn.Module, latents: Latents, config: IPQConfig) -> Callable[[int], None]:
+    """What is done before a step: a re-assignment now and then."""
+
+    def before_step(step: int) -> None:
+        if step > 0 and step % config.reassign_every == 0 and step <= 0.9 * config.steps_per_stage:
+            latents.reassign(model)
+
+    return before_step
 
 
 class _Store:
     """Checkpoints of one run: the model after the last finished stage, and the state within the next.
 
-    The names hold a hash of everything that the result depends on, so that other work is never continued.
+    The names hold a hash of everything that the result depends on. Every file is complete or absent; the file of a
+    stage is written last of what belongs to it, and what is left of an earlier moment is not read.
     """
 
     def __init__(
@@ -262,18 +328,27 @@ class _Store:
         config: IPQConfig,
         data: EncodedData,
         teacher: TeacherOutputs,
+        sample_weights: Mapping[str, torch.Tensor] | None,
     ) -> None:
         self.folder = folder
-        self.key = content_hash(
-            {
-                "model": _digest(model.state_dict()),
-                "rules": [json.loads(rule.to_json()) for rule in rules],
-                "config": json.loads(config.to_json()),
-                "data": data.sha256,
-                "teacher": _digest({"logits": teacher.logits}),
-            }
-        )[:16]
+        parts = {
+            "model": _digest(model.state_dict()),
+            "rules": content_hash([json.loads(rule.to_json()) for rule in rules]),
+            "config": json.loads(config.to_json()),
+            "train_data": data.sha256,
+            "teacher": _digest({"logits": teacher.logits}),
+            "sample_weights": _digest(sample_weights or {}),
+        }
+        self.key = content_hash(parts)[:16]
         folder.mkdir(parents=True, exist_ok=True)
+        about = folder / "run.json"
+        if about.is_file():
+            _check_same(json.loads(about.read_text(encoding="utf-8")), parts, folder)
+        elif rank() == 0:
+            write_json(about, parts)
+        if rank() == 0:
+            for leftover in folder.glob(".*.tmp"):
+                remove(leftover)  # half-written when the run was killed
 
     @property
     def stage_file(self) -> Path:
@@ -282,22 +357,54 @@ class _Store:
     def steps_file(self, number: int) -> Path:
         return self.folder / f"{self.key}-steps-{number}.safetensors"
 
-    def restore(self, model: nn.Module) -> list[StageReport]:
-        """Read the model after the last finished stage; nothing happens if there is none."""
+    def latents_file(self, number: int) -> Path:
+        return self.folder / f"{self.key}-latents-{number}.safetensors"
+
+    def restore(self, model: nn.Module, latents: Latents | None) -> list[StageReport]:
+        """Read the model and the latent weights after the last finished stage; nothing happens if there is none."""
         if not self.stage_file.is_file():
             return []
         try:
             stages = read_header(self.stage_file)["extra"]["stages"]
+            weights = {} if latents is None else load_file(self.latents_file(len(stages) - 1))
             device = next(model.parameters()).device
             load_compressed_(model, self.stage_file).to(device)
-        except CompressedFileError as error:
+        except (CompressedFileError, SafetensorError, FileNotFoundError) as error:
             say(f"{error} The run starts again.")
             return []
+        if latents is not None:
+            latents.add({name: weight.to(device) for name, weight in weights.items()})
         return [StageReport.from_dict(stage) for stage in stages]
 
-    def save(self, model: nn.Module, reports: Sequence[StageReport]) -> None:
+    def save(self, model: nn.Module, latents: Latents | None, reports: Sequence[StageReport]) -> None:
+        if rank() != 0:
+            return
+        number = len(reports) - 1
+        if latents is not None:
+            with atomic_path(self.latents_file(number)) as temporary:
+                save_file({name: weight.contiguous() for name, weight in latents.weights.items()}, temporary)
         save_compressed(model, self.stage_file, extra={"stages": [report.to_dict() for report in reports]})
-        remove(self.steps_file(len(reports) - 1))
+        for earlier in range(number + 1):
+            remove(self.steps_file(earlier))
+        for earlier in range(number):
+            remove(self.latents_file(earlier))
+
+
+def _check_same(found: Mapping[str, Any], parts: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to continue a run with other arguments."""
+    for name, value in parts.items():
+        if name != "config" and found.get(name) != value:
+            raise ValueError(
+                f"Argument `{name}` must be that of the run whose checkpoints are in {str(folder)!r}, but is another. "
+                "Give the same, or another folder, or delete this one."
+            )
+    before, now = found["config"], parts["config"]
+    for name in now:
+        if before.get(name) != now[name]:
+            raise ValueError(
+                f"Key `{name}` must be {before.get(name)!r} as in the run whose checkpoints are in {str(folder)!r}, "
+                f"but is {now[name]!r}. Give the same value, or another folder, or delete this one."
+            )
 
 
 def _check_stages(model: nn.Module, rules: Sequence[Rule], config: IPQConfig) -> None:

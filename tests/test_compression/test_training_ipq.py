@@ -119,7 +119,7 @@ def test_resumed_run_equals_an_uninterrupted_one(tiny_roberta, tiny_data, teache
     assert len(calls) == 18 - 2 * ((stop_at - 1) // 2)
 
 
-def test_finished_run_is_read_and_other_work_is_not(tiny_roberta, tiny_data, teacher, tmp_path):
+def test_finished_run_is_read_and_other_work_is_refused(tiny_roberta, tiny_data, teacher, tmp_path):
     run = {"train_data": tiny_data, "teacher": teacher, "checkpoints": tmp_path}
     first = tiny_roberta(0)
     ipq(first, rules(), config=SETTINGS, **run)
@@ -129,9 +129,12 @@ def test_finished_run_is_read_and_other_work_is_not(tiny_roberta, tiny_data, tea
     ipq(again, rules(), config=SETTINGS, **run)
     assert calls == []
     assert equal(tensors(again), tensors(first))
-    other = tiny_roberta(0)
-    ipq(other, rules(), config=SETTINGS.model_copy(update={"seed": 9}), **run)
-    assert not equal(tensors(other), tensors(first))
+    calls = []
+    with pytest.raises(ValueError, match=r"`seed` must be 2 .* but is 9"):
+        ipq(tiny_roberta(0), rules(), config=SETTINGS.model_copy(update={"seed": 9}), **run)
+    for name, arguments in (("rules", (tiny_roberta(0), rules(4))), ("model", (tiny_roberta(1), rules()))):
+        with pytest.raises(ValueError, match=f"`{name}` must be that of the run"):
+            ipq(*arguments, config=SETTINGS, **run)
 
 
 def test_bad_arguments_come_before_any_work(tiny_roberta, tiny_data, teacher):

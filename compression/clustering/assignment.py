@@ -1,0 +1,45 @@
+"""Assignment of data to given centroids."""
+
+from typing import Any
+
+import numpy as np
+
+from compression.clustering.inputs import check_data
+from compression.clustering.kernels import Searcher
+from compression.clustering.points import Points
+
+
+def nearest_centroids(x: Any, centroids: Any, *, sample_weight: Any = None, device: Any = None) -> Any:
+    """Return the nearest centroid of each row.
+
+    Parameters
+    ----------
+    x
+        (N, d) NumPy array or torch tensor, float16, float32 or float64.
+    centroids
+        (K, d) of the same kind.
+    sample_weight
+        (N, d) positive weights of the entries in the squared distance; (N,) weights do not matter.
+    device
+        torch device for the search; where `x` is if ``None``.
+
+    Returns
+    -------
+    array or tensor
+        (N,) int64, of the kind of `x`. Ties within the rounding of the search may go to either centroid.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described; the message names it.
+    """
+    data, table = check_data(x, sample_weight, device), check_data(centroids)
+    if table.values.shape[1] != data.values.shape[1]:
+        raise ValueError(
+            f"Argument `centroids` must have d={data.values.shape[1]} columns like `x`, "
+            f"but has {table.values.shape[1]}."
+        )
+    weights = data.weights if data.weights is not None and data.weights.ndim == 2 else None
+    points = Points(data.values, np.broadcast_to(np.ones(1), len(data.values)) if weights is None else weights)
+    codes = Searcher(points, data.device).nearest(table.values.astype(np.float64))
+    return data.give_back(codes.astype(np.int64))

@@ -1,0 +1,197 @@
+"""``pg-ipq compress``: a folder with a classifier becomes a folder with a file of at most so many bytes."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from torch import nn
+
+from compression.quantization.budget import CompressionResult, compress
+from compression.quantization.calibration import activation_weights, all_logits, divergence
+from compression.quantization.storage import CompressedFileError, file_bytes, round_, save_compressed
+from compression.training.batches import EncodedData, calibration_batches, encode
+from compression.training.data import TextData, load_sentiment
+from compression.training.distillation import DistillationConfig
+from compression.training.finetune import finetuned_minilm
+from compression.training.ipq import IPQConfig, ipq
+from shared.artifacts import provenance, write_json
+from shared.config import FrozenConfig
+from shared.plotting import save_figure, style
+from shared.results import write_table
+
+PRESETS = ("minilm-rt",)
+
+
+class CompressConfig(FrozenConfig):
+    """How `compress_folder` works.
+
+    Attributes
+    ----------
+    budget
+        See `compression.compress`.
+    n_calibration
+        Sentences on which layers are measured.
+    steps
+        Steps of distilling the centroids (and the remainder) afterwards, on all sentences that there are.
+    lr
+        Learning rate of the distillation.
+    max_length
+        Longest token sequence.
+    seed
+        Of the clustering and of the order of the sentences.
+    """
+
+    budget: str
+    n_calibration: int = Field(256, ge=1)
+    steps: int = Field(0, ge=0)
+    lr: float = Field(5e-4, gt=0)
+    max_length: int = Field(64, ge=4, le=512)
+    seed: int = Field(0, ge=0)
+
+
+def compress_folder(
+    model: str | Path,
+    out: str | Path,
+    config: CompressConfig,
+    *,
+    calibration: str | Path | None = None,
+    n_workers: int | None = 1,
+    folder: str | Path | None = None,
+) -> list[dict[str, Any]]:
+    """Compress a classifier and write the file with its configuration, tokenizer, tables and Pareto curve.
+
+    Parameters
+    ----------
+    model
+        Folder that ``save_pretrained`` of a `transformers` sequence classifier and its tokenizer wrote, or a preset of
+        `PRESETS`.
+    out
+        Folder for ``model.safetensors`` (see `compression.load_compressed_`), ``config.json``, the tokenizer,
+        ``layers`` and ``pareto`` tables and figure, and ``provenance.json``.
+    config
+        Settings.
+    calibration
+        Text file with one sentence a line; the training sentences of ``minilm-rt`` if ``None``.
+    n_workers
+        Processes that cluster.
+    folder
+        Cache folder; `shared.artifacts.default_cache_dir` if ``None``.
+
+    Returns
+    -------
+    list of dict
+        One row each for the fp32 weights, the compressed and (with `CompressConfig.steps`) the distilled model.
+
+    Raises
+    ------
+    ValueError
+        Before any long work, if the model, the text or the budget cannot be used.
+    """
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"Argument `out` must name a folder, but {str(out)!r} is a file.")
+    classifier, tokenizer, data = _loaded(model, calibration, config, folder)
+    batches = calibration_batches(data, config.n_calibration, seed=config.seed)
+    extra = {"architecture": classifier.config.to_dict()}
+    result = compress(
+        classifier, config.budget, calibration=batches, seed=config.seed, n_workers=n_workers, extra=extra
+    )
+    compressed = result.model
+    rows = [_row("fp32", result.dense_bytes, result.dense_bytes, 0.0)]
+    rows.append(_row("compressed", result.file_bytes, result.dense_bytes, result.measured_loss))
+    if config.steps > 0:
+        compressed = _distilled(classifier, result, data, batches, config, n_workers)
+        loss = divergence(all_logits(classifier, batches), all_logits(compressed, batches))
+        rows.append(_row("distilled", file_bytes(compressed, extra=extra), result.dense_bytes, loss))
+    size = save_compressed(compressed, out / "model.safetensors", extra=extra)
+    if size > result.budget_bytes:
+        raise CompressedFileError(f"The file has {size:,} bytes, more than the budget of {result.budget_bytes:,}.")
+    classifier.config.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    write_table(result.table(), out / "layers")
+    write_table(result.curve, out / "pareto", digits=6)
+    with style():
+        save_figure(result.figure(), out / "pareto")
+    write_json(out / "provenance.json", provenance(config))
+    return rows
+
+
+def _loaded(
+    model: str | Path, calibration: str | Path | None, config: CompressConfig, folder: str | Path | None
+) -> tuple[Any, Any, EncodedData]:
+    """The classifier, its tokenizer, and the sentences."""
+    text = None if calibration is None else _sentences(Path(calibration))
+    if str(model) in PRESETS:
+        found = finetuned_minilm(folder=folder)
+        data = found.train if text is None else encode(text, found.tokenizer, config.max_length)
+        return found.model, found.tokenizer, data
+    path = Path(model)
+    if not (path / "config.json").is_file():
+        raise ValueError(
+            f"Argument `model` must be a preset ({', '.join(PRESETS)}) or a folder with a config.json, but was "
+            f"{str(model)!r}."
+        )
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        classifier = AutoModelForSequenceClassification.from_pretrained(path, local_files_only=True).eval()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"Argument `model` names a folder that transformers cannot load: {error}") from error
+    data = encode(text if text is not None else load_sentiment(folder)[0], tokenizer, config.max_length)
+    return classifier, tokenizer, data
+
+
+def _sentences(path: Path) -> TextData:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"Argument `calibration` must name a text file, but {str(path)!r}: {error}.") from error
+    texts = tuple(line for line in lines if line)
+    if not texts:
+        raise ValueError(f"Argument `calibration` must hold at least one sentence, but {str(path)!r} holds none.")
+    return TextData(path.name, texts, (0,) * len(texts))
+
+
+def _distilled(
+    classifier: nn.Module,
+    result: CompressionResult,
+    data: EncodedData,
+    batches: list[Any],
+    config: CompressConfig,
+    n_workers: int | None,
+) -> nn.Module:
+    import copy
+
+    student = copy.deepcopy(classifier)
+    n_layers = getattr(classifier.config, "num_hidden_layers", 0)
+    settings = IPQConfig(
+        stages=("all",),
+        steps_per_stage=config.steps,
+        lr=config.lr,
+        remainder_lr=config.lr,
+        decay="cosine",
+        seed=config.seed,
+        distillation=DistillationConfig(hidden_weight=1.0, hidden_layers=tuple(range(1, int(n_layers) + 1))),
+    )
+    ipq(
+        student,
+        result.rules,
+        train_data=data,
+        teacher=classifier,
+        config=settings,
+        sample_weights=activation_weights(classifier, batches),
+        n_workers=n_workers,
+    )
+    round_(student)
+    return student
+
+
+def _row(name: str, size: int, dense: int, loss: float) -> dict[str, Any]:
+    return {
+        "model": name,
+        "bytes": size,
+        "of fp32": dense / size,
+        "of fp16": dense / 2 / size,
+        "divergence on calibration (nats)": loss,
+    }

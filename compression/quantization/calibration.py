@@ -1,0 +1,186 @@
+"""What calibration batches say about a model: which inputs its layers see, which weights its outputs depend on."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+Batch = Mapping[str, torch.Tensor] | torch.Tensor
+"""Keyword arguments of a model, or its only argument."""
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+_FLOOR = 1e-3
+
+
+def logits_of(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Return the outputs of a model as (n, classes): its ``logits`` if it has them, else the output itself."""
+    output = model(**batch) if isinstance(batch, Mapping) else model(batch)
+    logits = getattr(output, "logits", output)
+    if not isinstance(logits, torch.Tensor) or logits.ndim < 2:
+        raise ValueError(
+            "Argument `model` must return logits of shape (n, ..., classes), or an object that has them as `logits`, "
+            f"but returned {type(logits).__name__}."
+        )
+    return logits.flatten(0, -2).float()
+
+
+@torch.inference_mode()
+def all_logits(model: nn.Module, batches: Iterable[Batch]) -> list[torch.Tensor]:
+    """Return the logits of a model on each batch, in evaluation mode."""
+    with evaluating(model):
+        return [logits_of(model, batch) for batch in batches]
+
+
+def divergence(reference: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> float:
+    """Return the mean Kullback-Leibler divergence, in nats a row, of the class distributions of two lists of logits."""
+    first, second = (functional.log_softmax(torch.cat(list(part)).double(), 1) for part in (reference, other))
+    return float(functional.kl_div(second, first, reduction="batchmean", log_target=True))
+
+
+@contextmanager
+def evaluating(model: Layer) -> Any:
+    """Put a model into evaluation mode for a block and back into the mode that it had."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield model
+    finally:
+        model.train(was_training)
+
+
+def check_batches(batches: Iterable[Batch]) -> list[Batch]:
+    """Return the batches as a list, or raise an error that says what they must be."""
+    found = list(batches)
+    if not found or not all(isinstance(batch, Mapping | torch.Tensor) for batch in found):
+        kinds = ", ".join(sorted({type(batch).__name__ for batch in found})) or "nothing"
+        raise ValueError(
+            "Argument `calibration` must hold at least one batch, each a mapping of the model's keyword arguments or a "
+            f"tensor, but held {kinds}."
+        )
+    return found
+
+
+@torch.inference_mode()
+def activation_weights(
+    model: nn.Module, calibration: Iterable[Batch], names: Sequence[str] | None = None
+) -> dict[str, torch.Tensor]:
+    """Return weights for the clustering from what the layers are given.
+
+    A linear layer's squared output error is sum_ij E[x_j^2] dW_ij^2 if its inputs are uncorrelated, so that the weight
+    of entry (i, j) is the second moment of input feature j. The output error of an embedding is that of the rows that
+    are looked up, so that the weight of an entry is how often its row is (plus one half: a row that the batches lack is
+    not a row that never comes).
+
+    Parameters
+    ----------
+    model
+        Any module; used in evaluation mode.
+    calibration
+        Batches. Positions that an ``attention_mask`` marks as padding do not count.
+    names
+        Linear layers and embeddings; all if ``None``.
+
+    Returns
+    -------
+    dict
+        For each layer (rows, features) float32 with mean 1, at least 0.001 of it everywhere. For a layer that no batch
+        reached: ones.
+    """
+    batches = check_batches(calibration)
+    layers = _layers(model, names)
+    totals = {
+        name: torch.full((len(layer.weight),), 0.5)
+        if isinstance(layer, nn.Embedding)
+        else torch.zeros(layer.weight.shape[1])
+        for name, layer in layers.items()
+    }
+    mask: torch.Tensor | None = None
+
+    def record(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+            (x, *_) = arguments
+            embedding = isinstance(module, nn.Embedding)
+            lead = x.shape if embedding else x.shape[:-1]
+            real = mask.expand(lead).bool() if mask is not None and mask.shape[1:] == lead[1:] else None
+            rows = x.reshape(-1) if embedding else x.reshape(-1, x.shape[-1])
+            rows = (rows if real is None else rows[real.reshape(-1)]).cpu()
+            if embedding:
+                totals[name] += torch.bincount(rows, minlength=len(totals[name]))
+            else:
+                totals[name] += rows.float().square().sum(0)
+
+        return hook
+
+    handles = [layer.register_forward_pre_hook(record(name)) for name, layer in layers.items()]
+    try:
+        with evaluating(model):
+            for batch in batches:
+                mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+                mask = mask if mask is not None and mask.ndim == 2 else None
+                logits_of(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    weights = {}
+    for name, layer in layers.items():
+        total = totals[name][:, None] if isinstance(layer, nn.Embedding) else totals[name][None]
+        weights[name] = _positive(total.clone()).expand(layer.weight.shape)
+    return weights
+
+
+def fisher_weights(
+    model: nn.Module, calibration: Iterable[Batch], names: Sequence[str] | None = None, seed: int = 0
+) -> dict[str, torch.Tensor]:
+    """Return weights for the clustering from the diagonal of the Fisher information.
+
+    To second order the Kullback-Leibler divergence that a change dW causes is 1/2 sum_ij F_ij dW_ij^2 (off-diagonal
+    terms aside) with F_ij the mean squared gradient of the log likelihood of labels drawn from the model itself. Such
+    gradients of two sentences are uncorrelated, so that the squared gradient of a batch's sum estimates the sum of
+    squares without bias. Source: Martens, arXiv:1412.1193.
+
+    Parameters
+    ----------
+    model, calibration, names
+        As in `activation_weights`.
+    seed
+        Of the labels.
+
+    Returns
+    -------
+    dict
+        As `activation_weights`.
+    """
+    batches = check_batches(calibration)
+    layers = _layers(model, names)
+    generator = torch.Generator().manual_seed(seed)
+    totals = {name: torch.zeros(layer.weight.shape) for name, layer in layers.items()}
+    weights = [layer.weight for layer in layers.values()]
+    with evaluating(model), torch.enable_grad():
+        for batch in batches:
+            logits = logits_of(model, batch)
+            labels = torch.multinomial(logits.detach().cpu().softmax(1), 1, generator=generator)[:, 0]
+            loss = functional.cross_entropy(logits, labels.to(logits.device), reduction="sum")
+            gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+            for name, gradient in zip(layers, gradients, strict=True):
+                if gradient is not None:
+                    totals[name] += gradient.detach().float().cpu().square()
+    return {name: _positive(total) for name, total in totals.items()}
+
+
+def _layers(model: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Linear | nn.Embedding]:
+    found = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)}
+    if names is None:
+        return found
+    unknown = [name for name in names if name not in found]
+    if unknown:
+        raise ValueError(f"Argument `names` must hold names of linear layers and embeddings, but has {unknown[0]!r}.")
+    return {name: found[name] for name in names}
+
+
+def _positive(totals: torch.Tensor) -> torch.Tensor:
+    mean = totals.mean()
+    return (totals / mean).clamp_(min=_FLOOR) if mean > 0 else torch.ones_like(totals)

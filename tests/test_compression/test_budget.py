@@ -1,0 +1,206 @@
+"""Compression to a budget: sizes, laws, sensitivities, and a tiny real run."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compression.quantization.blocks import PQConfig
+from compression.quantization.budget import compress, parse_budget
+from compression.quantization.calibration import activation_weights, all_logits, divergence, fisher_weights
+from compression.quantization.layers import pq_modules
+from compression.quantization.rules import quantize_
+from compression.quantization.sensitivity import measure_layers
+from compression.quantization.storage import dense_bytes, load_compressed_, round_, save_compressed
+from shared.plotting import style
+
+SIZES = ((2, 4), (2, 16), (4, 4), (4, 8), (4, 16), (8, 4), (8, 8))
+
+
+@pytest.fixture(scope="module")
+def batches(tiny_data):
+    """Return calibration batches."""
+    return [tiny_data.batch(range(start, start + 24)) for start in range(0, 96, 24)]
+
+
+@pytest.fixture(scope="module")
+def results(tiny_roberta, batches):
+    """Return the tiny model compressed to several budgets."""
+    model = tiny_roberta(0)
+    budgets = ("4x", "5x", "6x", 22_000)
+    return {budget: compress(model, budget, calibration=batches, sizes=SIZES) for budget in budgets}
+
+
+def test_file_is_within_the_budget_and_as_reported(results, tmp_path):
+    for budget, result in results.items():
+        path = tmp_path / "model.safetensors"
+        assert save_compressed(result.model, path) == result.file_bytes == path.stat().st_size
+        assert 0.85 * result.budget_bytes <= result.file_bytes <= result.budget_bytes
+        assert result.budget_bytes == parse_budget(budget, result.dense_bytes)
+        inside = sum(layer.options[number].bytes for layer, number in zip(result.layers, result.chosen, strict=True))
+        assert sum(row["bytes"] for row in result.table()) == inside < result.file_bytes
+
+
+def test_more_budget_never_a_larger_predicted_loss(results):
+    by_size = sorted(results.values(), key=lambda result: result.budget_bytes)
+    assert all(np.diff([result.predicted_loss for result in by_size]) <= 0)
+    for result in by_size:
+        losses = [row["predicted_loss"] for row in result.curve]
+        sizes = [row["file_bytes"] for row in result.curve]
+        assert np.all(np.diff(losses) < 0)
+        assert np.all(np.diff(sizes) > 0)
+        assert losses[-1] == 0
+        for layer in result.layers:
+            assert np.all(np.diff([option.bytes for option in layer.options]) > 0)
+            assert np.all(np.diff([option.error for option in layer.options]) < 0)
+            assert layer.options[-1].config is None
+
+
+def test_prediction_is_near_the_measurement_and_beats_uniform_sizes(results, tiny_roberta, batches):
+    result = results["5x"]
+    assert 0.4 < result.measured_loss / result.predicted_loss < 2.5
+    uniform = tiny_roberta(0)
+    rules = {rule.pattern: PQConfig(block_size=4, n_centroids=16) for rule in result.rules}
+    quantize_(uniform, rules, sample_weights=activation_weights(uniform, batches))
+    round_(uniform)
+    original = all_logits(tiny_roberta(0), batches)
+    assert dense_bytes(uniform) == result.dense_bytes
+    assert result.measured_loss < divergence(original, all_logits(uniform, batches))
+
+
+def test_model_is_not_changed_and_the_file_loads(results, tiny_roberta, batches, tmp_path):
+    result = results["6x"]
+    model = tiny_roberta(0)
+    before = copy.deepcopy(model.state_dict())
+    again = compress(model, "6x", calibration=batches, sizes=SIZES)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert again.chosen == result.chosen
+    save_compressed(result.model, tmp_path / "model.safetensors")
+    loaded = load_compressed_(model, tmp_path / "model.safetensors")
+    assert divergence(all_logits(result.model, batches), all_logits(loaded, batches)) == 0
+    assert {module.codebook_dtype for module in pq_modules(loaded).values()} <= {"int8", "float16"}
+    assert save_compressed(loaded, tmp_path / "again.safetensors") == result.file_bytes
+
+
+def test_impossible_budget_names_a_size_that_is_possible(tiny_roberta, batches):
+    model = tiny_roberta(0)
+    with pytest.raises(ValueError, match="at least") as caught:
+        compress(model, "2 kB", calibration=batches, sizes=SIZES)
+    smallest = int(str(caught.value).split(" bytes")[0].rsplit(" ", 1)[1].replace(",", ""))
+    assert compress(model, smallest, calibration=batches, sizes=SIZES).file_bytes <= smallest
+    with pytest.raises(ValueError, match="at least"):
+        compress(model, smallest - 1, calibration=batches, sizes=SIZES)
+
+
+def test_bad_arguments(tiny_roberta, batches):
+    model = tiny_roberta(0)
+    for budget in ("6 miles", "", "-3MB", 0, -5, "0x", 1.5, True, None, "MB"):
+        with pytest.raises(ValueError, match="`budget`"):
+            compress(model, budget, calibration=batches)
+    for name, value in (("weighting", "fish"), ("sensitivity", "fish"), ("exclude", (r"fish",)), ("sizes", ((7, 4),))):
+        with pytest.raises(ValueError, match=f"`{name}`"):
+            compress(model, "5x", calibration=batches, **{name: value})
+    for calibration in ([], ["text"]):
+        with pytest.raises(ValueError, match="`calibration`"):
+            compress(model, "5x", calibration=calibration)
+    quantize_(model, {r"classifier\.dense": PQConfig(n_centroids=4)})
+    with pytest.raises(ValueError, match="quantized yet"):
+        compress(model, "5x", calibration=batches)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("6MB", 6_000_000),
+        ("500 kB", 500_000),
+        ("5.5 MiB", 5_767_168),
+        ("12x", 10**9 // 12),
+        ("0.5GB", 5 * 10**8),
+        (1234, 1234),
+        ("1234", 1234),
+        (" 3 mb ", 3_000_000),
+        ("2.5X", 4 * 10**8),
+    ],
+)
+def test_budgets_as_text(text, expected):
+    assert parse_budget(text, 10**9) == expected
+
+
+def test_tied_and_excluded_layers_are_kept(tiny_roberta, batches):
+    model = tiny_roberta(0)
+    first, second = (layer.intermediate.dense for layer in model.roberta.encoder.layer)
+    second.weight = first.weight
+    result = compress(model, "3x", calibration=batches, sizes=SIZES, exclude=(r".*\.query",))
+    names = {layer.name for layer in result.layers}
+    assert not any("intermediate" in name or "query" in name for name in names)
+    assert any("value" in name for name in names)
+
+
+def test_activation_weights_of_a_linear_layer_are_second_moments():
+    x = torch.tensor([[[1.0, 2.0, 0.0], [3.0, 0.0, 0.0]], [[0.0, 2.0, 0.0], [50.0, 50.0, 50.0]]])
+    mask = torch.tensor([[1, 1], [1, 0]])
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(3, 2)
+
+        def forward(self, x, attention_mask):
+            return self.layer(x)
+
+    weights = activation_weights(Net(), [{"x": x, "attention_mask": mask}])["layer"]
+    moments = torch.tensor([10.0, 8.0, 0.0])
+    expected = (moments / moments.mean()).clamp(min=1e-3)
+    assert torch.allclose(weights, expected.expand(2, 3))
+
+
+def test_activation_weights_of_an_embedding_count_its_rows(tiny_roberta, tiny_data):
+    model = tiny_roberta(0)
+    name = "roberta.embeddings.word_embeddings"
+    weights = activation_weights(model, [tiny_data.batch(range(96))], [name])[name]
+    counts = torch.bincount(torch.tensor([i for ids in tiny_data.input_ids for i in ids]), minlength=120) + 0.5
+    assert torch.allclose(weights, (counts / counts.mean())[:, None].expand(120, 32), rtol=1e-5)
+
+
+def test_fisher_weights_predict_the_divergence():
+    """For a softmax on a linear layer the Fisher information is known: E[x_j^2] p_i (1 - p_i)."""
+    generator = torch.Generator().manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 2, bias=False))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[0.5, -0.2, 0.1], [0.0, 0.3, -0.4]]))
+    x = torch.randn(4000, 3, generator=generator) * torch.tensor([1.0, 2.0, 0.5])
+    weights = fisher_weights(net, list(x.split(1)))["0"]
+    p = net(x).softmax(1).detach()
+    exact = torch.einsum("nj,ni->ij", x**2, p * (1 - p)) / len(x)
+    assert torch.allclose(weights, exact / exact.mean(), rtol=0.1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_divergence_is_zero_only_for_equal_outputs(seed):
+    generator = torch.Generator().manual_seed(seed)
+    a, b = (torch.randn(8, 3, generator=generator) for _ in range(2))
+    assert divergence([a], [a + 1.0]) == pytest.approx(0, abs=1e-6)
+    assert divergence([a], [b]) > 0
+
+
+def test_sensitivity_is_the_measured_loss_and_weights_are_put_back(tiny_roberta, batches):
+    model = tiny_roberta(0)
+    before = copy.deepcopy(model.state_dict())
+    name = "roberta.encoder.layer.0.output.dense"
+    (layer,) = measure_layers(model, batches, [name], sizes=((4, 8),))
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    original = all_logits(model, batches)
+    quantize_(model, {name.replace(".", r"\."): PQConfig(block_size=4, n_centroids=8, max_iter=5)})
+    assert layer.options[-2].loss == pytest.approx(divergence(original, all_logits(model, batches)), rel=0.02)
+
+
+def test_figure(results):
+    with style():
+        figure = results["5x"].figure()
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "file (MB)"
+    assert len(axes.lines) == 3
