@@ -45,7 +45,7 @@ def point_dipole_tensors(
     for index, entry in enumerate(entries):
         if index in nuclei:
             nucleus = isotope(nuclei[index], f"isotopes[{index}]").g_factor
-            moments.append(electron_scale_g(nucleus if entry is None or np.isscalar(g) else float(entry)))
+            moments.append(electron_scale_g(nucleus if entry is None or np.isscalar(g) else float(np.asarray(entry))))
         else:
             moments.append(float(np.trace(g_tensor(entry, f"g[{index}]"))) / 3)
     places = {index: _position(value, index) for index, value in enumerate(positions_angstrom) if value is not None}

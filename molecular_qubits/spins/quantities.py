@@ -32,7 +32,7 @@ UNITS: dict[str, dict[str, float]] = {
     "length": {"angstrom": 1.0, "nm": 10.0, "pm": 0.01},
     "angle": {"deg": 1.0, "rad": 180.0 / math.pi},
 }
-"""Units of each kind in the package's own: tesla, cm^-1, ns, K, angstrom, degrees. An energy in mT is that of g = g_e."""
+"""Units of each kind in the package's own: tesla, cm^-1, ns, K, angstrom, degrees. An energy in mT has g = g_e."""
 
 _OWN = {kind: next(iter(units)) for kind, units in UNITS.items()}
 _PATTERN = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([^\d\s].*?)?\s*")
