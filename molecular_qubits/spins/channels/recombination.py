@@ -54,7 +54,9 @@ class Recombination(Channel):
 
 @dataclass(frozen=True)
 class Haberkorn(Channel):
-    """Recombination of two spins of a `SpinSystem` without product levels: rho' = -(k_S {P_S, rho} + k_T {P_T, rho}) / 2.
+    """Recombination of two spins of a `SpinSystem` without product levels.
+
+    rho' = -(k_S {P_S, rho} + k_T {P_T, rho}) / 2.
 
     The trace is then the share of pairs still alive, and is not conserved.
 

@@ -30,7 +30,7 @@ class Redfield(Channel):
         Names of the sites, each with its own baths.
     spectral_density
         S(w) in 1/ns, for w > 0 the rate at which energy is given to the bath: `LorentzianBath`, `OhmicBath` or another
-        function of an array. With white noise, ``LorentzianBath(rate, temperature)``, and ``secular_cutoff_rad_per_ns=0``
+        function of an array. With white noise, ``LorentzianBath(rate, temperature)``, and a secular cutoff of 0
         it is `ThermalRelaxation`.
     axes
         Components of the spin that couple, in the laboratory: letters of ``"xyz"``.
