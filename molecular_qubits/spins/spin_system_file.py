@@ -172,6 +172,8 @@ def _read(data: Any) -> SpinSystemFile:
         _keys(entry, SPIN_KEYS, where)
         if not isinstance(entry.get("name"), str):
             raise SpinSystemFileError(f'{where} must have a "name", a text.')
+        if entry["name"] in names:
+            raise SpinSystemFileError(f"{where}: spins must have different names, but {entry['name']!r} is given twice.")
         names.append(entry["name"])
         if ("spin" in entry) == ("isotope" in entry):
             raise SpinSystemFileError(f'{where} must have "spin" (an electron spin) or "isotope" (a nucleus), one of them.')
