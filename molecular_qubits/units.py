@@ -14,6 +14,7 @@ BOLTZMANN_J_PER_K = 1.380649e-23
 SPEED_OF_LIGHT_M_PER_S = 299792458.0
 ELEMENTARY_CHARGE_C = 1.602176634e-19
 BOHR_MAGNETON_J_PER_T = 9.2740100657e-24
+NUCLEAR_MAGNETON_J_PER_T = 5.0507837393e-27
 HARTREE_J = 4.3597447222060e-18
 BOHR_TO_ANGSTROM = 0.529177210544
 FINE_STRUCTURE = 7.2973525643e-3
@@ -35,6 +36,12 @@ CM1_TO_RAD_PER_NS = 2.0 * math.pi * CM1_TO_GHZ
 MU_B_CM1_PER_T = BOHR_MAGNETON_J_PER_T / CM1_J
 MU_B_RAD_PER_NS_PER_T = MU_B_CM1_PER_T * CM1_TO_RAD_PER_NS
 """Bohr magneton over h-bar: rad/ns per tesla and unit g."""
+
+MHZ_TO_CM1 = 1e-3 / CM1_TO_GHZ
+"""Energy in cm^-1 of a frequency of 1 MHz."""
+
+MILLITESLA_TO_CM1 = 1e-3 * G_ELECTRON * MU_B_CM1_PER_T
+"""Energy in cm^-1 of a coupling of 1 mT, the splitting of a free electron in a field of 1 mT."""
 
 
 def cm1_to_mev(energy_cm1: float) -> float:

@@ -49,6 +49,11 @@ def field_vector(field_tesla: Any) -> FloatArray:
     ValueError
         If it is neither a number nor three finite numbers.
     """
+    if isinstance(field_tesla, str):
+        raise ValueError(
+            f"Argument `field_tesla` must be a number in tesla, but was the text {field_tesla!r}; "
+            f"`molecular_qubits.spins.quantities.parse_field_tesla` reads a field with its unit."
+        )
     field = np.asarray(field_tesla, dtype=float)
     if field.ndim == 0:
         field = np.array([0.0, 0.0, float(field)])

@@ -131,8 +131,12 @@ def reduce_problem(problem: Problem) -> ReducedProblem:
         matrix = dissipator(jumps)
         if np.any(rest):
             matrix = matrix + liouvillian(rest, jumps[:0])
+        matrix = _keep_trace(_clean(matrix), d)
+        if piece.superoperator is not None:  # apart: it need not conserve the trace
+            change = np.kron(vectors.conj().T, vectors.T)
+            matrix = matrix + _clean(change @ piece.superoperator @ change.conj().T)
         frequencies = (energies[:, None] - energies[None, :]).ravel()
-        generators.append((frequencies, _keep_trace(_clean(matrix), d)))
+        generators.append((frequencies, matrix))
     elements = _reached(initial, [matrix for _, matrix in generators])
     pieces = tuple(ReducedPiece(w[elements], m[np.ix_(elements, elements)]) for w, m in generators)
     return ReducedProblem(vectors, elements, initial[elements], pieces)

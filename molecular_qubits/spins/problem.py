@@ -27,6 +27,8 @@ class Piece:
         (k, D, D) in ns^-1/2.
     times_ns
         Output times after `start_ns` and up to `stop_ns`.
+    superoperator
+        Generator (D^2, D^2) in 1/ns of what is not of Lindblad form, on row-major vec(rho), or None.
     """
 
     start_ns: float
@@ -34,6 +36,7 @@ class Piece:
     hamiltonian: ComplexArray
     jumps: ComplexArray
     times_ns: FloatArray
+    superoperator: ComplexArray | None = None
 
 
 @dataclass(frozen=True)
@@ -81,20 +84,24 @@ def build_problem(
         if not isinstance(channel, Channel):
             raise TypeError(f"Argument `channels` must hold channels, but entry {number} was {channel!r}.")
     hamiltonian = system.hamiltonian_matrix(field)
-    parts = [(c.segments(), c.jumps(system, field), c.hamiltonian(system, field)) for c in channels]
+    parts = [part for channel in channels for part in channel.pieces(system, field)]
     edges = {times[0], times[-1]}
-    edges.update(edge for segments, _, _ in parts for start, stop, _ in segments for edge in (start, stop))
+    edges.update(edge for part in parts for edge in (part.start_ns, part.stop_ns))
     inside = np.array(sorted(edge for edge in edges if times[0] <= edge <= times[-1]))
     pieces = []
     for start, stop in itertools.pairwise(inside):
         middle = (start + stop) / 2
-        piece_hamiltonian, jumps = hamiltonian.copy(), [np.zeros((0, dimension, dimension), dtype=complex)]
-        for segments, operators, drive in parts:
-            for begin, end, factor in segments:
-                if begin <= middle < end:
-                    jumps.append(np.sqrt(factor) * operators)
-                    if drive is not None:
-                        piece_hamiltonian += np.sqrt(factor) * drive
-        here = times[(times > start) & (times <= stop)]
-        pieces.append(Piece(float(start), float(stop), piece_hamiltonian, np.concatenate(jumps), here))
+        active = [part for part in parts if part.start_ns <= middle < part.stop_ns]
+        drives = [part.hamiltonian for part in active if part.hamiltonian is not None]
+        generators = [part.superoperator for part in active if part.superoperator is not None]
+        pieces.append(
+            Piece(
+                float(start),
+                float(stop),
+                sum(drives, hamiltonian.copy()),
+                np.concatenate([np.zeros((0, dimension, dimension), dtype=complex), *(part.jumps for part in active)]),
+                times[(times > start) & (times <= stop)],
+                sum(generators[1:], generators[0]) if generators else None,
+            )
+        )
     return Problem(initial, times, tuple(pieces), tuple(system.dims), tuple(system.names))

@@ -1,4 +1,4 @@
-"""Any number of any spins with full tensors: H = Zeeman - 2 J S_i.S_j + S_i.D_i.S_i + S_i.D_ij.S_j."""
+"""Any number of any spins with full tensors: H = Zeeman - 2 J S_i.S_j + S_i.D_i.S_i + S_i.D_ij.S_j + S_i.A_ij.I_j."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from molecular_qubits.spins.checks import field_vector, finite_number, known_name, symmetric_tensor, thermal_frequency
+from molecular_qubits.spins.nuclei import electron_scale_g, isotope
 from molecular_qubits.spins.operators import (
     ComplexArray,
     FloatArray,
@@ -44,25 +45,38 @@ class QuantumSystem(Protocol):
 
 
 class SpinSystem:
-    """Spins coupled to a field and to each other.
+    """Spins of electrons and nuclei coupled to a field and to each other.
 
-    H = mu_B B.g_i.S_i - 2 J_ij S_i.S_j + S_i.D_i.S_i + S_i.D_ij.S_j, with J > 0 ferromagnetic.
+    H = mu_B B.g_i.S_i - 2 J_ij S_i.S_j + S_i.D_i.S_i + S_i.D_ij.S_j - mu_N g_k B.I_k + S_i.A_ik.I_k, with J > 0
+    ferromagnetic.
 
     Parameters
     ----------
     spins
         Spin quantum numbers: 0, 1/2, 1, ...; a spin 0 is a site of dimension 1.
     g
-        One number for all spins, or one entry for each: a number, three numbers (diagonal) or a (3, 3) tensor. The
-        free-electron value by default.
+        One number for all electron spins, or one entry for each spin: a number, three numbers (diagonal) or a (3, 3)
+        tensor. The free-electron value by default. The entry of a nucleus is None (its g-factor from the table) or its
+        nuclear g-factor in nuclear magnetons.
     exchange_cm1
         ``{(i, j): J}`` in cm^-1 for pairs i != j, each pair once.
     zfs
-        ``{i: tensor}``: symmetric, traceless (3, 3) tensors in cm^-1, for spins of 1 or more.
+        ``{i: tensor}``: symmetric, traceless (3, 3) tensors in cm^-1, for spins of 1 or more; of a nucleus, its
+        quadrupole coupling I.P.I.
     dipolar
         ``{(i, j): tensor}``: symmetric (3, 3) tensors in cm^-1 of S_i.D_ij.S_j.
     names
         Names of the sites; ``spin_0``, ``spin_1``, ... by default.
+    isotopes
+        ``{i: symbol}``: which spins are nuclei, ``{2: "14N"}``; their spin must be that of the isotope.
+    hyperfine
+        ``{(i, k): A}`` in cm^-1 for an electron and a nucleus: a number (isotropic) or a symmetric (3, 3) tensor of
+        S_i.A.I_k. `MHZ_TO_CM1` and `MILLITESLA_TO_CM1` of `molecular_qubits.units` convert.
+
+    Attributes
+    ----------
+    g
+        Tensor with which each spin enters mu_B B.g.S; of a nucleus -g_n mu_N / mu_B.
 
     Raises
     ------
@@ -74,6 +88,9 @@ class SpinSystem:
     >>> system = SpinSystem(spins=(0.5, 1.0), exchange_cm1={(0, 1): 68.0})
     >>> system.dims
     (2, 3)
+    >>> nitroxide = SpinSystem((0.5, 1), isotopes={1: "14N"}, hyperfine={(0, 1): 1.5e-3})
+    >>> nitroxide.nuclear_g(1)
+    0.403761
     """
 
     def __init__(
@@ -84,13 +101,18 @@ class SpinSystem:
         zfs: Mapping[int, Any] | None = None,
         dipolar: Mapping[tuple[int, int], Any] | None = None,
         names: Sequence[str] | None = None,
+        *,
+        isotopes: Mapping[int, str] | None = None,
+        hyperfine: Mapping[tuple[int, int], Any] | None = None,
     ) -> None:
         if len(spins) == 0:
             raise ValueError("Argument `spins` must hold at least one spin, but was empty.")
         self.spins = tuple(float(spin) for spin in spins)
         self.dims: tuple[int, ...] = tuple(spin_dimension(spin) for spin in self.spins)
         self.names: tuple[str, ...] = _site_names(names, len(self.spins))
-        self.g = _g_tensors(g, len(self.spins))
+        self.isotopes: dict[int, str] = _isotopes(isotopes, self.spins)
+        self._nuclear_g: dict[int, float] = {}
+        self.g = self._g_tensors(g)
         self.exchange_cm1 = {
             pair: finite_number(j, f"exchange_cm1[{pair}]")
             for pair, j in _pairs(exchange_cm1, len(self.spins), "exchange_cm1").items()
@@ -99,7 +121,34 @@ class SpinSystem:
             pair: symmetric_tensor(tensor, f"dipolar[{pair}]", traceless=False)
             for pair, tensor in _pairs(dipolar, len(self.spins), "dipolar").items()
         }
+        self.hyperfine = {
+            pair: _coupling_tensor(value, f"hyperfine[{pair}]")
+            for pair, value in _pairs(hyperfine, len(self.spins), "hyperfine").items()
+        }
+        for pair in self.hyperfine:
+            if sum(index in self.isotopes for index in pair) != 1:
+                raise ValueError(
+                    f"Argument `hyperfine` must couple an electron and a nucleus, but {pair} does not; name nuclei in "
+                    f"`isotopes` and give other couplings as `dipolar`."
+                )
         self.zfs = self._zero_field_tensors(zfs)
+
+    def _g_tensors(self, g: Any) -> tuple[FloatArray, ...]:
+        count = len(self.spins)
+        entries = [None if index in self.isotopes else g for index in range(count)] if np.isscalar(g) else list(g)
+        if len(entries) != count:
+            raise ValueError(
+                f"Argument `g` must be one number or {count} entries, one for each spin, but has {len(entries)}."
+            )
+        tensors = []
+        for index, entry in enumerate(entries):
+            if index in self.isotopes:
+                table = isotope(self.isotopes[index]).g_factor
+                self._nuclear_g[index] = table if entry is None else finite_number(entry, f"g[{index}]")
+                tensors.append(electron_scale_g(self._nuclear_g[index]) * np.eye(3))
+            else:
+                tensors.append(g_tensor(entry, f"g[{index}]"))
+        return tuple(tensors)
 
     def _zero_field_tensors(self, zfs: Mapping[int, Any] | None) -> dict[int, FloatArray]:
         tensors = {}
@@ -117,6 +166,19 @@ class SpinSystem:
     def dimension(self) -> int:
         """Dimension of the whole space."""
         return math.prod(self.dims)
+
+    @property
+    def electrons(self) -> tuple[int, ...]:
+        """Indices of the spins that are not nuclei."""
+        return tuple(index for index in range(len(self.spins)) if index not in self.isotopes)
+
+    def nuclear_g(self, index: int) -> float:
+        """Return the nuclear g-factor of a nucleus, in nuclear magnetons."""
+        if index not in self._nuclear_g:
+            raise ValueError(
+                f"Argument `index` must be that of a nucleus, of {sorted(self.isotopes)}, but was {index}."
+            )
+        return self._nuclear_g[index]
 
     def spin(self, index: int) -> ComplexArray:
         """Return Sx, Sy, Sz of one spin in the whole space, shape (3, D, D)."""
@@ -177,7 +239,7 @@ class SpinSystem:
 
     def _couplings(self) -> dict[tuple[int, int], FloatArray]:
         tensors = {pair: -2.0 * j * np.eye(3) for pair, j in self.exchange_cm1.items()}
-        for pair, tensor in self.dipolar.items():
+        for pair, tensor in (*self.dipolar.items(), *self.hyperfine.items()):
             tensors[pair] = tensors.get(pair, 0.0) + tensor
         return tensors
 
@@ -197,12 +259,25 @@ def _site_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _g_tensors(g: Any, count: int) -> tuple[FloatArray, ...]:
-    if np.isscalar(g):
-        return tuple(g_tensor(g) for _ in range(count))
-    if len(g) != count:
-        raise ValueError(f"Argument `g` must be one number or {count} entries, one for each spin, but has {len(g)}.")
-    return tuple(g_tensor(entry, f"g[{index}]") for index, entry in enumerate(g))
+def _isotopes(isotopes: Mapping[int, str] | None, spins: tuple[float, ...]) -> dict[int, str]:
+    found = {}
+    for index, symbol in (isotopes or {}).items():
+        if not 0 <= index < len(spins):
+            raise ValueError(f"Argument `isotopes` must have keys from 0 to {len(spins) - 1}, but has {index}.")
+        nucleus = isotope(symbol, f"isotopes[{index}]")
+        if nucleus.spin != spins[index]:
+            raise ValueError(
+                f"Argument `spins` must hold the nuclear spin {nucleus.spin} of {symbol} at index {index}, but holds "
+                f"{spins[index]}."
+            )
+        found[index] = symbol
+    return found
+
+
+def _coupling_tensor(value: Any, name: str) -> FloatArray:
+    if np.ndim(value) == 0:
+        return finite_number(value, name) * np.eye(3)
+    return symmetric_tensor(value, name, traceless=False)
 
 
 def _pairs(values: Mapping[tuple[int, int], Any] | None, count: int, name: str) -> dict[tuple[int, int], Any]:

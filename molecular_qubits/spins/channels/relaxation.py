@@ -18,11 +18,12 @@ FREQUENCY_TOLERANCE_RAD_PER_NS = 1e-6
 
 @dataclass(frozen=True)
 class RadicalRelaxation(Channel):
-    """T1 and T2 of one spin 1/2 at a temperature, in its own Zeeman basis.
+    """T1 and T2 of one spin 1/2 at a temperature.
 
-    Populations relax with T1 towards their Boltzmann values in the field at the spin, coherences with T2. Local
-    channels do not bring an exchange-coupled system to its equilibrium; `ThermalRelaxation` with ``basis="eigen"``
-    does.
+    With ``basis="local"`` populations relax with T1 towards their Boltzmann values in the field at the spin, coherences
+    with T2, as if the spin were alone; this does not bring an exchange-coupled system to its equilibrium. With
+    ``basis="eigen"`` the same baths act between the eigenstates of the whole system (Davies): the thermal state of the
+    coupled system is stationary, and T1 and T2 are those of the spin when it is uncoupled.
 
     Parameters
     ----------
@@ -34,6 +35,8 @@ class RadicalRelaxation(Channel):
         Temperature, above 0.
     t2_ns
         Transverse relaxation time, at most 2 T1, which is the default.
+    basis
+        ``"local"`` or ``"eigen"``.
 
     Raises
     ------
@@ -45,10 +48,12 @@ class RadicalRelaxation(Channel):
     t1_ns: float
     temperature_k: float
     t2_ns: float | None = None
+    basis: Literal["eigen", "local"] = "local"
 
     def __post_init__(self) -> None:
         positive(self.t1_ns, "t1_ns")
         thermal_frequency(self.temperature_k)
+        known_name(self.basis, ("local", "eigen"), "basis")
         if self.t2_ns is not None and positive(self.t2_ns, "t2_ns") > 2 * self.t1_ns * (1 + 1e-12):
             raise ValueError(
                 f"Argument `t2_ns` must be at most 2 T1 = {2 * self.t1_ns} ns, but was {self.t2_ns} ns; "
@@ -56,14 +61,21 @@ class RadicalRelaxation(Channel):
             )
 
     def jumps(self, system: QuantumSystem, field_tesla: Any) -> ComplexArray:
-        """Return the jump operators down, up and dephasing, shape (3, D, D)."""
+        """Return the jump operators: down, up and dephasing of the spin, or those of Davies, shape (k, D, D)."""
         lower, upper, splitting = _two_levels(system, self.site, field_tesla)
-        boltzmann = np.exp(-splitting / thermal_frequency(self.temperature_k))
-        down = 1 / (self.t1_ns * (1 + boltzmann))
         t2 = 2 * self.t1_ns if self.t2_ns is None else self.t2_ns
         pure = max(1 / t2 - 1 / (2 * self.t1_ns), 0.0)
         lowering = np.outer(lower, upper.conj())
         polarisation = np.outer(upper, upper.conj()) - np.outer(lower, lower.conj())
+        index, thermal = system.names.index(self.site), thermal_frequency(self.temperature_k)
+        if self.basis == "eigen":
+            flips = np.array([lowering + lowering.conj().T, 1j * (lowering - lowering.conj().T)]) / 2
+            whole = system.hamiltonian_matrix(field_tesla)
+            jumps = davies_jumps(whole, embed(flips, index, system.dims), 1 / self.t1_ns, thermal)
+            fluctuation = embed(polarisation[None] / 2, index, system.dims)
+            return np.concatenate([jumps, davies_jumps(whole, fluctuation, 2 * pure, thermal)])
+        boltzmann = np.exp(-splitting / thermal)
+        down = 1 / (self.t1_ns * (1 + boltzmann))
         local = np.array(
             [
                 np.sqrt(down) * lowering,
@@ -71,7 +83,7 @@ class RadicalRelaxation(Channel):
                 np.sqrt(pure / 2) * polarisation,
             ]
         )
-        return embed(local, system.names.index(self.site), system.dims)
+        return embed(local, index, system.dims)
 
 
 @dataclass(frozen=True)
@@ -117,7 +129,9 @@ class ThermalRelaxation(Channel):
     detailed balance, gamma(-w) = gamma(w) exp(-w / kT), and gamma(0) = rate. With ``basis="eigen"`` the frequencies
     are those of the whole system, and the thermal state exp(-H/kT)/Z is stationary; with ``basis="local"`` those of
     the site alone, as if it were uncoupled. For a spin 1/2 with the axes ``"xy"`` in a field along z,
-    T1 = 1 / rate.
+    T1 = 1 / rate. For a spin 1 at zero field with the axis ``"x"`` of its zero-field tensor, populations of T_y and T_z
+    exchange at the summed rate 2 rate, so that three channels of one axis each set the spin-lattice relaxation between
+    the sublevels one by one.
 
     Transitions closer than 1e-6 rad/ns count as one. Sound when frequencies that differ do so by much more than the
     rates (the secular approximation).

@@ -56,6 +56,8 @@ def solve(problem: Problem) -> ComplexArray:
     states = [problem.initial]
     for piece in problem.pieces:
         generator = liouvillian(_sparse(piece.hamiltonian, dims), [_sparse(jump, dims) for jump in piece.jumps])
+        if piece.superoperator is not None:
+            generator = generator + _column_major(piece.superoperator, dims)
         times = np.unique(np.concatenate([[piece.start_ns], piece.times_ns, [piece.stop_ns]]))
         result = mesolve(generator, state, times, options=options)
         wanted = set(piece.times_ns.tolist())
@@ -69,3 +71,11 @@ def _sparse(matrix: ComplexArray, dims: list[list[int]]) -> "Qobj":
 
     noise = 1e-14 * np.abs(matrix).max(initial=0.0)
     return Qobj(np.where(np.abs(matrix) > noise, matrix, 0), dims=dims).to("CSR")
+
+
+def _column_major(superoperator: ComplexArray, dims: list[list[int]]) -> "Qobj":
+    from qutip import Qobj
+
+    d = int(np.sqrt(len(superoperator)))
+    turned = superoperator.reshape(d, d, d, d).transpose(1, 0, 3, 2).reshape(d * d, d * d)
+    return Qobj(turned, dims=[dims, dims]).to("CSR")
