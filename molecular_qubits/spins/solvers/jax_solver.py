@@ -80,7 +80,8 @@ def _solve_chunk(problems: Sequence[Problem], size: int) -> Iterator[ComplexArra
         np.array([problem.vectors for problem in framed]),
     )  # fmt: skip
     # A shorter last chunk is filled up, so that it does not compile another program.
-    fill = [np.concatenate([part, np.repeat(part[:1], size - len(part), axis=0)]) for part in stack]
+    missing = size - len(problems)
+    fill = [np.concatenate([part, np.repeat(part[:1], missing, axis=0)]) if missing else part for part in stack]
     with jax.enable_x64(True):
         program = _program(
             places.tobytes(), elements.dimension,
