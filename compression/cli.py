@@ -1,6 +1,7 @@
 """Command line: ``pg-ipq``."""
 
 import argparse
+import json
 import os
 from pathlib import Path
 
@@ -38,6 +39,15 @@ def _parser() -> argparse.ArgumentParser:
     accuracy.add_argument("--json", type=Path, help="write the tables with provenance")
     accuracy.set_defaults(run=_accuracy)
 
+    text = "fine-tune a model on a task, quantize it in stages, write the file and evaluate what it holds"
+    run = commands.add_parser("run", parents=[settings], help=text, description=f"{text.capitalize()}.")
+    run.add_argument("--model", help="name on the hub, local folder, or minilm or mpnet (packaged)")
+    run.add_argument("--task", help="cola sst2 mrpc qqp stsb mnli qnli rte wnli, or rt or boolq (packaged)")
+    run.add_argument("--data", help="GLUE as a local folder or another name on the hub (default: nyu-mll/glue)")
+    run.add_argument("--preset", help="offline, in place of model and task: minilm-rt, minilm-boolq, mpnet-rt")
+    run.add_argument("--out", type=Path, help="folder of the run (default: results/run/MODEL-TASK)")
+    run.set_defaults(run=_run)
+
     inspect = commands.add_parser("inspect", help="print the layers and bytes of a compressed file")
     inspect.add_argument("file", type=Path)
     inspect.set_defaults(run=_inspect)
@@ -74,6 +84,25 @@ def _accuracy(arguments: argparse.Namespace) -> None:
         write_json(arguments.json, tables)
     for name in ("accuracy", "gain", "runs"):
         print(markdown_table(tables[name]))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from compression.experiments.task_run import PRESETS, RunConfig, preset, run_task
+    from shared.config import load_config
+    from shared.results import markdown_table
+
+    if arguments.config is not None and arguments.preset is not None:
+        raise ValueError("Options `--config` and `--preset` exclude each other: give one of them.")
+    if arguments.config is arguments.preset is None and None in (arguments.model, arguments.task):
+        raise ValueError(f"Give `--model` and `--task`, or `--preset` with one of {', '.join(PRESETS)}.")
+    named = {"model": arguments.model, "task": arguments.task, "data": arguments.data}
+    overrides = [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
+    path = arguments.config or preset(arguments.preset)
+    config = load_config(RunConfig, path, [*overrides, *arguments.set])
+    out = arguments.out or Path("results", "run", f"{Path(config.model).name}-{config.task}")
+    report = run_task(config, out, folder=arguments.folder)
+    print(markdown_table(report["rows"]))
+    print(f"The compressed model is in {out / 'compressed'}; predictions and provenance are in {out / 'report.json'}.")
 
 
 def _inspect(arguments: argparse.Namespace) -> None:

@@ -50,8 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     exchange.add_argument("molecule", help="a name of the library (e.g. mono), an XYZ file, or a SMILES string")
     exchange.add_argument(
-        "--centres", nargs="+", metavar="ATOMS", help="atom sets of the spin centres from 0, e.g. 0,1 3-12 (required "
-        "unless the molecule is from the library)",
+        "--centres", nargs="+", metavar="ATOMS", help="atom sets of the spin centres from 0, e.g. 0,1 3-12; or the "
+        "words radicals (each radical of the SMILES) and chromophore (its largest aromatic system, spin 1); required "
+        "unless the molecule is from the library",
     )  # fmt: skip
     exchange.add_argument("--spins", nargs="+", type=float, help="spin of each centre (default: 0.5 each, or library)")
     exchange.add_argument("--charge", type=int, default=None, help="total charge (default: 0, or that of the SMILES)")
@@ -105,11 +106,12 @@ def run_exchange(arguments: argparse.Namespace) -> None:
     molecule, entry = read_molecule(arguments.molecule, arguments.charge)
     if arguments.centres is None and entry is None:
         raise ValueError("Option `--centres` must be given for a molecule that is not in the library.")
-    centres = entry.centres if arguments.centres is None and entry else [parse_atoms(x) for x in arguments.centres]
-    spins = arguments.spins
-    if spins is None:
-        spins = entry.spins if arguments.centres is None and entry else [0.5] * len(centres)
-    centres = check_centres(centres, molecule.n_atoms)
+    if arguments.centres is None and entry:
+        centres, spins = list(entry.centres), list(entry.spins)
+    else:
+        centres, spins = read_centres(molecule, arguments.centres)
+    spins = spins if arguments.spins is None else arguments.spins
+    check_centres(centres, molecule.n_atoms)
     check_spins(spins, len(centres))
     multiplicity = round(2 * sum(spins)) + 1
     check_multiplicity(molecule.n_electrons, multiplicity)
@@ -173,6 +175,24 @@ def read_molecule(text: str, charge: int | None = None) -> tuple[Molecule, Libra
         ) from None
 
 
+def read_centres(molecule: Molecule, words: list[str]) -> tuple[list[tuple[int, ...]], list[float]]:
+    """Return the atom sets and spins that the words of ``--centres`` stand for."""
+    from molecular_qubits.structure.centres import chromophore_centre, radical_centres
+
+    centres: list[tuple[int, ...]] = []
+    spins: list[float] = []
+    for word in words:
+        if word == "radicals":
+            found, spin = list(radical_centres(molecule)), 0.5
+        elif word == "chromophore":
+            found, spin = [chromophore_centre(molecule)], 1.0
+        else:
+            found, spin = [parse_atoms(word)], 0.5
+        centres += found
+        spins += [spin] * len(found)
+    return centres, spins
+
+
 def parse_atoms(text: str) -> tuple[int, ...]:
     """Return the atom indices of e.g. ``0,1,3-5``."""
     atoms: list[int] = []
@@ -181,7 +201,9 @@ def parse_atoms(text: str) -> tuple[int, ...]:
             first, dash, last = part.partition("-")
             atoms.extend(range(int(first), int(last) + 1) if dash else [int(first)])
     except ValueError:
-        raise ValueError(f"Option `--centres` must hold atom sets such as 0,1 or 3-12, but holds {text!r}.") from None
+        raise ValueError(
+            f"Option `--centres` must hold atom sets such as 0,1 or 3-12, radicals or chromophore, but holds {text!r}."
+        ) from None
     return tuple(atoms)
 
 
@@ -200,4 +222,12 @@ def describe(result: ExchangeResult) -> str:
         for j in range(i + 1, len(result.spins)):
             values = (result.j_yamaguchi_cm1[i, j], result.j_noodleman_cm1[i, j], result.j_unprojected_cm1[i, j])
             lines.append(f"centres {i} and {j:<14d} " + " ".join(f"{x:+12.3f}" for x in values))
+    if len(result.states) > 1 + len(result.spins) * (len(result.spins) - 1) // 2:
+        residual = max(abs(x) for x in result.residual_cm1)
+        lines.append(f"Largest residual of the Heisenberg fit: {residual:.3g} cm^-1.")
+    if result.poor_fit:
+        lines.append(
+            "The Heisenberg model does not describe these determinants: more than a tenth of their energy range is "
+            "left. Do not use the couplings; check the centres, or whether the spins are local at all."
+        )
     return "\n".join(lines)

@@ -86,7 +86,7 @@ def preset_rules(
     Parameters
     ----------
     family
-        ``"roberta"`` or ``"bert"`` (same module names) or ``"mpnet"``.
+        One of `FAMILIES`, the ``model_type`` of a `transformers` configuration.
     block_size, n_centroids
         One value, or one for each stage.
     base
@@ -105,7 +105,10 @@ def preset_rules(
         If the family or a stage is unknown.
     """
     if family not in _PATTERNS:
-        raise ValueError(f"Argument `family` must be one of {', '.join(map(repr, _PATTERNS))}, but was {family!r}.")
+        raise ValueError(
+            f"Argument `family` must be one of {', '.join(map(repr, _PATTERNS))}, but was {family!r}. "
+            "Other models need rules of their own: patterns of layer names, each with its configuration."
+        )
     patterns = _PATTERNS[family]
     unknown = [stage for stage in stages if stage not in patterns]
     if unknown:
@@ -129,9 +132,18 @@ _BERT = {
 }
 _PATTERNS = {
     "roberta": _BERT,
+    "xlm-roberta": _BERT,
     "bert": _BERT,
     "mpnet": _BERT | {"attention": r"(.*\.)?layer\.\d+\.attention\.attn\.[qkvo]"},
+    "distilbert": {
+        "ffn": r"(.*\.)?layer\.\d+\.ffn\.lin[12]",
+        "embeddings": r"(.*\.)?embeddings\.(word|position)_embeddings",
+        "attention": r"(.*\.)?layer\.\d+\.attention\.(q|k|v|out)_lin",
+        "head": r"pre_classifier",
+    },
 }
+FAMILIES = tuple(_PATTERNS)
+"""Families of encoders that have preset rules, by the ``model_type`` of their configuration."""
 
 
 def match_rules(model: nn.Module, rules: Sequence[Rule], *, stage: str | None = None) -> list[tuple[str, Rule]]:

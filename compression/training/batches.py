@@ -25,9 +25,9 @@ class EncodedData:
     input_ids
         n lists of token numbers, not padded.
     labels
-        The labels, int64, shape (n,).
+        The labels, shape (n,): int64 classes, or float32 for regression.
     token_type_ids
-        n lists of segment numbers, or ``None`` for single sentences.
+        n lists of segment numbers, or ``None`` for single sentences and for models without segments.
     pad_token_id
         Token that fills shorter sequences of a batch.
     """
@@ -97,7 +97,7 @@ def encode(data: TextData, tokenizer: Any, max_length: int = 64) -> EncodedData:
     data
         Sentences or pairs.
     tokenizer
-        A `transformers` tokenizer with a pad token.
+        A `transformers` tokenizer with a pad token. Segments of pairs are kept if it makes them.
     max_length
         Longest sequence, special tokens included; the longer sentence of a pair is cut first.
     """
@@ -105,8 +105,9 @@ def encode(data: TextData, tokenizer: Any, max_length: int = 64) -> EncodedData:
         raise ValueError(f"Argument `max_length` must be at least 4, but was {max_length}.")
     pairs = () if data.second_texts is None else (list(data.second_texts),)
     encoded = tokenizer(list(data.texts), *pairs, truncation=True, padding=False, max_length=max_length)
-    types = None if data.second_texts is None else tuple(map(tuple, encoded["token_type_ids"]))
-    labels = torch.tensor(data.labels, dtype=torch.int64)
+    segments = None if data.second_texts is None else encoded.get("token_type_ids")
+    types = None if segments is None else tuple(map(tuple, segments))
+    labels = torch.tensor(data.labels, dtype=torch.int64 if data.label_names else torch.float32)
     return EncodedData(data.name, tuple(map(tuple, encoded["input_ids"])), labels, types, int(tokenizer.pad_token_id))
 
 

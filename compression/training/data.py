@@ -39,16 +39,21 @@ class TextData:
     texts
         The n sentences.
     labels
-        The n labels, integers from 0.
+        The n labels: integers from 0, or numbers for regression. In a split whose labels are hidden all are -1.
     second_texts
         The second sentence of each pair, or ``None``.
     label_names
-        Name of each label.
+        Name of each label; empty for regression.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, or a label is out of range; the message names the row.
     """
 
     name: str
     texts: tuple[str, ...]
-    labels: tuple[int, ...]
+    labels: tuple[int, ...] | tuple[float, ...]
     second_texts: tuple[str, ...] | None = None
     label_names: tuple[str, ...] = ("negative", "positive")
 
@@ -58,11 +63,22 @@ class TextData:
             raise ValueError(
                 f"Arguments `texts`, `labels` and `second_texts` must have one length, but have {lengths}."
             )
-        if self.labels and not 0 <= min(self.labels) <= max(self.labels) < len(self.label_names):
-            raise ValueError(f"Argument `labels` must be in 0..{len(self.label_names) - 1}, but was not.")
+        n_labels = len(self.label_names)
+        if n_labels and not self.hidden:
+            bad = next((row for row, label in enumerate(self.labels) if not 0 <= label < n_labels), None)
+            if bad is not None:
+                raise ValueError(
+                    f"Argument `labels` of {self.name} must be in 0..{n_labels - 1} ({', '.join(self.label_names)}), "
+                    f"but is {self.labels[bad]} in row {bad}."
+                )
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the labels are withheld (all are -1), as in the test splits of GLUE."""
+        return len(self.labels) > 0 and all(label == -1 for label in self.labels)
 
     def subset(self, indices: Sequence[int]) -> "TextData":
         """Return the rows `indices`, in that order."""
@@ -157,6 +173,10 @@ def load_sentiment(folder: str | Path | None = None) -> tuple[TextData, TextData
 def load_boolq(folder: str | Path | None = None) -> tuple[TextData, TextData]:
     """Return BoolQ: 9,427 training and the 3,270 official development pairs of question and passage.
 
+    The package mixes both parts in one file; rows whose question is in the official development or test part are
+    taken out of it. That no development row is left in training is then checked on the passages: none is in both
+    parts (six questions are, letter case and punctuation aside, each about another passage).
+
     Parameters
     ----------
     folder
@@ -175,12 +195,18 @@ def load_boolq(folder: str | Path | None = None) -> tuple[TextData, TextData]:
     train = [row for row in combined if str(row["question"]).strip().lower() not in held_out]
     if (len(train), len(dev)) != (BOOLQ_TRAIN_ROWS, BOOLQ_VALIDATION_ROWS):
         raise damaged(path, f"{len(train)} training and {len(dev)} development rows")
-    return _boolq("boolq/train", train, "label"), _boolq("boolq/validation", dev, "answer")
+    parts = _boolq("boolq/train", train, "label"), _boolq("boolq/validation", dev, "answer")
+    check_disjoint(*parts)
+    return parts
 
 
 def check_disjoint(train: TextData, validation: TextData) -> None:
-    """Raise `DataError` if a sentence is in both, letter case, punctuation and HTML entities aside."""
-    shared = {_decoded(text) for text in train.texts} & {_decoded(text) for text in validation.texts}
+    """Raise `DataError` if a sentence is in both, letter case, punctuation and HTML entities aside.
+
+    Of pairs the second text is compared: the passage, without which a question is another row.
+    """
+    shared = {_decoded(text) for text in train.second_texts or train.texts}
+    shared &= {_decoded(text) for text in validation.second_texts or validation.texts}
     if shared:
         message = f"{len(shared)} sentences are in both {train.name} and {validation.name}, for one {min(shared)!r}."
         raise DataError(message + " Use disjoint parts.")

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from compression.training.batches import EncodedData, evaluation_batches
+from compression.training.losses import label_loss
 from shared.config import FrozenConfig
 from shared.progress import progress
 
@@ -25,7 +26,7 @@ class DistillationConfig(FrozenConfig):
     hidden_layers
         Which hidden states, counted as `transformers` does: 0 is the embedding, -1 the last layer.
     label_weight
-        Weight of the cross entropy with the true labels.
+        Weight of the cross entropy (for regression the squared error) with the true labels.
     """
 
     temperature: float = Field(2.0, gt=0)
@@ -113,6 +114,8 @@ def teach(
 def logit_loss(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
     """Return T² KL(teacher ‖ student) of logits divided by T, averaged over the batch.
 
+    A model with a single output is a regression: there it is the mean squared difference of the outputs.
+
     Parameters
     ----------
     student, teacher
@@ -120,6 +123,8 @@ def logit_loss(student: torch.Tensor, teacher: torch.Tensor, temperature: float)
     temperature
         T. Source: Hinton, Vinyals and Dean, arXiv:1503.02531.
     """
+    if student.shape[1] == 1:
+        return functional.mse_loss(student, teacher)
     log_student = functional.log_softmax(student / temperature, dim=1)
     log_teacher = functional.log_softmax(teacher / temperature, dim=1)
     divergence = functional.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
@@ -167,5 +172,5 @@ def distillation_loss(
         loss = loss + config.hidden_weight * torch.stack(parts).mean()
     if config.label_weight > 0:
         labels = data.labels[torch.as_tensor(rows)].to(device)
-        loss = loss + config.label_weight * functional.cross_entropy(output.logits, labels)
+        loss = loss + config.label_weight * label_loss(output.logits, labels)
     return loss

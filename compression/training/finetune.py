@@ -9,13 +9,13 @@ import torch
 from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.nn import functional
-from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 from compression.training.batches import EncodedData, encode, training_batches
 from compression.training.data import TextData, load_sentiment
 from compression.training.evaluate import Evaluation, evaluate
 from compression.training.loop import run_steps
+from compression.training.losses import label_loss
 from compression.training.models import load_minilm_roberta, load_minilm_tokenizer
 from compression.training.packages import PACKAGES
 from shared.artifacts import Cache, content_hash, provenance, versions, write_json
@@ -57,7 +57,7 @@ def finetune(
     checkpoint: Path | None = None,
     description: str = "Fine-tuning",
 ) -> list[float]:
-    """Fine-tune all parameters of a sequence classifier in place with cross entropy.
+    """Fine-tune all parameters of a sequence classifier in place, see `compression.training.losses.label_loss`.
 
     The result is a function of the arguments alone (on one machine with one number of threads), whether the run was
     interrupted or not. The model is left in evaluation mode.
@@ -88,7 +88,7 @@ def finetune(
 
     def loss(step: int) -> torch.Tensor:
         logits = model(**data.batch(batches[step], device)).logits
-        return functional.cross_entropy(logits, data.labels[batches[step]].to(device))
+        return label_loss(logits, data.labels[batches[step]].to(device))
 
     try:
         return run_steps(
@@ -127,7 +127,7 @@ class FinetunedModel:
         Loss of each step, seconds, provenance.
     """
 
-    model: RobertaForSequenceClassification
+    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     train: EncodedData
     validation: EncodedData
@@ -199,19 +199,19 @@ def finetuned_minilm(
     return FinetunedModel(load_classifier(target), tokenizer, train, validation, target, report)
 
 
-def save_classifier(model: RobertaForSequenceClassification, folder: str | Path) -> None:
+def save_classifier(model: PreTrainedModel, folder: str | Path) -> None:
     """Write configuration and weights as ``save_pretrained`` does, without its progress bars."""
     model.config.save_pretrained(folder)
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, Path(folder) / "model.safetensors", metadata={"format": "pt"})
 
 
-def load_classifier(folder: str | Path) -> RobertaForSequenceClassification:
+def load_classifier(folder: str | Path) -> PreTrainedModel:
     """Return a classifier from a folder that `save_classifier` or ``save_pretrained`` wrote, in evaluation mode.
 
     PyTorch's global random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
-        model = RobertaForSequenceClassification(RobertaConfig.from_pretrained(folder))
+        model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(folder))
     model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
     return model.eval()

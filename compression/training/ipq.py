@@ -288,7 +288,8 @@ class _Store:
             return []
         try:
             stages = read_header(self.stage_file)["extra"]["stages"]
-            load_compressed_(model, self.stage_file)
+            device = next(model.parameters()).device
+            load_compressed_(model, self.stage_file).to(device)
         except CompressedFileError as error:
             say(f"{error} The run starts again.")
             return []

@@ -1,6 +1,8 @@
-"""MiniLM weights in the RoBERTa architecture, for work without a model hub."""
+"""Packaged weights, for work without a model hub: MiniLM in the RoBERTa architecture, and MPNet."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -8,6 +10,7 @@ from transformers import (
     BertConfig,
     BertModel,
     MPNetConfig,
+    MPNetForSequenceClassification,
     MPNetModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
@@ -123,6 +126,34 @@ def load_mpnet(folder: str | Path | None = None) -> MPNetModel:
     return model.eval()
 
 
+def mpnet_config(num_labels: int = 2, folder: str | Path | None = None) -> MPNetConfig:
+    """Return the configuration of the packaged MPNet with a number of classes.
+
+    Raises
+    ------
+    DataError
+        If the package has not been fetched.
+    """
+    return MPNetConfig.from_pretrained(model_folder("mpnet", folder), num_labels=num_labels)
+
+
+def load_mpnet_classifier(
+    num_labels: int = 2, seed: int = 0, folder: str | Path | None = None
+) -> MPNetForSequenceClassification:
+    """Return a sequence classifier with the packaged MPNet encoder and a new head.
+
+    Parameters and errors are those of `load_minilm_roberta`; the tokenizer is `load_mpnet_tokenizer`.
+    """
+    config = mpnet_config(num_labels, folder)
+    path = model_folder("mpnet", folder) / "model.safetensors"
+    state = {f"mpnet.{name}": tensor for name, tensor in _encoder_weights(path).items()}
+    with torch.random.fork_rng(devices=[]):
+        model = MPNetForSequenceClassification(config)
+    state.update(_new_head(config, num_labels, seed))
+    _load(model, state, path)
+    return model.eval()
+
+
 def load_minilm_tokenizer(folder: str | Path | None = None) -> PreTrainedTokenizerFast:
     """Return the WordPiece tokenizer of the packaged MiniLM (lower case, 30,522 tokens, padding with token 0).
 
@@ -141,6 +172,26 @@ def load_minilm_tokenizer(folder: str | Path | None = None) -> PreTrainedTokeniz
     )
 
 
+def load_mpnet_tokenizer(folder: str | Path | None = None) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of the packaged MPNet.
+
+    Raises
+    ------
+    DataError
+        If the package has not been fetched.
+    """
+    target = model_folder("mpnet", folder)
+    names = json.loads((target / "special_tokens_map.json").read_text(encoding="utf-8"))
+    special = {name: token if isinstance(token, str) else token["content"] for name, token in names.items()}
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(target / "tokenizer.json"),
+        model_max_length=MAX_TOKENS,
+        padding_side="right",
+        model_input_names=["input_ids", "attention_mask"],
+        **special,
+    )
+
+
 def _encoder_weights(path: Path) -> dict[str, torch.Tensor]:
     """Return the weights without the pooler and without the index buffer that older files hold."""
     return {
@@ -150,7 +201,7 @@ def _encoder_weights(path: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def _new_head(config: RobertaConfig, num_labels: int, seed: int) -> dict[str, torch.Tensor]:
+def _new_head(config: Any, num_labels: int, seed: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     shapes = {"dense": (config.hidden_size, config.hidden_size), "out_proj": (num_labels, config.hidden_size)}
     head = {}

@@ -73,7 +73,7 @@ class StateResult:
 
 
 def enumerate_determinants(spins: Sequence[float]) -> list[tuple[int, ...]]:
-    """Return the determinants that fix all couplings: all centres up, each one down, each pair down.
+    """Return every distinct alignment of the centres: 2^(n-1) of them.
 
     Parameters
     ----------
@@ -83,12 +83,12 @@ def enumerate_determinants(spins: Sequence[float]) -> list[tuple[int, ...]]:
     Returns
     -------
     list of tuple of int
-        +1 or -1 for each centre; the high-spin determinant first. Determinants that differ by turning all spins are
-        listed once, in the form with the larger number of α electrons.
+        +1 or -1 for each centre; the high-spin determinant first, then by the number of flips. Determinants that differ
+        by turning all spins are listed once, in the form with the larger number of α electrons.
     """
     n_centres = len(spins)
     found = [(1,) * n_centres]
-    for size in (1, 2):
+    for size in range(1, n_centres // 2 + 1):  # more flips are fewer flips of the others
         for flips in combinations(range(n_centres), size):
             signs = tuple(-1 if centre in flips else 1 for centre in range(n_centres))
             total = sum(sign * spin for sign, spin in zip(signs, spins, strict=True))
@@ -285,13 +285,16 @@ class StateRunner:
                 f"The {state.label} converged from the guess {state.guess!r} to <S^2> = {state.s2:.3f}, but "
                 f"{state.s2_separate_spins:.2f} was expected for separate spins (tolerance {S2_TOLERANCE}). {advice}"
             )
-        for centre, (sign, spin, found) in enumerate(
-            zip(state.determinant, self.spins, state.lowdin_spins, strict=True)
-        ):
-            share = sign * found / (2 * spin)
-            if not SPIN_SHARE[0] <= share <= SPIN_SHARE[1]:
+        shares = [
+            sign * found / (2 * spin)
+            for sign, spin, found in zip(state.determinant, self.spins, state.lowdin_spins, strict=True)
+        ]
+        for centre in np.argsort(shares):  # a centre without spin before one that has too much in its place
+            if not SPIN_SHARE[0] <= shares[centre] <= SPIN_SHARE[1]:
+                expected = 2 * state.determinant[centre] * self.spins[centre]
                 return (
-                    f"The {state.label} converged from the guess {state.guess!r} with spin population {found:+.3f} on "
-                    f"centre {centre}, but about {sign * 2 * spin:+.0f} was expected. {advice}"
+                    f"The {state.label} converged from the guess {state.guess!r} with spin population "
+                    f"{state.lowdin_spins[centre]:+.3f} on centre {centre}, but about {expected:+.0f} was expected. "
+                    f"{advice}"
                 )
         return None

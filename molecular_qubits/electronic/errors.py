@@ -7,3 +7,7 @@ class SCFNotConvergedError(RuntimeError):
 
 class WrongStateError(RuntimeError):
     """The field converged, but to another state than the one asked for."""
+
+
+class InsufficientMemoryError(RuntimeError):
+    """The estimated memory of a calculation exceeds what is available."""

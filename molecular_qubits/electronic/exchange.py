@@ -17,6 +17,7 @@ from molecular_qubits.electronic.broken_symmetry import (
     StateRunner,
     enumerate_determinants,
 )
+from molecular_qubits.electronic.memory import check_fit_memory
 from molecular_qubits.electronic.projection import (
     HeisenbergFit,
     ProjectedJ,
@@ -27,12 +28,18 @@ from molecular_qubits.electronic.projection import (
     unprojected_factor,
 )
 from molecular_qubits.electronic.scf import SCFSettings, SCFSolution, Workspace
+from molecular_qubits.structure.clashes import check_clashes
+from molecular_qubits.structure.interfaces import as_molecule
 from molecular_qubits.structure.molecule import Molecule, check_multiplicity
 from molecular_qubits.structure.pyscf_input import check_method
 from molecular_qubits.units import HARTREE_TO_CM1
 from shared.artifacts import Cache, provenance, write_text
 
 __all__ = ["ExchangeResult", "HeisenbergFit", "ProjectedJ", "exchange_couplings", "map_heisenberg", "project_j"]
+
+
+POOR_FIT_SHARE = 0.1
+"""Largest residual of a good Heisenberg fit, as a share of the energy range of the determinants."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,12 @@ class ExchangeResult:
     provenance: dict[str, Any] = field(default_factory=dict, compare=False)
     solutions: tuple[SCFSolution, ...] = field(default=(), repr=False, compare=False)
 
+    @property
+    def poor_fit(self) -> bool:
+        """Whether the Heisenberg model misses an energy by more than a tenth of what the flips of spins change."""
+        energies = np.array([state.energy_hartree for state in self.states]) * HARTREE_TO_CM1
+        return bool(np.abs(self.residual_cm1).max() > POOR_FIT_SHARE * np.ptp(energies))
+
     def to_json(self, path: str | Path | None = None) -> str:
         """Return the result as JSON text, and write it to `path` if one is given (atomically)."""
         record = {
@@ -80,6 +93,7 @@ class ExchangeResult:
             "j_noodleman_cm1": self.j_noodleman_cm1.tolist(),
             "j_unprojected_cm1": self.j_unprojected_cm1.tolist(),
             "residual_cm1": self.residual_cm1.tolist(),
+            "poor_fit": self.poor_fit,
             "provenance": self.provenance,
         }
         text = json.dumps(record, indent=1, allow_nan=False) + "\n"
@@ -107,7 +121,7 @@ class ExchangeResult:
 
 
 def exchange_couplings(
-    molecule: Molecule,
+    molecule: Any,
     centres: Sequence[Iterable[int]],
     *,
     spins: Sequence[float] | None = None,
@@ -128,7 +142,8 @@ def exchange_couplings(
     Parameters
     ----------
     molecule
-        The molecule; its multiplicity is not used: the high-spin state follows from `spins`.
+        The `Molecule`, or ASE ``Atoms`` or an RDKit ``Mol`` (see `as_molecule`). Its multiplicity is not used: the
+        high-spin state follows from `spins`.
     centres
         Atom indices of each spin centre: ``n`` disjoint sets.
     spins
@@ -160,19 +175,22 @@ def exchange_couplings(
     -------
     ExchangeResult
         Yamaguchi, Noodleman and unprojected couplings in cm^-1, and all determinants with energy, <S^2> and spin
-        populations. For two centres as `project_j`; for more, least squares over all single and double flips:
+        populations. For two centres as `project_j`; for more, least squares over every distinct determinant:
         Noodleman through Ising products, Yamaguchi through <S_i.S_j> of each determinant.
 
     Raises
     ------
     ValueError
-        If centres overlap, are empty or out of range, the spins do not fit the number of electrons, or the functional,
-        basis or a guess is unknown. All this is checked before any field is run.
+        If centres overlap, are empty or out of range, the spins do not fit the number of electrons, atoms clash, or the
+        functional, a basis or a guess is unknown. All this is checked before any field is run.
+    InsufficientMemoryError
+        If the fit needs more memory than there is; estimated before any field is run.
     SCFNotConvergedError
         If a state does not converge.
     WrongStateError
         If a state converges to another one than asked for (<S^2>, spin populations).
     """
+    molecule = as_molecule(molecule)
     sets = check_centres(centres, molecule.n_atoms)
     values = tuple(float(x) for x in check_spins([0.5] * len(sets) if spins is None else spins, len(sets)))
     high_spin_multiplicity = round(2 * sum(values)) + 1
@@ -188,6 +206,7 @@ def exchange_couplings(
             raise ValueError(f"Argument `guesses` must hold some of {GUESSES}, but holds {guess!r}.")
     if not guesses:
         raise ValueError(f"Argument `guesses` must hold some of {GUESSES}, but is empty.")
+    check_clashes(molecule)
     check_method(molecule, xc, basis)
     settings = SCFSettings(
         xc=xc,
@@ -198,8 +217,11 @@ def exchange_couplings(
         conv_tol=conv_tol,
         max_cycle=max_cycle,
     )
+    workspace = Workspace(molecule, settings)
+    if settings.density_fit:
+        check_fit_memory(workspace.mole, basis, auxbasis)
     runner = StateRunner(
-        Workspace(molecule, settings), sets, values, Cache(name="scf") if cache is None else cache,
+        workspace, sets, values, Cache(name="scf") if cache is None else cache,
         guesses=guesses, guess_basis=guess_basis, stability=stability,
     )  # fmt: skip
     found = [runner.run(determinant) for determinant in enumerate_determinants(values)]

@@ -28,27 +28,32 @@ def embed(smiles: str, seed: int = 42) -> tuple[tuple[str, ...], np.ndarray, Bon
         If RDKit cannot read the SMILES or finds no geometry for it.
     """
     from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():  # RDKit's own messages are replaced by the error below
+        bare = Chem.MolFromSmiles(smiles) if smiles.strip() else None
+    if bare is None:
+        raise ValueError(f"Argument `smiles` must be a valid SMILES string, but RDKit cannot read {smiles!r}.")
+    return embed_mol(bare, seed, repr(smiles))
+
+
+def embed_mol(bare: Any, seed: int, name: str) -> tuple[tuple[str, ...], np.ndarray, Bonds, int]:
+    """Embed an RDKit molecule without conformers; see `embed`. ``name`` stands for it in errors."""
+    from rdkit import Chem, rdBase
     from rdkit.Chem import rdDistGeom
     from rdkit.Chem import rdForceFieldHelpers as force_fields
 
-    rdBase.DisableLog("rdApp.*")  # RDKit's own messages are replaced by the error below
-    try:
-        bare = Chem.MolFromSmiles(smiles) if smiles.strip() else None
-        if bare is None:
-            raise ValueError(f"Argument `smiles` must be a valid SMILES string, but RDKit cannot read {smiles!r}.")
+    with rdBase.BlockLogs():
         molecule = Chem.AddHs(bare)
         parameters: Any = rdDistGeom.ETKDGv3()
         parameters.randomSeed = seed
         if rdDistGeom.EmbedMolecule(molecule, parameters) != 0:
             parameters.useRandomCoords = True
             if rdDistGeom.EmbedMolecule(molecule, parameters) != 0:
-                raise ValueError(f"Argument `smiles` must have a 3D geometry, but RDKit cannot embed {smiles!r}.")
+                raise ValueError(f"Argument `smiles` must have a 3D geometry, but RDKit cannot embed {name}.")
         if force_fields.MMFFHasAllMoleculeParams(molecule):
             force_fields.MMFFOptimizeMolecule(molecule, maxIters=2000)
         elif force_fields.UFFHasAllMoleculeParams(molecule):
             force_fields.UFFOptimizeMolecule(molecule, maxIters=2000)
-    finally:
-        rdBase.EnableLog("rdApp.*")
     symbols = tuple(atom.GetSymbol() for atom in molecule.GetAtoms())
     bonds = tuple(
         (min(b.GetBeginAtomIdx(), b.GetEndAtomIdx()), max(b.GetBeginAtomIdx(), b.GetEndAtomIdx()))

@@ -154,6 +154,32 @@ class Molecule:
             raise ValueError(f"The XYZ file announces {n_atoms} atoms, but holds {len(rows)}.")
         return cls(symbols, _rows(positions), charge, multiplicity, None, _bonds.from_distances(symbols, positions))
 
+    @classmethod
+    def from_ase(cls, atoms: Any, *, multiplicity: int | None = None, charge: int | None = None) -> Molecule:
+        """Make a molecule from ASE ``Atoms``; see `interfaces.from_ase`."""
+        from molecular_qubits.structure import interfaces
+
+        return interfaces.from_ase(atoms, multiplicity=multiplicity, charge=charge)
+
+    @classmethod
+    def from_rdkit(cls, mol: Any, *, multiplicity: int | None = None, charge: int | None = None) -> Molecule:
+        """Make a molecule from an RDKit ``Mol``; see `interfaces.from_rdkit`."""
+        from molecular_qubits.structure import interfaces
+
+        return interfaces.from_rdkit(mol, multiplicity=multiplicity, charge=charge)
+
+    def to_ase(self) -> Any:
+        """Return ASE ``Atoms``; see `interfaces.to_ase`."""
+        from molecular_qubits.structure import interfaces
+
+        return interfaces.to_ase(self)
+
+    def to_rdkit(self) -> Any:
+        """Return an RDKit ``Mol`` with the geometry; see `interfaces.to_rdkit`."""
+        from molecular_qubits.structure import interfaces
+
+        return interfaces.to_rdkit(self)
+
     @property
     def positions(self) -> np.ndarray:
         """Coordinates as a new array ``(n, 3)`` in Å."""

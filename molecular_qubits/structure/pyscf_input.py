@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 import warnings
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from molecular_qubits.structure.molecule import Molecule
+
+
+COMMON_FUNCTIONALS = (
+    "b3lyp", "pbe0", "cam-b3lyp", "bhandhlyp", "pbe", "r2scan", "blyp", "bp86", "tpss", "tpssh", "m06-2x", "m06",
+    "wb97x", "wb97x-v", "wb97m-v", "wb97x-d3", "hse06", "scan", "b97-d", "lc-wpbe", "hf",
+)  # fmt: skip
+"""Names that are suggested for an unknown functional; every name of PySCF is accepted."""
+
+COMMON_BASES = (
+    "sto-3g", "3-21g", "6-31g", "6-31g*", "6-31g**", "6-31+g*", "6-311g", "6-311g*", "6-311g**", "6-311++g**",
+    "def2-svp", "def2-svpd", "def2-tzvp", "def2-tzvpp", "def2-tzvpd", "def2-qzvp", "cc-pvdz", "cc-pvtz", "cc-pvqz",
+    "aug-cc-pvdz", "aug-cc-pvtz", "pcseg-1", "pcseg-2", "iglo3",
+)  # fmt: skip
+"""Names that are suggested for an unknown basis set; every name of PySCF is accepted."""
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    near = get_close_matches(name.lower(), known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def check_method(molecule: Molecule, xc: str, basis: str) -> None:
@@ -16,10 +36,13 @@ def check_method(molecule: Molecule, xc: str, basis: str) -> None:
 
     if xc.lower() != "hf":
         try:
+            if not xc.strip():
+                raise ValueError
             libxc.parse_xc(xc)
         except (KeyError, ValueError):
             raise ValueError(
                 f"Argument `xc` must be 'hf' or a functional known to PySCF such as 'b3lyp', but is {xc!r}."
+                f"{_nearest(xc, COMMON_FUNCTIONALS)}"
             ) from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -31,6 +54,7 @@ def check_method(molecule: Molecule, xc: str, basis: str) -> None:
             if not known:
                 raise ValueError(
                     f"Argument `basis` must be a PySCF basis set for {symbol}, such as '6-31g*', but is {basis!r}."
+                    f"{_nearest(basis, COMMON_BASES)}"
                 )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from molecular_qubits.units import BOHR_TO_ANGSTROM, EV_TO_CM1
 from shared.artifacts import Cache, versions, write_json
 
 if TYPE_CHECKING:
@@ -61,16 +62,11 @@ def relax_gfn2(molecule: Molecule, *, fmax_ev_per_angstrom: float = 0.01, max_st
     Bannwarth, Ehlert, Grimme, J. Chem. Theory Comput. 15, 1652 (2019). The open-shell state follows from the
     occupation only: GFN2 has no spin polarisation.
     """
-    from ase import Atoms
     from ase.optimize import BFGS
-    from tblite.ase import TBLite
 
     from shared.progress import progress
 
-    atoms = Atoms(molecule.symbols, positions=molecule.positions)
-    atoms.calc = TBLite(
-        method="GFN2-xTB", charge=molecule.charge, multiplicity=molecule.multiplicity, verbosity=0, max_iterations=500
-    )
+    atoms = gfn2_atoms(molecule)
     with progress("GFN2-xTB geometry", total=None) as step:
         optimiser = BFGS(atoms, logfile=None)
         optimiser.attach(step)
@@ -82,6 +78,22 @@ def relax_gfn2(molecule: Molecule, *, fmax_ev_per_angstrom: float = 0.01, max_st
             f"{fmax_ev_per_angstrom:.3g} was wanted. Raise `max_steps` or start from another geometry."
         )
     return molecule.with_positions(atoms.get_positions())
+
+
+def gfn2_atoms(molecule: Molecule) -> Any:
+    """Return ASE ``Atoms`` with a GFN2-xTB calculator for the charge and the multiplicity of the molecule."""
+    from tblite.ase import TBLite
+
+    atoms = molecule.to_ase()
+    atoms.calc = TBLite(
+        method="GFN2-xTB", charge=molecule.charge, multiplicity=molecule.multiplicity, verbosity=0, max_iterations=500
+    )
+    return atoms
+
+
+def gfn2_energy_cm1(molecule: Molecule) -> float:
+    """Return the GFN2-xTB energy in cm^-1 in the spin state of the molecule."""
+    return float(gfn2_atoms(molecule).get_potential_energy()) * EV_TO_CM1
 
 
 def relax_uks(
@@ -114,7 +126,6 @@ def relax_uks(
     from pyscf.geomopt import geometric_solver
 
     from molecular_qubits.structure.pyscf_input import build_mole, check_method, without_checkpoint_file
-    from molecular_qubits.units import BOHR_TO_ANGSTROM
 
     check_method(molecule, xc, basis)
     mean_field = without_checkpoint_file(dft.UKS(build_mole(molecule, basis)))

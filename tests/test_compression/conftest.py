@@ -76,6 +76,16 @@ def tiny_data():
 
 
 @pytest.fixture(scope="session")
+def datasets_cache(tmp_path_factory):
+    """Keep the copies that `datasets` makes of what it reads in a folder of this test run."""
+    import datasets
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
+        yield
+
+
+@pytest.fixture(scope="session")
 def real_data():
     """Return the cache folder's default data, or skip the test where they have not been fetched."""
     if not have_data(DEFAULT_NAMES):

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from molecular_qubits import cli
+from molecular_qubits.electronic import memory
+from molecular_qubits.structure.library import LIBRARY
+from molecular_qubits.structure.molecule import Molecule
 
 H_HE_H = "3\n\nH 0 0 -1.5\nHe 0 0 0\nH 0 0 1.5\n"
 
@@ -43,8 +46,11 @@ def test_exchange_of_an_xyz_file(xyz, tmp_path, capsys):
         (["[O]NCN[O]", "--centres", "0", "99"], "indices from 0"),
         (["[O]NCN[O]", "--centres", "0", "3", "--spins", "0.5", "1"], "must be odd"),
         (["[O]NCN[O]", "--centres", "0", "3", "--spins", "0.5", "0.3"], "multiples of 1/2"),
-        (["mono", "--xc", "b3lypp"], "'b3lypp'"),
-        (["mono", "--basis", "6-31gg"], "'6-31gg'"),
+        (["mono", "--xc", "b3lypp"], "'b3lypp'. Did you mean 'b3lyp'"),
+        (["mono", "--basis", "6-31gg"], "'6-31gg'. Did you mean"),
+        (["[CH2", "--centres", "0"], "cannot read '[CH2'"),
+        (["CCO", "--centres", "radicals"], "must have a radical in its SMILES"),
+        (["[O]NC=O", "--centres", "radicals", "chromophore"], "must have an aromatic ring"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_two(arguments, words, capsys, tmp_path):
@@ -114,3 +120,34 @@ def test_module_runs_as_a_program():
     )
     assert "exchange" in run.stdout
     assert "reproduce" in run.stdout
+
+
+def test_words_stand_for_the_radicals_and_the_chromophore_of_a_smiles():
+    entry = LIBRARY["verdazyl-bi"]
+    centres, spins = cli.read_centres(Molecule.from_smiles(entry.smiles), ["radicals", "chromophore"])
+    assert centres == [entry.centres[0], entry.centres[2], entry.centres[1]]
+    assert spins == [0.5, 0.5, 1.0]
+    assert cli.read_centres(Molecule.from_smiles("[O]NCC"), ["radicals", "2-3"]) == ([(0, 1), (2, 3)], [0.5, 0.5])
+
+
+def test_clashing_atoms_are_bad_input(tmp_path, capsys):
+    path = tmp_path / "clash.xyz"
+    path.write_text("3\n\nH 0 0 -1.5\nHe 0 0 0\nH 0 0 0.3\n", encoding="utf-8")
+    assert cli.main(["exchange", str(path), "--centres", "0", "2", "--cache", str(tmp_path / "cache")]) == 2
+    assert "He1 and H2 are 0.30 Å apart" in capsys.readouterr().err
+
+
+def test_an_impossible_multiplicity_is_bad_input_before_any_work(xyz, tmp_path, capsys):
+    arguments = ["exchange", str(xyz), "--centres", "0", "2", "--spins", "0.5", "1", "--cache", str(tmp_path / "c")]
+    assert cli.main(arguments) == 2
+    assert "`multiplicity` must be odd and at most 5 for 4 electrons, but is 4" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_too_little_memory_is_a_failure_with_its_remedy(xyz, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "available_memory_mb", lambda: 0.0)
+    big = Molecule.from_smiles("[O]N(C)CCCN(C)[O]")  # fitted by default from 20 atoms on
+    xyz.write_text(big.to_xyz(), encoding="utf-8")
+    arguments = ["exchange", str(xyz), "--centres", "0,1", "6,8", "--basis", "sto-3g", "--cache", str(tmp_path / "c")]
+    assert cli.main(arguments) == 1
+    assert "Take a smaller `basis` or `auxbasis`" in capsys.readouterr().err

@@ -167,6 +167,7 @@ def test_residual_shows_what_the_model_does_not_describe():
 def test_listed_determinants_are_distinct_and_fix_everything(n_centres):
     spins = [0.5, 1.0, 0.5, 1.5, 0.5, 1.0][:n_centres]
     determinants = enumerate_determinants(spins)
+    assert len(determinants) == 2 ** (n_centres - 1)  # all of them, up to turning all spins
     assert determinants[0] == (1,) * n_centres
     images = {tuple(row) for row in determinants} | {tuple(-x for x in row) for row in determinants}
     assert len(images) == 2 * len(determinants)

@@ -1,0 +1,80 @@
+"""Names of models and data: a local folder, or a name on the hub; and what to say when the hub does not answer."""
+
+from pathlib import Path
+
+from compression.training.packages import DataError
+
+OFFLINE_PRESET = "minilm-rt"
+"""The preset that needs no hub."""
+
+
+def local_folder(source: str | Path, key: str) -> Path | None:
+    """Return the folder that `source` names, or ``None`` if it is a name on the hub.
+
+    Parameters
+    ----------
+    source
+        A path or a name. It is a path if a folder of that name exists, or if it starts with ``/``, ``.`` or ``~``.
+    key
+        The setting that holds it, for the message.
+
+    Raises
+    ------
+    ValueError
+        If the path does not exist or is not a folder.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ValueError(f"Key `{key}` must name a folder or a name on the hub, but {str(source)!r} is a file.")
+    if isinstance(source, Path) or str(source).startswith(("/", ".", "~")) or str(source).count("/") > 1:
+        raise ValueError(f"Key `{key}` must name a folder or a name on the hub, but {str(source)!r} does not exist.")
+    return None
+
+
+def hub_error(kind: str, name: str, error: Exception, key: str) -> DataError | ValueError:
+    """Return the error for a name that could not be read from the hub.
+
+    Parameters
+    ----------
+    kind
+        ``"model"`` or ``"data set"``.
+    name
+        Name on the hub.
+    error
+        What was raised.
+    key
+        What to change, for a name that the hub does not have.
+    """
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    names = {type(link).__name__ for link in chain}
+    if names & _ABSENT and not names & _UNREACHABLE:
+        return ValueError(
+            f"The hub has no {kind} {name!r} that can be read without signing in. Correct {key}, or name a local "
+            "folder."
+        )
+    if not names & _UNREACHABLE:
+        reason = " ".join(str(error).split())[:300]
+        return ValueError(f"The {kind} {name!r} cannot be used ({reason}). Correct {key}, or name a local folder.")
+    return DataError(
+        f"The hub could not be reached for the {kind} {name!r}, and it is not in the local cache. Connect to a "
+        f"network, name a local folder, or run the offline preset: `pg-ipq run --preset {OFFLINE_PRESET}`."
+    )
+
+
+# By name: they belong to `huggingface_hub`, `httpx` and `datasets`, of which the last need not be installed.
+_ABSENT = {"RepositoryNotFoundError", "GatedRepoError", "HFValidationError", "DatasetNotFoundError"}
+_UNREACHABLE = {
+    "ConnectError",
+    "ConnectTimeout",
+    "ConnectionError",
+    "LocalEntryNotFoundError",
+    "OfflineModeIsEnabled",
+    "ProxyError",
+    "ReadTimeout",
+}

@@ -1,0 +1,179 @@
+"""Hyperfine couplings of a determinant: Fermi contact and dipolar part for every nucleus with a spin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+
+from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.pyscf_input import build_mole
+from molecular_qubits.units import CM1_TO_GHZ, FINE_STRUCTURE, G_ELECTRON, HARTREE_TO_CM1, MU_B_CM1_PER_T
+
+PROTON_ELECTRON_MASS_RATIO = 1836.152673426
+"""CODATA 2022."""
+
+NUCLEI: dict[str, tuple[float, float]] = {
+    "1H": (0.5, 5.58569468), "2H": (1.0, 0.8574382), "3He": (0.5, -4.25499544), "6Li": (1.0, 0.8220473),
+    "7Li": (1.5, 2.170951), "9Be": (1.5, -0.78495), "10B": (3.0, 0.600215), "11B": (1.5, 1.7924326),
+    "13C": (0.5, 1.4048236), "14N": (1.0, 0.40376100), "15N": (0.5, -0.56637768), "17O": (2.5, -0.757516),
+    "19F": (0.5, 5.257736), "23Na": (1.5, 1.478348), "25Mg": (2.5, -0.34218), "27Al": (2.5, 1.4566028),
+    "29Si": (0.5, -1.11058), "31P": (0.5, 2.26320), "33S": (1.5, 0.429214), "35Cl": (1.5, 0.5479162),
+    "37Cl": (1.5, 0.4560824),
+}  # fmt: skip
+"""Spin I and g factor μ/(μ_N I) of stable nuclei. Source: Stone, At. Data Nucl. Data Tables 90, 75 (2005)."""
+
+DEFAULT_ISOTOPES: dict[str, str] = {
+    "H": "1H", "He": "3He", "Li": "7Li", "Be": "9Be", "B": "11B", "C": "13C", "N": "14N", "O": "17O", "F": "19F",
+    "Na": "23Na", "Mg": "25Mg", "Al": "27Al", "Si": "29Si", "P": "31P", "S": "33S", "Cl": "35Cl",
+}  # fmt: skip
+"""The isotope taken for an element: the most abundant one that has a spin."""
+
+
+@dataclass(frozen=True)
+class HyperfineCoupling:
+    """Hyperfine tensor of one nucleus, H = S.A.I.
+
+    ``tensor_mhz`` is (3, 3), symmetric, in the frame of the coordinates; its isotropic part is the Fermi contact term.
+    ``spin_density_per_bohr3`` is ρ_α - ρ_β at the nucleus.
+    """
+
+    atom: int
+    isotope: str
+    nuclear_spin: float
+    nuclear_g: float
+    spin_density_per_bohr3: float
+    tensor_mhz: np.ndarray
+
+    @property
+    def isotropic_mhz(self) -> float:
+        """Fermi contact coupling, a third of the trace."""
+        return float(np.trace(self.tensor_mhz)) / 3
+
+    @property
+    def dipolar_mhz(self) -> np.ndarray:
+        """Traceless part of the tensor (3, 3)."""
+        return self.tensor_mhz - self.isotropic_mhz * np.eye(3)
+
+    @property
+    def isotropic_mt(self) -> float:
+        """Fermi contact coupling as a field, A / (g_e μ_B), in mT."""
+        return mhz_to_mt(self.isotropic_mhz)
+
+    @property
+    def tensor_cm1(self) -> np.ndarray:
+        """Tensor in cm^-1: what `SpinSystem` takes as ``dipolar`` between an electron spin and the nuclear spin."""
+        return self.tensor_mhz / (1e3 * CM1_TO_GHZ)
+
+    @property
+    def site_g(self) -> float:
+        """Return the g factor of the nuclear spin as a site of `SpinSystem`, with +μ_B B.g.S: -g_N m_e/m_p."""
+        return -self.nuclear_g / PROTON_ELECTRON_MASS_RATIO
+
+
+def mhz_to_mt(coupling_mhz: float, g: float = G_ELECTRON) -> float:
+    """Convert a hyperfine coupling from MHz to mT, A h / (g μ_B)."""
+    return coupling_mhz / (g * MU_B_CM1_PER_T * CM1_TO_GHZ)  # MHz / (GHz/T) = mT
+
+
+def hyperfine_couplings(
+    molecule: Molecule, basis: str, density: np.ndarray, *, isotopes: Mapping[int, str] | None = None
+) -> tuple[HyperfineCoupling, ...]:
+    """Compute the hyperfine tensors of an unrestricted high-spin determinant.
+
+    In first order, with S = (n_α - n_β) / 2 and P = P_α - P_β,
+
+        A_kl = (g_e μ_B g_N μ_N / 2S) [ (8π/3) ρ_s(R_N) δ_kl + sum P_μν <μ| (3 r_k r_l - δ_kl r²) / r⁵ |ν> ].
+
+    Spin-orbit coupling and the finite mass of the nucleus are left out (a hydrogen atom has 1422.8 MHz so; 1420.4 is
+    measured). The contact term needs a basis with steep s functions.
+
+    Parameters
+    ----------
+    molecule
+        The molecule of the determinant.
+    basis
+        Its basis set.
+    density
+        Density matrices of α and β ``(2, n_ao, n_ao)`` with n_α > n_β.
+    isotopes
+        Isotope of single atoms, e.g. ``{0: "15N"}``; `DEFAULT_ISOTOPES` for the others. Atoms of elements without an
+        entry are left out.
+
+    Returns
+    -------
+    tuple of HyperfineCoupling
+        One for each atom with a nuclear spin, in the order of the atoms.
+
+    Raises
+    ------
+    ValueError
+        If the density does not fit the molecule or has no unpaired electron, or an isotope is unknown or of another
+        element.
+
+    References
+    ----------
+    Abragam, Bleaney, Electron Paramagnetic Resonance of Transition Ions (1970), chapter 17. For UKS: Neese, J. Chem.
+    Phys. 118, 3939 (2003).
+    """
+    mole = build_mole(molecule, basis, molecule.n_electrons % 2)
+    density = np.asarray(density, dtype=float)
+    if density.shape != (2, mole.nao, mole.nao):
+        raise ValueError(
+            f"Argument `density` must have shape (2, {mole.nao}, {mole.nao}) in {basis}, but has {density.shape}."
+        )
+    difference = density[0] - density[1]
+    unpaired = round(float(np.einsum("ij,ji->", difference, mole.intor_symmetric("int1e_ovlp"))))
+    if unpaired < 1:
+        raise ValueError(f"Argument `density` must have more α than β electrons, but has {unpaired} more.")
+    chosen = _isotopes(molecule, isotopes or {})
+    couplings = []
+    for atom, isotope in chosen.items():
+        spin, g_nuclear = NUCLEI[isotope]
+        values = mole.eval_gto("GTOval_sph", mole.atom_coord(atom)[None])[0]
+        at_nucleus = float(values @ difference @ values)
+        gradient = _field_gradient(mole, atom, difference)
+        scale = G_ELECTRON * g_nuclear * FINE_STRUCTURE**2 / 4 / PROTON_ELECTRON_MASS_RATIO / unpaired
+        tensor = scale * (8 * math.pi / 3 * at_nucleus * np.eye(3) + gradient) * HARTREE_TO_CM1 * CM1_TO_GHZ * 1e3
+        couplings.append(HyperfineCoupling(atom, isotope, spin, g_nuclear, at_nucleus, tensor))
+    return tuple(couplings)
+
+
+def _field_gradient(mole: object, atom: int, difference: np.ndarray) -> np.ndarray:
+    """Return sum P_μν <μ|(3 r_k r_l - δ_kl r²)/r⁵|ν> about a nucleus, (3, 3), in bohr^-3.
+
+    It is the traceless part of <μ|∂_k ∂_l (1/r)|ν>, with the derivatives moved to the orbitals by parts.
+    """
+    with mole.with_rinv_at_nucleus(atom):  # type: ignore[attr-defined]
+        both = mole.intor("int1e_ipiprinv", comp=9).reshape(3, 3, *difference.shape)  # type: ignore[attr-defined]
+        each = mole.intor("int1e_iprinvip", comp=9).reshape(3, 3, *difference.shape)  # type: ignore[attr-defined]
+    tensor = 2 * np.einsum("xyij,ij->xy", both, difference) + 2 * np.einsum("xyij,ij->xy", each, difference)
+    tensor = (tensor + tensor.T) / 2
+    return tensor - np.trace(tensor) / 3 * np.eye(3)
+
+
+def _isotopes(molecule: Molecule, given: Mapping[int, str]) -> dict[int, str]:
+    chosen = {
+        atom: DEFAULT_ISOTOPES[symbol] for atom, symbol in enumerate(molecule.symbols) if symbol in DEFAULT_ISOTOPES
+    }
+    for atom, isotope in given.items():
+        if not 0 <= atom < molecule.n_atoms:
+            raise ValueError(
+                f"Argument `isotopes` must have atom indices from 0 to {molecule.n_atoms - 1}, but has {atom}."
+            )
+        if isotope not in NUCLEI:
+            near = get_close_matches(isotope, NUCLEI, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"Argument `isotopes` must hold nuclei with a spin such as '15N', but holds {isotope!r}.{hint}"
+            )
+        if isotope.lstrip("0123456789") != molecule.symbols[atom]:
+            raise ValueError(
+                f"Argument `isotopes` must fit the elements, but atom {atom} is {molecule.symbols[atom]}, "
+                f"not {isotope}."
+            )
+        chosen[atom] = isotope
+    return dict(sorted(chosen.items()))

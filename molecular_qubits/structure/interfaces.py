@@ -1,0 +1,201 @@
+"""Molecules from and to ASE and RDKit objects."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from molecular_qubits.structure import bonds as _bonds
+from molecular_qubits.structure.molecule import Molecule
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from rdkit.Chem import Mol
+
+
+def as_molecule(source: Any, *, multiplicity: int | None = None, charge: int | None = None) -> Molecule:
+    """Return what stands for a molecule as a `Molecule`.
+
+    Parameters
+    ----------
+    source
+        A `Molecule`, ASE ``Atoms``, an RDKit ``Mol``, the path of an XYZ file (a `Path`, or a string that ends in
+        ``.xyz``) or a SMILES string.
+    multiplicity
+        2S + 1; ``None`` keeps that of the source, if it has one.
+    charge
+        Total charge; ``None`` takes that of the source.
+
+    Raises
+    ------
+    TypeError
+        If the source is of another type.
+    ValueError
+        If it cannot be read; see `Molecule`.
+    """
+    if isinstance(source, Molecule):
+        new_charge = source.charge if charge is None else charge
+        new_multiplicity = source.multiplicity if multiplicity is None else multiplicity
+        return replace(source, charge=new_charge, multiplicity=new_multiplicity)
+    if isinstance(source, Path) or (isinstance(source, str) and source.lower().endswith(".xyz")):
+        return Molecule.from_xyz(source, multiplicity=multiplicity, charge=charge or 0)
+    if isinstance(source, str):
+        return Molecule.from_smiles(source, multiplicity=multiplicity, charge=charge)
+    package = type(source).__module__.partition(".")[0]  # neither package is loaded to find out
+    if package == "ase" and hasattr(source, "get_chemical_symbols"):
+        return from_ase(source, multiplicity=multiplicity, charge=charge)
+    if package == "rdkit" and hasattr(source, "GetAtoms"):
+        return from_rdkit(source, multiplicity=multiplicity, charge=charge)
+    raise TypeError(
+        "Argument `molecule` must be a Molecule, ASE Atoms, an RDKit Mol, an XYZ file or a SMILES string, but is of "
+        f"type {type(source).__name__}."
+    )
+
+
+def from_ase(atoms: Atoms, *, multiplicity: int | None = None, charge: int | None = None) -> Molecule:
+    """Make a molecule from ASE ``Atoms``.
+
+    Parameters
+    ----------
+    atoms
+        Not periodic. ``atoms.info`` may hold ``charge`` and ``multiplicity``, as `to_ase` writes them.
+    multiplicity, charge
+        Given values win over those of ``atoms.info``.
+
+    Raises
+    ------
+    ValueError
+        If the atoms are periodic, or as for `Molecule`.
+    """
+    if np.any(atoms.pbc):
+        raise ValueError(f"Argument `atoms` must not be periodic, but has pbc = {atoms.pbc.tolist()}.")
+    symbols, positions = tuple(atoms.get_chemical_symbols()), atoms.get_positions()
+    total = atoms.info.get("charge", 0) if charge is None else charge
+    spin = atoms.info.get("multiplicity") if multiplicity is None else multiplicity
+    return Molecule(
+        symbols, positions, int(total), None if spin is None else int(spin), None,
+        _bonds.from_distances(symbols, positions),
+    )  # fmt: skip
+
+
+def to_ase(molecule: Molecule) -> Atoms:
+    """Return ASE ``Atoms`` with charge and multiplicity in ``info``."""
+    from ase import Atoms
+
+    info = {"charge": molecule.charge, "multiplicity": molecule.multiplicity}
+    return Atoms(molecule.symbols, positions=molecule.positions, info={k: v for k, v in info.items() if v is not None})
+
+
+def from_rdkit(mol: Mol, *, multiplicity: int | None = None, charge: int | None = None, seed: int = 42) -> Molecule:
+    """Make a molecule from an RDKit ``Mol``.
+
+    Parameters
+    ----------
+    mol
+        With a three-dimensional conformer and all hydrogens, it is taken as it is. Without a conformer it is embedded
+        from its SMILES, in the order of its atoms.
+    multiplicity, charge
+        ``None``: no multiplicity, and the sum of the formal charges.
+    seed
+        Seed of the embedding.
+
+    Raises
+    ------
+    ValueError
+        If there is a conformer but hydrogens are missing, or as for `Molecule`.
+    """
+    from rdkit import Chem
+
+    from molecular_qubits.structure.embedding import embed_mol
+
+    if mol.GetNumConformers() == 0:
+        symbols, positions, bonds, formal = embed_mol(mol, seed, repr(Chem.MolToSmiles(mol)))
+    else:
+        if not mol.GetConformer().Is3D():
+            raise ValueError(
+                "Argument `mol` must have three-dimensional coordinates or none, but its conformer is flat. Remove it "
+                "(`mol.RemoveAllConformers()`) or embed the molecule."
+            )
+        missing = sum(atom.GetTotalNumHs() for atom in mol.GetAtoms())
+        if missing:
+            raise ValueError(
+                f"Argument `mol` must hold its hydrogens as atoms, but {missing} of them are implicit. Add them with "
+                "`Chem.AddHs(mol, addCoords=True)`."
+            )
+        symbols = tuple(atom.GetSymbol() for atom in mol.GetAtoms())
+        positions = mol.GetConformer().GetPositions()
+        pairs = ((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds())
+        bonds = tuple((min(i, j), max(i, j)) for i, j in pairs)
+        formal = Chem.GetFormalCharge(mol)
+    total = formal if charge is None else charge
+    rows = tuple((float(x), float(y), float(z)) for x, y, z in positions)
+    return Molecule(symbols, rows, total, multiplicity, Chem.MolToSmiles(Chem.RemoveHs(mol)), bonds)
+
+
+def to_rdkit(molecule: Molecule) -> Mol:
+    """Return an RDKit ``Mol`` with the geometry as its conformer and the atoms in the order of the molecule.
+
+    A molecule made from a SMILES keeps bond orders, charges and radicals of it; otherwise all bonds are single, without
+    implicit hydrogens.
+
+    Raises
+    ------
+    ValueError
+        If the atoms are not those of the SMILES.
+    """
+    from rdkit import Chem
+    from rdkit.Chem import rdchem
+    from rdkit.Geometry import Point3D
+
+    if molecule.smiles is None:
+        mol: Any = Chem.RWMol()
+        for symbol in molecule.symbols:
+            atom = Chem.Atom(symbol)
+            atom.SetNoImplicit(True)
+            mol.AddAtom(atom)
+        for i, j in molecule.bonds:
+            mol.AddBond(i, j, rdchem.BondType.SINGLE)
+        mol = mol.GetMol()
+    else:
+        mol = _template(molecule)
+    conformer = rdchem.Conformer(molecule.n_atoms)
+    for index, row in enumerate(molecule.coordinates):
+        conformer.SetAtomPosition(index, Point3D(*row))
+    mol.RemoveAllConformers()
+    mol.AddConformer(conformer, assignId=True)
+    return mol
+
+
+def _template(molecule: Molecule) -> Any:
+    """Return the RDKit molecule of the SMILES, its atoms renumbered to those of the molecule."""
+    from rdkit import Chem
+
+    mol = Chem.AddHs(Chem.MolFromSmiles(str(molecule.smiles)))
+    symbols = tuple(atom.GetSymbol() for atom in mol.GetAtoms())
+    pairs = {tuple(sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))) for b in mol.GetBonds()}
+    if symbols == molecule.symbols and pairs == set(molecule.bonds):
+        return mol
+    order = _graph_match(molecule, mol) if len(symbols) == molecule.n_atoms else ()
+    if not order:
+        raise ValueError(
+            f"Argument `molecule` must have the atoms and bonds of its SMILES {molecule.smiles!r}, but has "
+            f"{molecule.n_atoms} other ones."
+        )
+    return Chem.RenumberAtoms(mol, list(order))
+
+
+def _graph_match(molecule: Molecule, mol: Any) -> tuple[int, ...]:
+    """Return the atom of ``mol`` for each atom of the molecule, by elements and bonds only; empty if there is none."""
+    from rdkit import Chem
+    from rdkit.Chem import rdqueries
+
+    query: Any = Chem.RWMol()
+    for symbol in molecule.symbols:
+        query.AddAtom(rdqueries.AtomNumEqualsQueryAtom(Chem.GetPeriodicTable().GetAtomicNumber(symbol)))
+    for i, j in molecule.bonds:
+        query.AddBond(i, j, Chem.BondType.ZERO)
+        query.ReplaceBond(query.GetBondBetweenAtoms(i, j).GetIdx(), Chem.BondFromSmarts("~"))
+    return tuple(mol.GetSubstructMatch(query.GetMol()))

@@ -1,0 +1,145 @@
+"""Torsion scans: rigid, or relaxed by GFN2-xTB with the torsion held."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from molecular_qubits.structure.clashes import CLASH_SHARE, closest_contact
+from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.relaxation import GeometryNotConvergedError, gfn2_energy_cm1
+from molecular_qubits.structure.torsions import Torsion
+from shared.progress import say, track
+
+
+@dataclass(frozen=True)
+class TorsionScan:
+    """Geometries along a torsion: ``angles_degrees`` ``(n,)``, their molecules, GFN2-xTB energies above the lowest.
+
+    Angles whose geometry clashes or did not relax are left out and listed in ``failed_degrees``.
+    """
+
+    atoms: Torsion
+    relaxed: bool
+    angles_degrees: np.ndarray
+    molecules: tuple[Molecule, ...]
+    energies_cm1: np.ndarray
+    failed_degrees: tuple[float, ...]
+
+
+def scan_torsion(
+    molecule: Molecule,
+    atoms: Torsion,
+    angles_degrees: ArrayLike,
+    *,
+    relaxed: bool = True,
+    fmax_ev_per_angstrom: float = 0.02,
+    max_steps: int = 300,
+) -> TorsionScan:
+    """Scan a torsion of a molecule in its spin state.
+
+    Parameters
+    ----------
+    molecule
+        Start geometry, with a multiplicity.
+    atoms
+        Four atom indices; the bond between the middle ones must be outside rings.
+    angles_degrees
+        Torsion angles, all different.
+    relaxed
+        Relax everything else with GFN2-xTB; otherwise only the torsion changes. Each relaxation starts from the
+        relaxed geometry of the angle before, turned on.
+    fmax_ev_per_angstrom, max_steps
+        Of the relaxation.
+
+    Returns
+    -------
+    TorsionScan
+        In the order of the angles.
+
+    Raises
+    ------
+    ValueError
+        If the molecule has no multiplicity, the torsion cannot be turned, or an angle is not finite or is repeated.
+    GeometryNotConvergedError
+        If no angle gives a geometry.
+    """
+    angles = np.atleast_1d(np.asarray(angles_degrees, dtype=float))
+    if angles.ndim != 1 or not np.all(np.isfinite(angles)) or len(set(angles.tolist())) != len(angles):
+        raise ValueError("Argument `angles_degrees` must hold finite angles, each once.")
+    if molecule.multiplicity is None:
+        raise ValueError("Argument `molecule` must have a multiplicity; see `with_multiplicity`.")
+    start = molecule.set_torsion(atoms, float(angles[0]))
+    kept: list[tuple[float, Molecule, float]] = []
+    failed: list[float] = []
+    for angle in track([float(x) for x in angles], "torsion scan"):
+        geometry = (start if relaxed else molecule).set_torsion(atoms, angle)
+        contact = closest_contact(geometry)
+        if contact is not None and contact[2] < CLASH_SHARE:
+            say(f"Torsion {angle:g}°: atoms {contact[0]} and {contact[1]} clash; left out.")
+            failed.append(angle)
+            continue
+        if relaxed:
+            try:
+                geometry = relax_at_torsion(geometry, atoms, angle, fmax_ev_per_angstrom, max_steps)
+            except GeometryNotConvergedError as error:
+                say(f"Torsion {angle:g}°: {error}")
+                failed.append(angle)
+                continue
+            start = geometry
+        kept.append((angle, geometry, gfn2_energy_cm1(geometry)))
+    if not kept:
+        raise GeometryNotConvergedError(
+            f"No angle of the torsion {tuple(atoms)} gave a geometry. Relax the molecule first, or raise `max_steps`."
+        )
+    energies = np.array([energy for _, _, energy in kept])
+    return TorsionScan(
+        atoms=atoms,
+        relaxed=relaxed,
+        angles_degrees=np.array([angle for angle, _, _ in kept]),
+        molecules=tuple(geometry for _, geometry, _ in kept),
+        energies_cm1=energies - energies.min(),
+        failed_degrees=tuple(failed),
+    )
+
+
+def relax_at_torsion(
+    molecule: Molecule, atoms: Sequence[int], degrees: float, fmax_ev_per_angstrom: float = 0.02, max_steps: int = 300
+) -> Molecule:
+    """Relax with GFN2-xTB while one torsion is held.
+
+    Parameters
+    ----------
+    molecule
+        Start geometry, charge and multiplicity; its torsion is set to `degrees` first.
+    atoms
+        Four atom indices.
+    degrees
+        The torsion.
+    fmax_ev_per_angstrom, max_steps
+        Largest force at the end, without that along the torsion, and largest number of steps.
+
+    Raises
+    ------
+    GeometryNotConvergedError
+        If the steps did not suffice, or the constraint was lost.
+    """
+    from ase.constraints import FixInternals
+    from ase.optimize import BFGS
+
+    from molecular_qubits.structure.relaxation import gfn2_atoms
+
+    held = gfn2_atoms(molecule.set_torsion((atoms[0], atoms[1], atoms[2], atoms[3]), degrees))
+    held.set_constraint(FixInternals(dihedrals_deg=[[degrees % 360.0, list(atoms)]], epsilon=1e-6))
+    try:
+        converged = BFGS(held, logfile=None).run(fmax=fmax_ev_per_angstrom, steps=max_steps)
+    except ValueError as error:  # ASE's way to say that the constraint cannot be met
+        raise GeometryNotConvergedError(f"The torsion could not be held at {degrees:g}°: {error}.") from None
+    if not converged:
+        raise GeometryNotConvergedError(
+            f"GFN2-xTB did not relax the geometry at the torsion {degrees:g}° in {max_steps} steps. Raise `max_steps`."
+        )
+    return molecule.with_positions(held.get_positions())

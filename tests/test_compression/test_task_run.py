@@ -1,0 +1,397 @@
+"""The pipeline on tiny models and GLUE in the hub's layout, through the entry point as a user would run it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from compression.cli import main
+from compression.experiments.task_run import PRESETS, RunConfig, prepare, preset, run_task
+from compression.quantization.rules import FAMILIES, STAGES, match_rules, preset_rules
+from compression.quantization.storage import load_compressed_
+from compression.training import loop
+from compression.training.classifiers import find_model
+from compression.training.distillation import logit_loss
+from compression.training.finetune import FinetuneConfig, load_classifier
+from compression.training.ipq import IPQConfig
+from compression.training.packages import have_data
+from compression.training.tasks import GLUE, find_task
+from shared.config import load_config
+from tests.test_compression import hub_files
+from tests.test_compression.hub_files import N_VALIDATION, write_hub_glue, write_model
+
+IPQ = IPQConfig(stages=("ffn", "embeddings", "attention", "head"), steps_per_stage=2, batch_size=16, checkpoint_every=1)
+FINETUNE = FinetuneConfig(epochs=1, batch_size=16, lr=1e-3, max_length=32, checkpoint_every=1)
+QUICK = ["finetune.max_length=32", "finetune.epochs=1", "n_centroids=8", "n_distil=32", "ipq.steps_per_stage=2"]
+
+
+@pytest.fixture(scope="module")
+def glue(tmp_path_factory, datasets_cache):
+    """Return a folder that is a copy of the hub's data set with tiny parquet files."""
+    return write_hub_glue(tmp_path_factory.mktemp("hub") / "glue")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Return a folder with a tiny model of each family in the hub's layout."""
+    folder = tmp_path_factory.mktemp("models")
+    for family in hub_files.FAMILIES:
+        write_model(folder / family, family)
+    return folder
+
+
+def settings(models, glue, task="rte", family="roberta", **changes) -> RunConfig:
+    """Return quick settings."""
+    values = {"finetune": FINETUNE, "ipq": IPQ, "n_centroids": 8, "n_distil": 32}
+    return RunConfig(model=str(models / family), task=task, data=str(glue), **(values | changes))
+
+
+def command(models, glue, out, *more, task="rte", model="roberta"):
+    """Return the arguments of a quick run."""
+    base = ["run", "--model", str(models / model), "--task", task, "--data", str(glue), "--out", str(out)]
+    return [*base, *(part for setting in QUICK for part in ("--set", setting)), *more]
+
+
+def test_the_command_runs_whole(models, glue, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(command(models, glue, out, task="mnli")) == 0
+    table = capsys.readouterr().out
+    report = json.loads((out / "report.json").read_text())
+    assert [(row["model"], row["split"]) for row in report["rows"]] == [
+        (model, f"validation_{kind}")
+        for kind in ("matched", "mismatched")
+        for model in ("majority class", "fp32", "iPQ")
+    ]
+    assert not (out / "work").exists()
+    # What is said is what the file gives, computed here anew.
+    config = load_config(RunConfig, preset(), [f'model="{models}/roberta"', "task=mnli", f'data="{glue}"', *QUICK])
+    prepared = prepare(config)
+    model = load_compressed_(load_classifier(out / "dense"), out / "compressed" / "model.safetensors")
+    for row in report["rows"][2::3]:
+        data = prepared.evaluation[row["split"]]
+        with torch.inference_mode():
+            logits = torch.cat([model(**data.batch([i])).logits for i in range(len(data))])
+        right = float((logits.argmax(1) == data.labels).float().mean())
+        assert row["accuracy"] == pytest.approx(100 * right)
+        assert f"{row['accuracy']:.2f}" in table
+        assert row["file (MB)"] == (out / "compressed" / "model.safetensors").stat().st_size / 1e6
+        assert row["of fp32"] > 4
+    assert {row["sentences"] for row in report["rows"]} == {N_VALIDATION}
+    assert main(["inspect", str(out / "compressed" / "model.safetensors")]) == 0
+    assert "PQ 8x8" in capsys.readouterr().out
+
+
+def test_regression_learns_and_survives_compression(models, glue, tmp_path):
+    finetune = FINETUNE.model_copy(update={"epochs": 30, "lr": 4e-3, "checkpoint_every": 500})
+    ipq = IPQ.model_copy(
+        update={"stages": ("+".join(STAGES),), "steps_per_stage": 40, "lr": 3e-3, "checkpoint_every": 500}
+    )
+    config = settings(models, glue, "stsb", finetune=finetune, ipq=ipq, n_centroids=32, block_size=4, n_distil=64)
+    report = run_task(config, tmp_path)
+    rows = {row["model"]: row for row in report["rows"]}
+    assert rows["mean"]["pearson"] == rows["mean"]["spearman"] == 0
+    assert rows["fp32"]["pearson"] > 60  # the labels can be told from the words
+    assert rows["iPQ"]["spearman"] > rows["fp32"]["spearman"] - 25
+    assert np.array(report["predictions"]["iPQ"]["validation"]).dtype.kind == "f"
+    losses = report["losses"]
+    assert np.mean(losses[-8:]) < 0.5 * np.mean(losses[:8])
+
+
+@pytest.mark.parametrize("name", sorted(GLUE))
+def test_every_task_is_prepared_for_every_family(models, glue, name):
+    task = GLUE[name]
+    for family in hub_files.FAMILIES:
+        prepared = prepare(settings(models, glue, name, family))
+        assert set(prepared.evaluation) == set(task.evaluation_splits)
+        pairs = len(task.sentence_keys) == 2
+        assert (prepared.train.token_type_ids is not None) == (pairs and family == "bert")
+        assert prepared.train.labels.dtype == (torch.float32 if task.regression else torch.int64)
+        model = prepared.source.load(seed=0)
+        with torch.inference_mode():
+            logits = model(**prepared.train.batch([0, 1, 2])).logits
+        assert logits.shape == (3, task.num_labels)
+        assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_preset_rules_cover_every_layer_but_the_last(family):
+    tokenizer = hub_files.TOKENIZERS[family]()
+    config = hub_files.tiny_config(family, tokenizer)
+    with torch.device("meta"):
+        model = hub_files.AutoModelForSequenceClassification.from_config(config)
+    rules = preset_rules(family, block_size=4, n_centroids=4)
+    found = {stage: [name for name, _ in match_rules(model, rules, stage=stage)] for stage in STAGES}
+    layers = {name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)}
+    left = layers - {name for names in found.values() for name in names}
+    last = "classifier" if family in ("bert", "distilbert") else "classifier.out_proj"
+    assert left == {last} | ({"mpnet.encoder.relative_attention_bias"} if family == "mpnet" else set())
+    assert len(found["ffn"]) == 2 * 2
+    assert len(found["attention"]) == 2 * 4
+    assert len(found["embeddings"]) == (2 if family in ("mpnet", "distilbert") else 3)
+    assert len(found["head"]) == 1
+
+
+def test_tokenizers_are_those_of_the_families(models):
+    classes = {family: type(find_model(str(models / family), GLUE["rte"]).tokenizer()).__name__ for family in FAMILIES}
+    assert classes["roberta"] == "RobertaTokenizer"
+    assert classes["xlm-roberta"] == "XLMRobertaTokenizer"
+    assert classes["mpnet"] == "MPNetTokenizer"
+    assert classes["bert"] == "BertTokenizer"
+    tokenizer = find_model(str(models / "roberta"), GLUE["rte"]).tokenizer()
+    text = "the café was 数 warm"
+    assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text  # bytes: nothing is unknown
+    pair = tokenizer("fine", "grim")["input_ids"]
+    assert pair[0] == 0
+    assert pair.count(2) == 3  # <s> A </s></s> B </s>
+
+
+def test_a_head_is_drawn_from_its_seed_and_a_trained_one_is_kept(models, tmp_path):
+    source = find_model(str(models / "roberta"), GLUE["mnli"])
+    before = torch.random.get_rng_state()
+    first, again, other = (source.load(seed).classifier.out_proj.weight for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    labels = {0: "CONTRADICTION", 1: "NEUTRAL", 2: "ENTAILMENT"}
+    write_model(tmp_path, head=True, id2label=labels, label2id={name: i for i, name in labels.items()})
+    trained = find_model(str(tmp_path), GLUE["mnli"])
+    assert trained.label_order == (2, 1, 0)
+    kept, saved = trained.load(3), load_classifier(tmp_path)
+    assert torch.equal(kept.classifier.out_proj.weight, saved.classifier.out_proj.weight)
+    fresh = find_model(str(tmp_path), GLUE["rte"], new_head=True).load(3)
+    assert fresh.classifier.out_proj.weight.shape == (2, 32)
+    encoder, theirs = fresh.roberta.state_dict(), saved.roberta.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in encoder.items())
+
+
+def test_a_finished_model_is_evaluated_in_its_own_label_order(models, glue, tmp_path):
+    first, second = (tmp_path / name for name in ("first", "second"))
+    names = GLUE["mnli"].label_names
+    for folder, order in ((first, (0, 1, 2)), (second, (2, 1, 0))):
+        labels = dict(enumerate(names[i] for i in order))
+        write_model(folder, head=True, id2label=labels, label2id={name: i for i, name in labels.items()})
+    tensors = load_file(second / "model.safetensors")
+    for part in ("weight", "bias"):
+        tensors[f"classifier.out_proj.{part}"] = tensors[f"classifier.out_proj.{part}"].flip(0).contiguous()
+    save_file(tensors, second / "model.safetensors", metadata={"format": "pt"})
+    reports = [run_task(settings(tmp_path, glue, "mnli", f.name, finetune=None), f / "run") for f in (first, second)]
+    scores = [[row["accuracy"] for row in report["rows"] if row["model"] == "fp32"] for report in reports]
+    assert scores[0] == scores[1]  # the same model under another numbering
+    flipped = [2 - label for label in reports[1]["predictions"]["fp32"]["validation_matched"]]
+    assert flipped == reports[0]["predictions"]["fp32"]["validation_matched"]
+
+
+def test_interrupted_run_continues_with_the_same_result(models, glue, tmp_path, monkeypatch):
+    config = settings(models, glue)
+    expected = run_task(config, tmp_path / "whole")
+    save, calls = loop.save_checkpoint, []
+
+    def stop_at_the_sixth(*arguments):
+        save(*arguments)
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", stop_at_the_sixth)
+    with pytest.raises(KeyboardInterrupt):
+        run_task(config, tmp_path / "parts")
+    assert (tmp_path / "parts" / "dense").is_dir()
+    assert not (tmp_path / "parts" / "compressed").exists()
+    found = run_task(config, tmp_path / "parts")
+    assert found["predictions"] == expected["predictions"]
+    assert found["rows"] == expected["rows"]
+    file = "compressed/model.safetensors"
+    assert (tmp_path / "parts" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_another_config_or_other_data_are_not_continued(models, glue, tmp_path, capsys, datasets_cache):
+    out = tmp_path / "run"
+    copy = shutil.copytree(glue, tmp_path / "glue")
+    assert main(command(models, copy, out)) == 0
+    first = (out / "report.json").read_bytes()
+    assert main(command(models, copy, out)) == 0
+    assert (out / "report.json").read_bytes() == first
+    assert "this run is finished" in capsys.readouterr().err
+    assert main(command(models, copy, out, "--set", "ipq.lr=0.5")) == 2
+    error = capsys.readouterr().err
+    assert "`ipq.lr`: 0.001 there, 0.5 now" in error
+    assert "--out" in error
+    shutil.rmtree(copy / "rte")
+    shutil.copytree(copy / "wnli", copy / "rte")  # the same columns, label names in another order
+    assert main(command(models, copy, out)) == 2
+    assert "another `data." in capsys.readouterr().err
+
+
+def test_noise_is_active_in_fine_tuning_only(models, glue, tmp_path):
+    seen = []
+
+    class Noise:
+        def __init__(self, model, rules):
+            self.model, self.rules = model, rules
+
+        def __enter__(self):
+            seen.append(("on", self.model.training, len(self.rules)))
+
+        def __exit__(self, *_):
+            seen.append(("off", (tmp_path / "dense").exists()))
+
+    run_task(settings(models, glue), tmp_path, noise=Noise)
+    assert seen == [("on", False, 4), ("off", False)]
+
+
+def refused(capsys, arguments, out):
+    """Run a command that must be refused before any training; return what it said."""
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert "Fine-tuning" not in error
+    assert not (out / "dense").exists()
+    return error
+
+
+def test_bad_input_is_refused_before_training(models, glue, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert "did you mean 'mnli'" in refused(capsys, command(models, glue, out, task="mnil"), out)
+    rule = '--set=rules=[{pattern: "roberta.encoder.layer.0.intermediary.dense", stage: ffn, config: {}}]'
+    error = refused(capsys, command(models, glue, out, rule, "--set", "ipq.stages=[ffn]"), out)
+    assert "matches no linear layer" in error
+    assert "'roberta.encoder.layer.0.intermediate.dense'" in error
+    error = refused(capsys, command(models, glue, out, "--set", "block_size=7"), out)
+    assert "must divide the 32 input features" in error
+    assert "near divisors are 2, 4, 8" in error
+    error = refused(capsys, command(models, glue, out, "--set", "block_size={ffn: 8, head: 8}"), out)
+    assert "`block_size` must be a number or have the stages ffn, embeddings, attention, head" in error
+    error = refused(capsys, command(models, glue, out, "--set", "ipq.stages=[ffn, heads]"), out)
+    assert "'heads'" in error
+    error = refused(capsys, command(models, glue, out, "--set", "finetune.max_length=63"), out)
+    assert "at most 62" in error
+    error = refused(capsys, command(models, glue, out, "--set", "finetune.epoch=2"), out)
+    assert "did you mean 'epochs'" in error
+    error = refused(capsys, command(models, glue, out, "--set", "finetune=null"), out)
+    assert "`finetune` must not be null" in error
+    error = refused(capsys, command(models, tmp_path / "nothing", out), out)
+    assert "does not exist" in error
+    error = refused(capsys, command(models, glue, out, model="no-such"), out)
+    assert "`model`" in error
+    error = refused(capsys, ["run", "--task", "rte"], out)
+    assert "minilm-boolq" in error
+    error = refused(capsys, ["run", "--preset", "minilm_rt"], out)
+    assert "did you mean 'minilm-rt'" in error
+    error = refused(capsys, ["run", "--preset", "minilm-rt", "--data", str(glue)], out)
+    assert "`data` must be null" in error or "fetch-data" in error
+
+
+def test_a_model_without_preset_takes_rules(glue, tmp_path, capsys):
+    write_model(tmp_path / "electra", "electra", embedding_size=32)
+    out = tmp_path / "run"
+    error = refused(capsys, command(tmp_path, glue, out, model="electra"), out)
+    assert "`rules` must be given" in error
+    assert "'electra' has no preset" in error
+    assert "distilbert" in error
+    rules = r"""rules=[{pattern: '.*layer\.\d+\.(intermediate|output)\.dense', config: {n_centroids: 8, block_size: 4}},
+                     {pattern: '.*word_embeddings', config: {n_centroids: 16, block_size: 8}}]"""
+    more = ("--set", rules, "--set", "ipq.stages=[all]")
+    assert main(command(tmp_path, glue, out, *more, model="electra")) == 0
+    layers = json.loads((out / "compressed" / "stages.json").read_text())["stages"][0]["layers"]
+    assert [layer["block_size"] for layer in layers] == [8, 4, 4, 4, 4]
+
+
+def test_leftovers_of_a_killed_run_are_removed(models, glue, tmp_path):
+    (tmp_path / ".dense.1.abc.tmp").mkdir()
+    run_task(settings(models, glue), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {"run.json", "report.json", "dense", "compressed"}
+
+
+def test_a_head_with_other_labels_is_refused(models, glue, tmp_path, capsys):
+    write_model(tmp_path / "two", head=True, num_labels=2)
+    out = tmp_path / "run"
+    error = refused(capsys, command(tmp_path, glue, out, task="mnli", model="two"), out)
+    assert "has 2 labels, but task 'mnli' needs 3" in error
+    assert "new_head=true" in error
+    assert main(command(tmp_path, glue, out, "--set", "new_head=true", task="mnli", model="two")) == 0
+
+
+def test_labels_out_of_range_and_missing_columns(models, tmp_path, capsys, datasets_cache):
+    from datasets import Dataset
+
+    for number, (columns, message) in enumerate(
+        [
+            ({"sentence1": ["a"], "sentence2": ["b"], "label": [5]}, "is 5 in row 0"),
+            ({"sentence1": ["a"], "label": [0]}, "lack 'sentence2'"),
+            ({"sentence1": ["a"], "sentence2": ["b"], "label": [-1]}, "are hidden"),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        (folder / "rte").mkdir(parents=True)
+        for split in ("train", "validation"):
+            Dataset.from_dict(columns).to_parquet(folder / "rte" / f"{split}-00000-of-00001.parquet")
+        out = tmp_path / "run"
+        assert message in refused(capsys, command(models, folder, out), out)
+
+
+def test_a_foreign_tokenizer_or_weights_are_refused(models, glue, tmp_path, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(models / "mpnet", tmp_path / "bad")
+    hub_files.wordpiece().backend_tokenizer.save(str(tmp_path / "bad" / "tokenizer.json"))
+    assert "do not belong together" in refused(capsys, command(tmp_path, glue, out, model="bad"), out)
+    shutil.copytree(models / "roberta", tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    assert main(command(tmp_path, glue, out, model="cut")) == 2
+    error = capsys.readouterr().err
+    assert "weights of model" in error
+    assert "Traceback" not in error
+
+
+def test_unreachable_hub_is_one_sentence_and_writes_nothing(tmp_path):
+    """The client library is told that there is no network, so that it does not retry for half a minute."""
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    arguments = ["run", "--model", "roberta-base", "--task", "rte", "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-m", "compression", *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: The hub could not be reached for the model 'roberta-base'")
+    assert "pg-ipq run --preset minilm-rt" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_presets_are_valid(tmp_path):
+    for name in PRESETS:
+        config = load_config(RunConfig, preset(name))
+        assert f"{config.model}-{config.task}" == name
+        assert RunConfig.from_json(config.to_json()) == config
+        assert find_task(config.task).packaged
+        if not have_data([config.model], tmp_path):
+            with pytest.raises(RuntimeError, match="pg-ipq fetch-data"):
+                run_task(config.model_copy(update={"model": "mpnet"}), tmp_path / name, folder=tmp_path)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_distillation_of_a_single_output_is_the_squared_difference(temperature):
+    student, teacher = torch.tensor([[1.0], [4.0]]), torch.tensor([[2.0], [1.0]])
+    assert logit_loss(student, teacher, temperature).item() == pytest.approx((1 + 9) / 2)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["minilm-rt", "minilm-boolq"])
+def test_offline_presets_run(name, tmp_path, real_data, capsys):
+    if name == "minilm-boolq" and not have_data(["boolq"]):
+        pytest.skip("BoolQ is not in the cache: run `pg-ipq fetch-data boolq` first")
+    small = ["max_train=64", "max_validation=300", "n_distil=32", "ipq.steps_per_stage=1", "finetune.max_length=48"]
+    small += ["finetune.epochs=1"]
+    more = [part for setting in small for part in ("--set", setting)]
+    assert main(["run", "--preset", name, "--out", str(tmp_path), *more]) == 0
+    rows = {row["model"]: row for row in json.loads((tmp_path / "report.json").read_text())["rows"]}
+    assert rows["majority class"]["matthews"] == 0
+    assert rows["majority class"]["accuracy"] == pytest.approx(62 if name == "minilm-boolq" else 50, abs=8)
+    assert rows["iPQ"]["of fp32"] > 12

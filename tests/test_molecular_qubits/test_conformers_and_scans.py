@@ -1,0 +1,90 @@
+"""Conformers and torsion scans by GFN2-xTB on molecules whose wells are known."""
+
+import numpy as np
+import pytest
+
+from molecular_qubits.electronic.thermal_average import boltzmann_average
+from molecular_qubits.structure import scans
+from molecular_qubits.structure.conformers import conformer_populations, find_conformers
+from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.relaxation import GeometryNotConvergedError
+from molecular_qubits.structure.scans import relax_at_torsion, scan_torsion
+
+BUTANE = (0, 1, 2, 3)
+
+
+def test_butane_has_an_anti_and_two_gauche_conformers():
+    """Anti is lowest; gauche, at about 65°, lies 0.5 to 1 kcal/mol above; mirror images are two conformers."""
+    found = find_conformers("CCCC", multiplicity=1, n_embeddings=8, seed=3)
+    torsions = [conformer.molecule.torsion(BUTANE) for conformer in found]
+    assert abs(torsions[0]) == pytest.approx(180, abs=3)
+    assert sorted(round(abs(t) / 60) for t in torsions[1:]) == [1] * (len(found) - 1)
+    assert len(found) in (2, 3)
+    assert found[0].energy_cm1 == 0
+    assert all(100 < conformer.energy_cm1 < 500 for conformer in found[1:])
+    again = find_conformers("CCCC", multiplicity=1, n_embeddings=8, seed=3)
+    assert [c.molecule for c in again] == [c.molecule for c in found]
+
+
+def test_populations_follow_boltzmann():
+    assert conformer_populations([0.0, 0.695034800 * 300 * np.log(2)], 300.0) == pytest.approx([2 / 3, 1 / 3], rel=1e-6)
+    assert conformer_populations([5e5, 5e5], 1.0).tolist() == [0.5, 0.5]
+
+
+def test_relaxed_scan_lies_below_the_rigid_one_and_has_the_known_wells():
+    molecule = Molecule.from_smiles("CCCC", multiplicity=1).set_torsion(BUTANE, 180.0).optimize("gfn2")
+    angles = [180.0, 120.0, 60.0, 0.0]
+    rigid, relaxed = (scan_torsion(molecule, BUTANE, angles, relaxed=flag) for flag in (False, True))
+    for scan in (rigid, relaxed):
+        found = [geometry.torsion(BUTANE) for geometry in scan.molecules]
+        assert np.abs(np.exp(1j * np.radians(found)) - np.exp(1j * np.radians(angles))).max() < 1e-3
+        assert scan.failed_degrees == ()
+    assert np.all(relaxed.energies_cm1 <= rigid.energies_cm1 + 1)
+    anti, eclipsed, gauche, syn = relaxed.energies_cm1
+    assert anti == 0
+    assert gauche < eclipsed < syn
+    lengths = [np.linalg.norm(m.positions[1] - m.positions[2]) for m in rigid.molecules]
+    assert np.ptp(lengths) < 1e-9
+    average = boltzmann_average(angles[::-1], relaxed.energies_cm1[::-1], np.ones(4), 300.0, period_degrees=None)
+    assert average.mean_cm1 == pytest.approx(1)
+
+
+def test_failed_angles_are_left_out_and_listed(monkeypatch):
+    molecule = Molecule.from_smiles("CCCC", multiplicity=1)
+
+    def fail_at_60(geometry, atoms, degrees, *_):
+        if degrees == 60:
+            raise GeometryNotConvergedError("no")
+        return geometry
+
+    monkeypatch.setattr(scans, "relax_at_torsion", fail_at_60)
+    scan = scan_torsion(molecule, BUTANE, [180.0, 60.0])
+    assert scan.angles_degrees.tolist() == [180.0]
+    assert scan.failed_degrees == (60.0,)
+    with pytest.raises(GeometryNotConvergedError, match=r"No angle of the torsion \(0, 1, 2, 3\)"):
+        scan_torsion(molecule, BUTANE, [60.0])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda m: scan_torsion(m, BUTANE, [0.0, 0.0]), "each once"),
+        (lambda m: scan_torsion(m.with_multiplicity(None), BUTANE, [0.0]), "must have a multiplicity"),
+        (lambda m: scan_torsion(m, (0, 1, 3, 2), [0.0]), "bonded atoms in the middle"),
+        (lambda m: find_conformers(m, multiplicity=2), "`multiplicity` must be"),
+        (lambda m: find_conformers(m, n_embeddings=0), "`n_embeddings` must be positive"),
+        (lambda m: find_conformers(m.with_multiplicity(None)), "`multiplicity` must be given"),
+        (lambda m: find_conformers(Molecule.from_xyz_text(m.to_xyz()), multiplicity=1), "made from a SMILES"),
+        (lambda m: conformer_populations([0.0], 0.0), "`temperature_k` must be positive"),
+        (lambda m: conformer_populations([np.nan], 1.0), "`energies_cm1` must be finite"),
+    ],
+)
+def test_bad_arguments_are_refused(call, words):
+    with pytest.raises(ValueError, match=words):
+        call(Molecule.from_smiles("CCCC", multiplicity=1))
+
+
+def test_too_few_steps_are_an_error():
+    molecule = Molecule.from_smiles("CCCC", multiplicity=1)
+    with pytest.raises(GeometryNotConvergedError, match="at the torsion 100° in 1 steps"):
+        relax_at_torsion(molecule, BUTANE, 100.0, max_steps=1)

@@ -1,0 +1,53 @@
+"""The benchmark of the high-spin and broken-symmetry pair: both sides agree on a tiny molecule, rows are kept."""
+
+import json
+
+import pytest
+
+from benchmarks.exchange.__main__ import compare, main
+from benchmarks.exchange.systems import FIXED, SYSTEMS
+from molecular_qubits.structure.molecule import Molecule
+
+
+def test_both_sides_find_the_same_coupling_and_a_second_run_measures_nothing(tmp_path, capsys):
+    arguments = ["--systems", "h-he-h", "--basis", "sto-3g", "--threads", "1", "--out", str(tmp_path)]
+    arguments += ["--options", '{"conv_tol": 1e-9}']
+    assert main(arguments) == 0
+    path = tmp_path / "exchange" / "pairs.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    plain, ours = record["rows"]
+    assert [row["method"] for row in (plain, ours)] == ["plain", "ours"]
+    assert plain["right_states"]
+    assert ours["right_states"]
+    assert ours["j_yamaguchi_cm1"] == pytest.approx(plain["j_yamaguchi_cm1"], rel=1e-3)
+    assert plain["j_yamaguchi_cm1"] < -10
+    assert compare(record["rows"])[0]["times faster"] == plain["seconds"] / ours["seconds"]
+    assert "yes" in capsys.readouterr().out
+    assert (tmp_path / "exchange" / "growth.png").stat().st_size > 1000
+    before = path.read_bytes()
+    assert main(arguments) == 0
+    assert path.read_bytes() == before
+
+
+def test_a_wrong_state_gives_no_coupling_and_no_agreement():
+    row = {"system": "x", "xc": "b3lyp", "basis": "sto-3g", "threads": 1, "heavy_atoms": 3, "seconds": 4.0}
+    rows = [
+        row | {"method": "plain", "j_yamaguchi_cm1": None},
+        row | {"method": "ours", "j_yamaguchi_cm1": 5.0, "seconds": 2.0},
+    ]
+    assert compare(rows)[0]["J equal within 1 % or 0.1 cm^-1"] is None
+    assert compare(rows)[0]["times faster"] == 2.0
+    rows[0]["j_yamaguchi_cm1"] = 5.2
+    assert compare(rows)[0]["J equal within 1 % or 0.1 cm^-1"] is False
+
+
+def test_the_fixed_molecule_has_15_to_20_heavy_atoms_and_the_series_runs_from_10_to_46():
+    sizes = {name: Molecule.from_smiles(s.smiles).n_heavy_atoms for name, s in SYSTEMS.items() if s.smiles}
+    assert 15 <= sizes[FIXED] <= 20
+    assert (min(sizes.values()), max(sizes.values())) == (10, 46)
+
+
+def test_unknown_system_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--systems", "benzene"])
+    assert "anthrylmethyl-nitroxide" in capsys.readouterr().err

@@ -1,0 +1,108 @@
+"""What a coupling is guarded by: clashes, memory, names, a poor Heisenberg fit, a state that fails after another."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from molecular_qubits import cli
+from molecular_qubits.electronic import memory
+from molecular_qubits.electronic.broken_symmetry import enumerate_determinants
+from molecular_qubits.electronic.errors import InsufficientMemoryError, WrongStateError
+from molecular_qubits.electronic.exchange import ExchangeResult, exchange_couplings
+from molecular_qubits.structure.clashes import check_clashes, closest_contact
+from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.pyscf_input import build_mole, check_method
+from shared.artifacts import Cache
+
+H_HE_H = Molecule(("H", "He", "H"), ((0.0, 0.0, -1.5), (0.0, 0.0, 0.0), (0.0, 0.0, 1.5)))
+H4 = Molecule(("H",) * 4, tuple((0.0, 0.0, 2.6 * k) for k in range(4)))
+FAST = {"xc": "hf", "basis": "sto-3g", "stability": False}
+
+
+def test_clashing_atoms_are_named_before_any_field(tmp_path):
+    clash = H_HE_H.with_positions([[0, 0, -1.5], [0, 0, 0], [0, 0, 0.3]])
+    assert closest_contact(clash)[:2] == (1, 2)
+    with pytest.raises(ValueError, match=r"He1 and H2 are 0\.30 Å apart. Check the coordinates and their unit"):
+        exchange_couplings(clash, [[0], [2]], cache=Cache(tmp_path), **FAST)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("bond", [("H", "H", 0.74), ("H", "F", 0.92), ("N", "N", 1.10), ("C", "O", 1.13)])
+def test_the_shortest_bonds_are_no_clash(bond):
+    first, second, length = bond
+    check_clashes(Molecule((first, second), ((0.0, 0.0, 0.0), (0.0, 0.0, length))))
+    check_clashes(Molecule(("H",), ((0.0, 0.0, 0.0),)))
+
+
+def test_too_little_memory_is_said_before_the_fit(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "available_memory_mb", lambda: 0.001)
+    with pytest.raises(
+        InsufficientMemoryError, match=r"3 atoms in sto-3g \(3 orbitals\) needs about .* smaller `basis`"
+    ):
+        exchange_couplings(H_HE_H, [[0], [2]], density_fit=True, cache=Cache(tmp_path), **FAST)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_estimate_is_the_size_of_the_integrals():
+    from pyscf import df
+
+    mole = build_mole(H4, "cc-pvdz", 0)
+    fit = df.DF(mole)
+    fit.build()
+    needed = memory.fit_memory_mb(mole)
+    assert fit._cderi.nbytes / 1e6 < needed < 2 * fit._cderi.nbytes / 1e6 + 0.2
+    assert 100 < memory.available_memory_mb() < 1e9
+    with pytest.raises(ValueError, match="`auxbasis` must be a fitting basis"):
+        memory.fit_memory_mb(mole, "no-such-fit")
+
+
+@pytest.mark.parametrize(
+    ("xc", "basis", "words"),
+    [
+        ("b3lypp", "sto-3g", "Did you mean 'b3lyp'"),
+        ("cam_b3lyb", "sto-3g", "Did you mean 'cam-b3lyp'"),
+        (" ", "sto-3g", "`xc` must be"),
+        ("hf", "def2-spv", "Did you mean 'def2-svp'"),
+        ("hf", "6-31gg", "Did you mean '6-31g'"),
+    ],
+)
+def test_unknown_names_are_answered_with_the_nearest(xc, basis, words):
+    with pytest.raises(ValueError, match=words):
+        check_method(H_HE_H, xc, basis)
+
+
+def test_four_centres_use_all_eight_determinants_and_report_the_residual(tmp_path):
+    result = exchange_couplings(H4, [[0], [1], [2], [3]], cache=Cache(tmp_path), **FAST)
+    assert [state.determinant for state in result.states] == enumerate_determinants((0.5,) * 4)
+    assert len(result.states) == 8
+    neighbour, far = result.j_noodleman_cm1[0, 1], result.j_noodleman_cm1[0, 3]
+    assert neighbour < -50  # antiferromagnetic
+    assert abs(far) < 0.05 * abs(neighbour)
+    assert 0 < np.abs(result.residual_cm1).max() < 0.1 * abs(neighbour)
+    assert not result.poor_fit
+    assert "Largest residual" in cli.describe(result)
+    assert "does not describe" not in cli.describe(result)
+
+
+def test_a_poor_fit_is_reported(tmp_path):
+    good = exchange_couplings(H4, [[0], [1], [2], [3]], cache=Cache(tmp_path), **FAST)
+    poor = replace(good, residual_cm1=np.full(8, 0.3) * np.ptp([s.energy_hartree for s in good.states]) * 219474.6)
+    assert poor.poor_fit
+    assert "does not describe these determinants" in cli.describe(poor)
+    assert json.loads(poor.to_json())["poor_fit"] is True
+    assert ExchangeResult.from_json(poor.to_json()).poor_fit
+
+
+def test_a_centre_without_spin_is_an_error_and_the_finished_state_is_kept(tmp_path):
+    """O2 beside helium: no spin on helium. H-He-H: the high-spin state is kept when the broken one fails."""
+    oxygen = Molecule(("O", "O", "He"), ((0.0, 0.0, 0.0), (0.0, 0.0, 1.2), (0.0, 0.0, 5.0)))
+    with pytest.raises(WrongStateError, match=r"on centre 1, but about \+1 was expected.*Try other atom sets"):
+        exchange_couplings(oxygen, [[0, 1], [2]], cache=Cache(tmp_path), **FAST)
+    close = H_HE_H.with_positions([[0, 0, -0.8], [0, 0, 0], [0, 0, 0.8]])
+    options = FAST | {"basis": "6-31g"}
+    with pytest.raises(WrongStateError, match="broken-symmetry state"):
+        exchange_couplings(close, [[0], [2]], cache=Cache(tmp_path), **options)
+    kept = [json.loads(path.read_text(encoding="utf-8")) for path in tmp_path.glob("cache/*/state.json")]
+    assert [state["label"] for state in kept] == ["high-spin state ↑↑"]

@@ -1,0 +1,115 @@
+"""ASE and RDKit objects in and out, and what is refused."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from rdkit import Chem
+from rdkit.Chem import AllChem
+
+from molecular_qubits.electronic.exchange import exchange_couplings
+from molecular_qubits.structure.interfaces import as_molecule, to_rdkit
+from molecular_qubits.structure.molecule import Molecule
+from shared.artifacts import Cache
+
+SMILES = "[O]N(C)CC=O"
+
+
+@pytest.fixture(scope="module")
+def molecule():
+    return Molecule.from_smiles(SMILES, multiplicity=4)
+
+
+def test_ase_round_trip(molecule):
+    atoms = molecule.to_ase()
+    assert isinstance(atoms, Atoms)
+    back = Molecule.from_ase(atoms)
+    assert (back.symbols, back.coordinates, back.charge, back.multiplicity) == (
+        molecule.symbols, molecule.coordinates, 0, 4,
+    )  # fmt: skip
+    assert back.bonds == tuple(sorted(molecule.bonds))
+    assert Molecule.from_ase(atoms, multiplicity=2).multiplicity == 2
+
+
+def test_rdkit_round_trip_keeps_radicals_bonds_and_coordinates(molecule):
+    mol = molecule.to_rdkit()
+    assert mol.GetAtomWithIdx(0).GetNumRadicalElectrons() == 1
+    assert mol.GetBondBetweenAtoms(4, 5).GetBondType() == Chem.BondType.DOUBLE
+    back = Molecule.from_rdkit(mol, multiplicity=4)
+    assert back.symbols == molecule.symbols
+    assert np.allclose(back.positions, molecule.positions)
+    assert set(back.bonds) == set(molecule.bonds)
+
+
+def test_rdkit_atoms_keep_their_order_even_where_the_smiles_has_another():
+    mol = Chem.AddHs(Chem.MolFromSmiles("O=CCN(C)[O]"))
+    AllChem.EmbedMolecule(mol, randomSeed=7)
+    shuffled = Chem.RenumberAtoms(mol, list(np.random.default_rng(5).permutation(mol.GetNumAtoms()).tolist()))
+    molecule = Molecule.from_rdkit(shuffled)
+    again = to_rdkit(molecule)
+    assert [a.GetSymbol() for a in again.GetAtoms()] == [a.GetSymbol() for a in shuffled.GetAtoms()]
+    orders = {frozenset((b.GetBeginAtomIdx(), b.GetEndAtomIdx())): b.GetBondType() for b in shuffled.GetBonds()}
+    for bond in again.GetBonds():
+        assert orders[frozenset((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))] == bond.GetBondType()
+    assert np.allclose(again.GetConformer().GetPositions(), molecule.positions)
+
+
+def test_rdkit_without_conformer_is_embedded_like_its_smiles(molecule):
+    assert Molecule.from_rdkit(Chem.MolFromSmiles(SMILES)).coordinates == molecule.coordinates
+
+
+def test_a_molecule_without_smiles_becomes_a_graph_of_single_bonds(molecule):
+    plain = Molecule.from_xyz_text(molecule.to_xyz())
+    mol = plain.to_rdkit()
+    assert {tuple(sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))) for b in mol.GetBonds()} == set(plain.bonds)
+    assert all(bond.GetBondType() == Chem.BondType.SINGLE for bond in mol.GetBonds())
+
+
+def test_exchange_takes_ase_atoms(tmp_path):
+    atoms = Atoms("HHeH", positions=[[0, 0, -1.5], [0, 0, 0], [0, 0, 1.5]])
+    options = {"xc": "hf", "basis": "sto-3g", "stability": False, "cache": Cache(tmp_path)}
+    found = exchange_couplings(atoms, [[0], [2]], **options).j_yamaguchi_cm1
+    assert np.array_equal(found, exchange_couplings(as_molecule(atoms), [[0], [2]], **options).j_yamaguchi_cm1)
+    assert found[0, 1] < 0
+
+
+def test_every_kind_of_source_is_one_molecule(molecule, tmp_path):
+    path = tmp_path / "molecule.xyz"
+    path.write_text(molecule.to_xyz(), encoding="utf-8")
+    for source in (SMILES, path, str(path), molecule.to_ase(), molecule.to_rdkit(), molecule):
+        found = as_molecule(source, multiplicity=2)
+        assert found.symbols == molecule.symbols
+        assert found.multiplicity == 2
+        assert np.allclose(found.positions, molecule.positions, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "words"),
+    [
+        (7, TypeError, "but is of type int"),
+        ("not a molecule", ValueError, "cannot read 'not a molecule'"),
+        ("absent.xyz", FileNotFoundError, "absent.xyz"),
+        (Atoms("H", pbc=True, cell=[5, 5, 5]), ValueError, "must not be periodic"),
+        (Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.01]]), ValueError, "atoms 0 and 1 coincide"),
+    ],
+)
+def test_other_sources_are_refused(source, error, words):
+    with pytest.raises(error, match=words):
+        as_molecule(source)
+
+
+def test_flat_and_incomplete_rdkit_molecules_are_refused():
+    flat = Chem.MolFromSmiles("CC")
+    AllChem.Compute2DCoords(flat)
+    with pytest.raises(ValueError, match="conformer is flat"):
+        as_molecule(flat)
+    bare = Chem.AddHs(Chem.MolFromSmiles("CC"))
+    AllChem.EmbedMolecule(bare, randomSeed=1)
+    with pytest.raises(ValueError, match=r"6 of them are implicit.*AddHs"):
+        as_molecule(Chem.RemoveHs(bare))
+
+
+def test_another_smiles_than_the_atoms_is_refused(molecule):
+    from dataclasses import replace
+
+    with pytest.raises(ValueError, match="must have the atoms and bonds of its SMILES 'CC'"):
+        replace(molecule, smiles="CC").to_rdkit()
