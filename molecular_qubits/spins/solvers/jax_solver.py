@@ -1,22 +1,28 @@
-"""Batched propagation with JAX in double precision: the same generators, one compiled program for many problems.
+"""Batched propagation with JAX in double precision: one compiled program for all problems of a sweep.
 
-exp(A) - 1 is built by a Taylor series of A / 2^s and s doublings F -> 2 F + F^2. Carrying exp(A) - 1 in place of
-exp(A) keeps the relative precision of slow decays that would drown beside 1. Double precision is switched on inside
-these functions only (`jax.enable_x64`), not for the process.
+Each problem goes to the eigenbasis of its Hamiltonian, where only the elements of the density matrix that are ever
+reached are kept (`real_generator`). Equal pieces and equal steps share one exponential. Double precision is switched on
+inside these functions only (`jax.enable_x64`), not for the process.
 """
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from molecular_qubits.spins.liouvillian import ReducedProblem, reduce_problem
 from molecular_qubits.spins.operators import ComplexArray
-from molecular_qubits.spins.problem import Problem
-
-TAYLOR_ORDER = 8
-SCALED_NORM = 1 / 16
+from molecular_qubits.spins.problem import Piece, Problem
+from molecular_qubits.spins.solvers.real_generator import (
+    Elements,
+    FramedProblem,
+    assemble,
+    expm1_real,
+    frame_problem,
+    gains,
+    jump_places,
+    reached_elements,
+)
 
 
 def solve(problem: Problem) -> ComplexArray:
@@ -37,7 +43,7 @@ def solve_batch(problems: Sequence[Problem], batch_size: int = 32) -> list[Compl
     problems
         Their Hamiltonians, jump operators and initial states may differ.
     batch_size
-        Problems propagated at once, which bounds the memory.
+        Problems handed to the compiled program at once, which bounds the memory.
 
     Returns
     -------
@@ -48,107 +54,83 @@ def solve_batch(problems: Sequence[Problem], batch_size: int = 32) -> list[Compl
     ValueError
         If the times, the pieces or the dimensions differ.
     """
-    import jax
-
     if batch_size < 1:
         raise ValueError(f"Argument `batch_size` must be at least 1, but was {batch_size}.")
-    _check_alike(problems)
-    first = problems[0]
-    if not first.pieces:
+    check_alike(problems)
+    if not problems[0].pieces:
         return [problem.initial[None] for problem in problems]
-    reduced = [reduce_problem(problem) for problem in problems]
-    elements = np.unique(np.concatenate([one.elements for one in reduced]))
-    unique, steps, wanted = _plan(first)
     states: list[ComplexArray] = []
     for begin in range(0, len(problems), batch_size):
-        chunk = reduced[begin : begin + batch_size]
-        generators, initial = zip(*(_on_elements(one, elements) for one in chunk), strict=True)
-        stack = np.array(generators)
-        norms = np.abs(stack).sum(axis=-1).max(axis=(0, 2))
-        longest = max(float(norms[piece]) * duration for piece, duration in unique)
-        squarings = max(0, int(np.ceil(np.log2(max(longest, 1e-300) / SCALED_NORM))))
-        with jax.enable_x64(True):
-            found = _compiled(squarings)(
-                stack,
-                np.array(initial),
-                np.array([piece for piece, _ in unique]),
-                np.array([duration for _, duration in unique]),
-                np.array(steps),
-            )
-        for one, values in zip(chunk, np.asarray(found), strict=True):
-            whole = np.zeros((len(wanted) + 1, first.dimension**2), dtype=complex)
-            whole[0, one.elements] = one.initial
-            whole[1:, elements] = values[wanted]
-            states.append(one.density(whole[:, one.elements]))
+        states += _solve_chunk(problems[begin : begin + batch_size], min(batch_size, len(problems)))
     return states
 
 
-def expm1(matrix: Any, squarings: int) -> Any:
-    """Return exp(matrix) - 1, differentiable.
-
-    Parameters
-    ----------
-    matrix
-        JAX array (n, n).
-    squarings
-        Number s of doublings; the norm of matrix / 2^s should be at most 1/16 for double precision.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    scaled = matrix * (0.5**squarings)
-    identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
-    series = identity
-    for order in range(TAYLOR_ORDER, 1, -1):
-        series = identity + scaled @ series / order
-    return jax.lax.fori_loop(0, squarings, lambda _, f: 2 * f + f @ f, scaled @ series)
-
-
-def propagate(generators: Any, initial: Any, pieces: Any, durations_ns: Any, steps: Any, squarings: int) -> Any:
-    """Propagate element values over steps; pure JAX, so that it can be batched and differentiated.
-
-    Parameters
-    ----------
-    generators
-        (p, n, n) generators in 1/ns.
-    initial
-        (n,) values at the start.
-    pieces, durations_ns
-        (u,) the different steps: which generator and how long.
-    steps
-        (k,) the order in which they are taken, indices into the different steps.
-    squarings
-        See `expm1`.
-
-    Returns
-    -------
-    jax.Array, shape (k, n)
-        Values after each step.
-    """
+def _solve_chunk(problems: Sequence[Problem], size: int) -> Iterator[ComplexArray]:
     import jax
 
-    increments = jax.lax.map(lambda one: expm1(generators[one[0]] * one[1], squarings), (pieces, durations_ns))
+    different, piece_of = _different_pieces(problems)
+    framed = [frame_problem(problem, different) for problem in problems]
+    places = jump_places(framed)
+    gain = np.array([gains(problem, places) for problem in framed])
+    elements = _elements(framed, gain, places)
+    unique, steps, wanted = _plan(problems[0], piece_of)
+    initial = elements.vector(np.array([problem.initial for problem in framed]))
+    stack = (
+        np.array([problem.effective for problem in framed]), gain, initial,
+        np.array([problem.vectors for problem in framed]),
+    )  # fmt: skip
+    # A shorter last chunk is filled up, so that it does not compile another program.
+    missing = size - len(problems)
+    fill = [np.concatenate([part, np.repeat(part[:1], missing, axis=0)]) if missing else part for part in stack]
+    with jax.enable_x64(True):
+        program = _program(
+            places.tobytes(), elements.dimension,
+            *(part.tobytes() for part in (elements.populations, elements.rows, elements.columns)),
+        )  # fmt: skip
+        found = program(
+            *fill, np.array([p for p, _ in unique]), np.array([t for _, t in unique]), np.array(steps),
+            np.array(wanted, dtype=int),
+        )  # fmt: skip
+    return (
+        np.concatenate([problem.initial[None], values])
+        for problem, values in zip(problems, np.asarray(found), strict=False)
+    )
 
-    def advance(values: Any, step: Any) -> tuple[Any, Any]:
-        after = values + increments[step] @ values
-        return after, after
 
-    return jax.lax.scan(advance, initial, steps)[1]
-
-
-_PROGRAMS: dict[int, Any] = {}
-
-
-def _compiled(squarings: int) -> Any:
+@lru_cache(maxsize=64)
+def _program(places: bytes, dimension: int, populations: bytes, rows: bytes, columns: bytes) -> Any:
     import jax
 
-    if squarings not in _PROGRAMS:
-        one = partial(propagate, squarings=squarings)
-        _PROGRAMS[squarings] = jax.jit(jax.vmap(one, in_axes=(0, 0, None, None, None)))
-    return _PROGRAMS[squarings]
+    positions = np.frombuffer(places, dtype=int)
+    elements = Elements(dimension, *(np.frombuffer(part, dtype=int) for part in (populations, rows, columns)))
+
+    def one(effective: Any, gain: Any, initial: Any, vectors: Any, plan: tuple[Any, ...]) -> Any:
+        pieces, durations, steps, wanted = plan
+        generators = jax.vmap(lambda e, g: assemble(e, g, positions, elements))(effective, gain)
+        increments = jax.lax.map(lambda step: expm1_real(generators[step[0]] * step[1]), (pieces, durations))
+
+        def advance(values: Any, step: Any) -> tuple[Any, Any]:
+            after = values + increments[step] @ values
+            return after, after
+
+        states = elements.density(jax.lax.scan(advance, initial, steps)[1][wanted])
+        return vectors @ states @ vectors.conj().T
+
+    def many(effective: Any, gain: Any, initial: Any, vectors: Any, *plan: Any) -> Any:
+        # One after another, not vmap: large single products run faster than batched ones on a CPU.
+        return jax.lax.map(lambda each: one(*each, plan), (effective, gain, initial, vectors))
+
+    return jax.jit(many)
 
 
-def _check_alike(problems: Sequence[Problem]) -> None:
+def _elements(framed: Sequence[FramedProblem], gain: ComplexArray, places: np.ndarray) -> Elements:
+    initial = np.any([problem.initial for problem in framed], axis=0)
+    effective = np.any([problem.effective for problem in framed], axis=(0, 1))
+    return reached_elements(initial, effective, np.any(gain, axis=(0, 1)), places)
+
+
+def check_alike(problems: Sequence[Problem]) -> None:
+    """Refuse problems that do not share dimensions, times and pulse times."""
     if not problems:
         raise ValueError("Argument `problems` must hold at least one problem, but was empty.")
     first = problems[0]
@@ -160,7 +142,26 @@ def _check_alike(problems: Sequence[Problem]) -> None:
             raise ValueError(f"Argument `problems` must share pulse times, but problem {number} differs.")
 
 
-def _plan(problem: Problem) -> tuple[list[tuple[int, float]], list[int], list[int]]:
+def _different_pieces(problems: Sequence[Problem]) -> tuple[list[int], list[int]]:
+    """Return the pieces that equal no earlier one in some problem, and for each piece which of these it equals."""
+    different: list[int] = []
+    piece_of: list[int] = []
+    for index in range(len(problems[0].pieces)):
+        for place, earlier in enumerate(different):
+            if all(_same(problem.pieces[index], problem.pieces[earlier]) for problem in problems):
+                piece_of.append(place)
+                break
+        else:
+            piece_of.append(len(different))
+            different.append(index)
+    return different, piece_of
+
+
+def _same(one: Piece, other: Piece) -> bool:
+    return np.array_equal(one.hamiltonian, other.hamiltonian) and np.array_equal(one.jumps, other.jumps)
+
+
+def _plan(problem: Problem, piece_of: Sequence[int]) -> tuple[list[tuple[int, float]], list[int], list[int]]:
     """Return the different steps, their order, and after which of them a state is wanted."""
     keys: dict[str, int] = {}
     unique: list[tuple[int, float]] = []
@@ -172,23 +173,12 @@ def _plan(problem: Problem) -> tuple[list[tuple[int, float]], list[int], list[in
         if not stops or stops[-1][0] < piece.stop_ns:
             stops.append((piece.stop_ns, False))
         for time, is_output in stops:
-            key = f"{number}:{time - now:.12e}"
+            key = f"{piece_of[number]}:{time - now:.12e}"
             if key not in keys:
                 keys[key] = len(unique)
-                unique.append((number, time - now))
+                unique.append((piece_of[number], time - now))
             steps.append(keys[key])
             if is_output:
                 wanted.append(len(steps) - 1)
             now = time
     return unique, steps, wanted
-
-
-def _on_elements(reduced: ReducedProblem, elements: np.ndarray) -> tuple[ComplexArray, ComplexArray]:
-    place = np.searchsorted(elements, reduced.elements)
-    size = len(elements)
-    generators = np.zeros((len(reduced.pieces), size, size), dtype=complex)
-    for number, piece in enumerate(reduced.pieces):
-        generators[number][np.ix_(place, place)] = piece.dissipator - 1j * np.diag(piece.frequencies)
-    initial = np.zeros(size, dtype=complex)
-    initial[place] = reduced.initial
-    return generators, initial
