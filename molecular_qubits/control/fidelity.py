@@ -19,9 +19,7 @@ PAULI_PRODUCTS: ComplexArray = np.array([np.kron(a, b) for a, b in itertools.pro
 
 def canonical_gate(c_x: float, c_y: float, c_z: float) -> ComplexArray:
     """Return exp(i (c_x XX + c_y YY + c_z ZZ)), shape (4, 4); every two-qubit gate is one of these up to local ones."""
-    generator = sum(
-        c * np.kron(pauli, pauli) for c, pauli in zip((c_x, c_y, c_z), _SINGLE[1:], strict=True)
-    )
+    generator = sum(c * np.kron(pauli, pauli) for c, pauli in zip((c_x, c_y, c_z), _SINGLE[1:], strict=True))
     values, vectors = np.linalg.eigh(generator)
     return np.asarray((vectors * np.exp(1j * values)) @ vectors.conj().T, dtype=complex)
 

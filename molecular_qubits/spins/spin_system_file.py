@@ -47,6 +47,7 @@ from molecular_qubits.units import G_ELECTRON
 from shared.artifacts import write_json
 from shared.config import nearest
 
+
 class SpinSystemFileError(ValueError):
     """A spin-system file that cannot be read; the message says where and what to write."""
 
@@ -173,10 +174,12 @@ def _read(data: Any) -> SpinSystemFile:
         if not isinstance(entry.get("name"), str):
             raise SpinSystemFileError(f'{where} must have a "name", a text.')
         if entry["name"] in names:
-            raise SpinSystemFileError(f"{where}: spins must have different names, but {entry['name']!r} is given twice.")
+            raise SpinSystemFileError(
+                f"{where}: spins must have different names, but {entry['name']!r} is given twice."
+            )
         names.append(entry["name"])
         if ("spin" in entry) == ("isotope" in entry):
-            raise SpinSystemFileError(f'{where} must have "spin" (an electron spin) or "isotope" (a nucleus), one of them.')
+            raise SpinSystemFileError(f'{where} must have "spin" (an electron) or "isotope" (a nucleus), one of them.')
         if "isotope" in entry:
             isotopes[index] = entry["isotope"]
             values.append(isotope(entry["isotope"], f"{where}.isotope").spin)
@@ -220,7 +223,7 @@ def _couplings(entries: Any, names: list[str], conventions: dict[str, Any], site
         pair = (first, second)
         for key, found in (("exchange", exchange), ("dipolar", dipolar), ("hyperfine", hyperfine)):
             if key in entry and pair in found:
-                raise SpinSystemFileError(f"{where} gives {key} between {between[0]!r} and {between[1]!r} a second time.")
+                raise SpinSystemFileError(f"{where} gives {key} of {between[0]!r} and {between[1]!r} a second time.")
         if "exchange" in entry:
             factor = _convention(conventions, "exchange", EXCHANGE_CONVENTIONS, f"the J of {where}")
             exchange[pair] = factor * parse_quantity(entry["exchange"], "energy", f"{where}.exchange")

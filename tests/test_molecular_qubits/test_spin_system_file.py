@@ -150,13 +150,19 @@ def test_writing_and_reading_is_exact(seed, tmp_path_factory):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (changed(["conventions", "exchange"], None), r'J of couplings\[0\] is not stated; add "conventions".*-2 J S1.S2'),
+        (
+            changed(["conventions", "exchange"], None),
+            r'J of couplings\[0\] is not stated; add "conventions".*-2 J S1.S2',
+        ),
         (changed(["conventions", "zfs"], None), r'D and E of spins\[1\].zfs is not stated; add "conventions": {"zfs"'),
         (changed(["conventions"], None), 'is not stated; add "conventions"'),
         (changed(["conventions", "exchange"], "-2JS1S2"), "not known: did you mean '-2 J S1.S2'"),
         (changed(["couplings", 0, "exchange"], 68), r"bare number 68; write '68 cm\^-1'"),
         (changed(["couplings", 0, "exchange"], "68 T"), "unit of energy"),
-        (changed(["couplings", 0, "exchnge"], "1 K"), r"Unknown key 'exchnge' in couplings\[0\]: did you mean 'exchange'"),
+        (
+            changed(["couplings", 0, "exchnge"], "1 K"),
+            r"Unknown key 'exchnge' in couplings\[0\]: did you mean 'exchange'",
+        ),
         (changed(["spins", 0, "gg"], 2.0), "did you mean 'g'"),
         (changed(["feild"], "1 T"), "did you mean 'field'"),
         (changed(["field"], 0.35), "`field` must state its unit"),

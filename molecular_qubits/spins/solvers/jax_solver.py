@@ -72,13 +72,16 @@ def _solve_chunk(problems: Sequence[Problem], size: int) -> Iterator[ComplexArra
     framed = [frame_problem(problem, different) for problem in problems]
     places = jump_places(framed)
     gain = np.array([gains(problem, places) for problem in framed])
-    elements = _elements(framed, gain, places)
+    rest = _rest(framed)
+    elements = _elements(framed, gain, places, rest)
     unique, steps, wanted = _plan(problems[0], piece_of)
     initial = elements.vector(np.array([problem.initial for problem in framed]))
-    stack = (
+    stack = [
         np.array([problem.effective for problem in framed]), gain, initial,
         np.array([problem.vectors for problem in framed]),
-    )  # fmt: skip
+    ]  # fmt: skip
+    if rest is not None:
+        stack.append(rest)
     # A shorter last chunk is filled up, so that it does not compile another program.
     missing = size - len(problems)
     fill = [np.concatenate([part, np.repeat(part[:1], missing, axis=0)]) if missing else part for part in stack]
@@ -87,10 +90,8 @@ def _solve_chunk(problems: Sequence[Problem], size: int) -> Iterator[ComplexArra
             places.tobytes(), elements.dimension,
             *(part.tobytes() for part in (elements.populations, elements.rows, elements.columns)),
         )  # fmt: skip
-        found = program(
-            *fill, np.array([p for p, _ in unique]), np.array([t for _, t in unique]), np.array(steps),
-            np.array(wanted, dtype=int),
-        )  # fmt: skip
+        plan = (np.array([p for p, _ in unique]), np.array([t for _, t in unique]), np.array(steps))
+        found = program((*plan, np.array(wanted, dtype=int)), *fill)
     return (
         np.concatenate([problem.initial[None], values])
         for problem, values in zip(problems, np.asarray(found), strict=False)
@@ -104,9 +105,9 @@ def _program(places: bytes, dimension: int, populations: bytes, rows: bytes, col
     positions = np.frombuffer(places, dtype=int)
     elements = Elements(dimension, *(np.frombuffer(part, dtype=int) for part in (populations, rows, columns)))
 
-    def one(effective: Any, gain: Any, initial: Any, vectors: Any, plan: tuple[Any, ...]) -> Any:
+    def one(plan: tuple[Any, ...], effective: Any, gain: Any, initial: Any, vectors: Any, *rest: Any) -> Any:
         pieces, durations, steps, wanted = plan
-        generators = jax.vmap(lambda e, g: assemble(e, g, positions, elements))(effective, gain)
+        generators = jax.vmap(lambda e, g, *r: assemble(e, g, positions, elements, *r))(effective, gain, *rest)
         increments = jax.lax.map(lambda step: expm1_real(generators[step[0]] * step[1]), (pieces, durations))
 
         def advance(values: Any, step: Any) -> tuple[Any, Any]:
@@ -116,17 +117,29 @@ def _program(places: bytes, dimension: int, populations: bytes, rows: bytes, col
         states = elements.density(jax.lax.scan(advance, initial, steps)[1][wanted])
         return vectors @ states @ vectors.conj().T
 
-    def many(effective: Any, gain: Any, initial: Any, vectors: Any, *plan: Any) -> Any:
+    def many(plan: tuple[Any, ...], *problems: Any) -> Any:
         # One after another, not vmap: large single products run faster than batched ones on a CPU.
-        return jax.lax.map(lambda each: one(*each, plan), (effective, gain, initial, vectors))
+        return jax.lax.map(lambda each: one(plan, *each), problems)
 
     return jax.jit(many)
 
 
-def _elements(framed: Sequence[FramedProblem], gain: ComplexArray, places: np.ndarray) -> Elements:
+def _elements(
+    framed: Sequence[FramedProblem], gain: ComplexArray, places: np.ndarray, rest: ComplexArray | None
+) -> Elements:
     initial = np.any([problem.initial for problem in framed], axis=0)
     effective = np.any([problem.effective for problem in framed], axis=(0, 1))
-    return reached_elements(initial, effective, np.any(gain, axis=(0, 1)), places)
+    return reached_elements(
+        initial, effective, np.any(gain, axis=(0, 1)), places, None if rest is None else np.any(rest, axis=(0, 1))
+    )
+
+
+def _rest(framed: Sequence[FramedProblem]) -> ComplexArray | None:
+    """Return the generators that are not of Lindblad form of all problems, 0 where a problem has none."""
+    shapes = [problem.rest.shape for problem in framed if problem.rest is not None]
+    if not shapes:
+        return None
+    return np.array([np.zeros(shapes[0], complex) if problem.rest is None else problem.rest for problem in framed])
 
 
 def check_alike(problems: Sequence[Problem]) -> None:
@@ -158,7 +171,8 @@ def _different_pieces(problems: Sequence[Problem]) -> tuple[list[int], list[int]
 
 
 def _same(one: Piece, other: Piece) -> bool:
-    return np.array_equal(one.hamiltonian, other.hamiltonian) and np.array_equal(one.jumps, other.jumps)
+    parts = ("hamiltonian", "jumps", "superoperator")
+    return all(np.array_equal(getattr(one, part), getattr(other, part)) for part in parts)
 
 
 def _plan(problem: Problem, piece_of: Sequence[int]) -> tuple[list[tuple[int, float]], list[int], list[int]]:

@@ -37,12 +37,16 @@ class FramedProblem:
         H - i/2 sum_k L_k^+ L_k of each different piece, (p, D, D) in rad/ns.
     jumps
         Of each different piece, (k, D, D).
+    rest
+        Generators of what is not of Lindblad form, of each different piece, (p, D^2, D^2) in 1/ns on row-major
+        vec(rho), or None if no piece has any.
     """
 
     vectors: ComplexArray
     initial: ComplexArray
     effective: ComplexArray
     jumps: tuple[ComplexArray, ...]
+    rest: ComplexArray | None
 
 
 def frame_problem(problem: Problem, different: Sequence[int]) -> FramedProblem:
@@ -65,7 +69,17 @@ def frame_problem(problem: Problem, different: Sequence[int]) -> FramedProblem:
         loss = clean(stacked.conj().T @ stacked)
         effective.append(clean(adjoint @ piece.hamiltonian @ vectors) - 0.5j * loss)
         jumps.append(framed)
-    return FramedProblem(vectors, clean(adjoint @ problem.initial @ vectors), np.array(effective), tuple(jumps))
+    initial = clean(adjoint @ problem.initial @ vectors)
+    return FramedProblem(vectors, initial, np.array(effective), tuple(jumps), _rest(problem, different, vectors))
+
+
+def _rest(problem: Problem, different: Sequence[int], vectors: ComplexArray) -> ComplexArray | None:
+    found = [problem.pieces[index].superoperator for index in different]
+    if all(part is None for part in found):
+        return None
+    change = np.kron(vectors, vectors.conj())
+    nothing = np.zeros_like(change)
+    return np.array([nothing if part is None else clean(change.conj().T @ part @ change) for part in found])
 
 
 def clean(matrices: ComplexArray) -> ComplexArray:
@@ -139,7 +153,9 @@ def all_elements(dimension: int) -> Elements:
     return Elements(dimension, np.arange(dimension), rows, columns)
 
 
-def reached_elements(initial: np.ndarray, effective: np.ndarray, gain: np.ndarray, places: np.ndarray) -> Elements:
+def reached_elements(
+    initial: np.ndarray, effective: np.ndarray, gain: np.ndarray, places: np.ndarray, rest: np.ndarray | None = None
+) -> Elements:
     """Return the elements that can become nonzero, by a search along the nonzero elements of the generator.
 
     Parameters
@@ -150,6 +166,8 @@ def reached_elements(initial: np.ndarray, effective: np.ndarray, gain: np.ndarra
         Where the gains are not 0, bool (m, m), on `places`.
     places
         Of `jump_places`, (m,).
+    rest
+        Where the generators that are not of Lindblad form are not 0, bool (D^2, D^2), if there are any.
     """
     d = len(initial)
     identity = np.eye(d, dtype=bool)
@@ -159,6 +177,8 @@ def reached_elements(initial: np.ndarray, effective: np.ndarray, gain: np.ndarra
     to_row, from_row = np.divmod(places[left], d)
     to_column, from_column = np.divmod(places[right], d)
     links[to_row * d + to_column, from_row * d + from_column] = True
+    if rest is not None:
+        links[:-1, :-1] |= rest
     links[np.flatnonzero(initial | initial.T), -1] = True
     order = breadth_first_order(csr_array(links.T), d * d, directed=True, return_predecessors=False)
     reached = np.zeros(d * d, dtype=bool)
@@ -169,8 +189,8 @@ def reached_elements(initial: np.ndarray, effective: np.ndarray, gain: np.ndarra
     return Elements(d, np.flatnonzero(square.diagonal()), rows, columns)
 
 
-def assemble(effective: Any, gain: Any, places: np.ndarray, elements: Elements) -> Any:
-    """Return the generator as a real matrix; pure JAX, linear in `gain` and real-linear in `effective`.
+def assemble(effective: Any, gain: Any, places: np.ndarray, elements: Elements, rest: Any = None) -> Any:
+    """Return the generator as a real matrix; pure JAX, linear in `gain` and `rest`, real-linear in `effective`.
 
     Parameters
     ----------
@@ -182,6 +202,8 @@ def assemble(effective: Any, gain: Any, places: np.ndarray, elements: Elements) 
         Flat indices (m,), static.
     elements
         The reached elements, static.
+    rest
+        Generator (D^2, D^2) in 1/ns of what is not of Lindblad form and need not conserve the trace, or None.
 
     Returns
     -------
@@ -190,7 +212,7 @@ def assemble(effective: Any, gain: Any, places: np.ndarray, elements: Elements) 
     """
     import jax.numpy as jnp
 
-    d, n_p, n_c = elements.dimension, len(elements.populations), len(elements.rows)
+    d, n_p = elements.dimension, len(elements.populations)
     a = np.concatenate([elements.populations, elements.rows])[:, None]
     b = np.concatenate([elements.populations, elements.columns])[:, None]
     c = np.concatenate([elements.populations, elements.rows, elements.columns])[None, :]
@@ -200,16 +222,27 @@ def assemble(effective: Any, gain: Any, places: np.ndarray, elements: Elements) 
     padded = jnp.pad(gain, ((0, 1), (0, 1)))
     complex_rows = padded[position[a * d + c], position[b * d + e]]
     complex_rows += -1j * effective[a, c] * (b == e) + 1j * effective.conj()[b, e] * (a == c)
+    # Column sums of the populations vanish; rounding in the change of frame must not leak through.
+    complex_rows -= jnp.pad(
+        jnp.diag(complex_rows[:n_p, :n_p].real.sum(axis=0)),
+        ((0, len(a) - n_p), (0, c.size - n_p)),
+    )
+    if rest is not None:
+        complex_rows += rest[a * d + b, c * d + e]
+    return _real_rows(complex_rows, n_p, len(elements.rows))
+
+
+def _real_rows(complex_rows: Any, n_p: int, n_c: int) -> Any:
+    """Return the real matrix (n, n) from the rows of rho_aa and rho_ab in the columns rho_aa, rho_ab, rho_ba."""
+    import jax.numpy as jnp
+
     root = np.sqrt(2)
     on_populations, on_upper, on_lower = jnp.split(complex_rows, [n_p, n_p + n_c], axis=1)
     plus, minus = on_upper[n_p:] + on_lower[n_p:], on_upper[n_p:] - on_lower[n_p:]
-    among = on_populations[:n_p].real
-    # Column sums of the populations vanish; rounding in the change of frame must not leak through.
-    among -= jnp.diag(among.sum(axis=0))
     from_populations = root * on_populations[n_p:]
     return jnp.block(
         [
-            [among, root * on_upper[:n_p].real, -root * on_upper[:n_p].imag],
+            [on_populations[:n_p].real, root * on_upper[:n_p].real, -root * on_upper[:n_p].imag],
             [from_populations.real, plus.real, -minus.imag],
             [from_populations.imag, plus.imag, minus.real],
         ]
