@@ -87,4 +87,4 @@ class Haberkorn(Channel):
         singlet = singlet_projector(system, pair_indices(system, self.pair))
         identity = np.eye(len(singlet))
         loss = self.singlet_rate_per_ns * singlet + self.triplet_rate_per_ns * (identity - singlet)
-        return -0.5 * (np.kron(loss, identity) + np.kron(identity, loss.T))
+        return np.asarray(-0.5 * (np.kron(loss, identity) + np.kron(identity, loss.T)), dtype=complex)
