@@ -244,8 +244,8 @@ def quantize_(
     jobs = []
     for number, (name, rule) in enumerate(pairs):
         weights = None if sample_weights is None else sample_weights.get(name)
-        layer_seed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
-        jobs.append(ClusterJob.of(model.get_parameter(f"{name}.weight"), rule.config, layer_seed, weights))
+        weight = model.get_parameter(f"{name}.weight")
+        jobs.append(ClusterJob.of(weight, rule.config, layer_seed(seed, number), weights))
     clusterings = parallel_map(run_job, jobs, n_workers=n_workers, description="Quantizing layers")
     reports = []
     for (name, rule), clustering in zip(pairs, clusterings, strict=True):
@@ -253,6 +253,11 @@ def quantize_(
         model.set_submodule(name, module)
         reports.append(report)
     return reports
+
+
+def layer_seed(seed: int, number: int) -> int:
+    """Return the seed of the clustering of the layer at place `number`, derived from that of the model."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 
 
 @dataclass(frozen=True)
