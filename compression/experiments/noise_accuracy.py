@@ -1,4 +1,4 @@
-"""Does Quant-Noise raise the accuracy after product quantization? A fine-tuned encoder trained on with noise, or not."""
+"""Whether Quant-Noise raises the accuracy after product quantization: an encoder trained on with noise, or without."""
 
 import copy
 import json
