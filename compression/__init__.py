@@ -19,5 +19,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "quantization.rules": ["preset_rules", "quantize_"],
         "quantization.storage": ["load_compressed_", "save_compressed"],
         "training.ipq": ["ipq"],
+        "training.noise_callback": ["QuantNoiseCallback"],
     },
 )

@@ -315,7 +315,7 @@ def test_no_noise_is_no_change(tiny_roberta, tiny_data):
 def test_training_with_exact_noise_lowers_the_loss_of_quantization():
     """The claim of Quant-Noise on a tiny regression: nearer to its targets once its weights are quantized."""
     rules = {"0|2": PQConfig(n_centroids=16, block_size=4)}
-    losses = {0.0: 0.0, 0.3: 0.0}
+    losses = {0.0: 0.0, 0.2: 0.0}
     for seed in range(3):
         for p in losses:
             with torch.random.fork_rng(devices=[]):
@@ -324,7 +324,7 @@ def test_training_with_exact_noise_lowers_the_loss_of_quantization():
                 model = nn.Sequential(nn.Linear(16, 64), nn.Tanh(), nn.Linear(64, 4)).train()
             y = teacher(x).detach()
             optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-            with add_quant_noise(model, rules, NoiseConfig(kind="pq", p=p, seed=seed)) as noise:
+            with add_quant_noise(model, rules, NoiseConfig(kind="pq", p=p, refresh_every=25, seed=seed)) as noise:
                 for step in range(300):
                     noise.step(step, 300)
                     loss = nn.functional.mse_loss(model(x), y)
@@ -333,8 +333,7 @@ def test_training_with_exact_noise_lowers_the_loss_of_quantization():
                     optimizer.step()
             quantize_(model, rules)
             losses[p] += float(nn.functional.mse_loss(model(x), y)) / 3
-    print(losses)
-    assert losses[0.3] < 0.8 * losses[0.0]
+    assert losses[0.2] < 0.75 * losses[0.0]
 
 
 def test_checkpoints_hold_codebooks(tiny_roberta, tiny_data, tmp_path, monkeypatch):
