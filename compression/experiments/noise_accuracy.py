@@ -40,6 +40,7 @@ _NOISES = (
     NoiseConfig(kind="pq", p=0.1, refresh_every=40),
     NoiseConfig(kind="pq", p=0.3, refresh_every=40),
     NoiseConfig(kind="proxy", p=0.1),
+    NoiseConfig(kind="proxy", p=0.3),
 )
 
 
