@@ -1,0 +1,211 @@
+"""The gate that a candidate promises: a triplet that is present for a time known to some jitter couples two radicals.
+
+The field lies along the triplet's z axis, and everything is in the frame that rotates at the radicals' frequency: with
+equal g factors and axial zero-field splitting that is exact. The average over a Gaussian jitter is exact too: it damps
+each coherence between eigenstates by exp(-(w sigma)^2 / 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from molecular_qubits.control.fidelity import (
+    PAULI_PRODUCTS,
+    best_local_fidelity,
+    decay_bound,
+    local_only_fidelity,
+    target_gate,
+    transfer_matrix,
+)
+from molecular_qubits.spins.operators import FloatArray
+from shared.config import FrozenConfig
+
+_NODES = ((0.0, 2 / 3), (-np.sqrt(3), 1 / 6), (np.sqrt(3), 1 / 6))
+"""Gauss-Hermite quadrature of a normal distribution, exact for polynomials up to degree 5."""
+
+_HOLDS = 24
+"""Hold times tried on each of the two time scales, exchange and zero-field splitting."""
+
+
+class GateConditions(FrozenConfig):
+    """What a candidate's gate is judged under; every value is an assumption that can be set.
+
+    Parameters
+    ----------
+    target
+        Entangling gate, up to local rotations (`molecular_qubits.control.fidelity.TARGETS`).
+    d_t_cm1
+        Axial zero-field splitting of the triplet (anthracene's is about 0.07 cm^-1).
+    share_z
+        Share of Tz among the freshly formed triplets; Tx and Ty have equal shares of the rest.
+    jitter_ns
+        Standard deviation of the time for which the triplet is present.
+    max_hold_ns
+        Longest such time.
+    t1_ns, t2_ns
+        Relaxation of each radical, kT far above its level splitting; T2 at most 2 T1.
+    """
+
+    target: str = "sqrt-swap"
+    d_t_cm1: float = 0.07
+    share_z: float = Field(0.9, ge=0, le=1)
+    jitter_ns: float = Field(1e-3, ge=0)
+    max_hold_ns: float = Field(20.0, gt=0)
+    t1_ns: float = Field(1e5, gt=0)
+    t2_ns: float = Field(2.1e3, gt=0)
+
+    @model_validator(mode="after")
+    def _possible(self) -> GateConditions:
+        target_gate(self.target)
+        decay_bound(0.0, self.t1_ns, self.t2_ns)
+        if 3 * self.jitter_ns >= self.max_hold_ns:
+            raise ValueError("max_hold_ns must be more than three times jitter_ns")
+        return self
+
+
+@dataclass(frozen=True)
+class GatePrediction:
+    """Predicted fidelity of one gate and one idle slot of the same length.
+
+    Attributes
+    ----------
+    fidelity, error
+        Mean and standard deviation over the errors of both couplings, each with its own best hold.
+    hold_ns
+        Best hold at the couplings themselves.
+    floor
+        What local rotations alone reach: a fidelity not above it means no gate.
+    """
+
+    fidelity: float
+    error: float
+    hold_ns: float
+    floor: float
+
+
+def predict_gate(
+    j_on_cm1: float, j_off_cm1: float, *, on_error_cm1: float, off_error_cm1: float, conditions: GateConditions
+) -> GatePrediction:
+    """Predict the fidelity of the switched gate from the couplings with lit and with dark coupler.
+
+    Parameters
+    ----------
+    j_on_cm1, on_error_cm1
+        Exchange of each radical with the triplet, H = -2 J S_R.S_T, and its standard error.
+    j_off_cm1, off_error_cm1
+        Exchange of the two radicals through the dark coupler, and its standard error. It acts during the gate and in
+        the idle slot after it.
+    conditions
+        The rest.
+
+    Returns
+    -------
+    GatePrediction
+
+    Raises
+    ------
+    ValueError
+        If a coupling is not finite or an error is negative.
+    """
+    numbers = (j_on_cm1, j_off_cm1, on_error_cm1, off_error_cm1)
+    if not np.all(np.isfinite(numbers)) or on_error_cm1 < 0 or off_error_cm1 < 0:
+        raise ValueError(f"Couplings and errors must be finite and errors not negative, but are {numbers}.")
+    values, weights, central = [], [], (0.0, 0.0)
+    for on_node, on_weight in _NODES:
+        for off_node, off_weight in _NODES:
+            found = best_hold(j_on_cm1 + on_node * on_error_cm1, j_off_cm1 + off_node * off_error_cm1, conditions)
+            values.append(found[0])
+            weights.append(on_weight * off_weight)
+            if on_node == off_node == 0:
+                central = found
+    mean = float(np.average(values, weights=weights))
+    error = float(np.sqrt(np.average((np.array(values) - mean) ** 2, weights=weights)))
+    return GatePrediction(mean, error, central[1], _floor(conditions.target))
+
+
+@cache
+def _floor(target: str) -> float:
+    return local_only_fidelity(target_gate(target))
+
+
+def best_hold(j_on_cm1: float, j_off_cm1: float, conditions: GateConditions) -> tuple[float, float]:
+    """Return the best fidelity over the hold times, and that hold in ns."""
+    holds = hold_times(j_on_cm1, conditions)
+    channels = gate_channels(j_on_cm1, j_off_cm1, holds, conditions)
+    target = target_gate(conditions.target)
+    rough = [best_local_fidelity(channel, target, restarts=1)[0] for channel in channels]
+    best = int(np.argmax(rough))
+    return max(rough[best], best_local_fidelity(channels[best], target, restarts=4)[0]), float(holds[best])
+
+
+def hold_times(j_on_cm1: float, conditions: GateConditions) -> FloatArray:
+    """Return the hold times tried, ns: over two exchange periods, and to the longest hold."""
+    from molecular_qubits.units import cm1_to_rad_per_ns
+
+    shortest = max(3 * conditions.jitter_ns, 1e-6)
+    period = 2 * np.pi / max(2 * abs(cm1_to_rad_per_ns(j_on_cm1)), 1e-9)
+    fast = np.linspace(period / 12, 2 * period, _HOLDS)
+    slow = np.geomspace(shortest, conditions.max_hold_ns, _HOLDS)
+    holds = np.unique(np.concatenate([fast, slow]))
+    return np.asarray(holds[(holds >= shortest) & (holds <= conditions.max_hold_ns)])
+
+
+def gate_channels(j_on_cm1: float, j_off_cm1: float, holds_ns: FloatArray, conditions: GateConditions) -> FloatArray:
+    """Return the channels on the radicals of a gate and an idle slot as long, Pauli transfer matrices (n, 16, 16)."""
+    from molecular_qubits.units import cm1_to_rad_per_ns
+
+    spin_1, triplet, spin_2 = _spins()
+    exchange = sum(a @ b for r in (spin_1, spin_2) for a, b in zip(r, triplet, strict=True))
+    direct = sum(a @ b for a, b in zip(spin_1, spin_2, strict=True))
+    splitting = triplet[2] @ triplet[2] - 2 / 3 * np.eye(12)
+    hamiltonian = cm1_to_rad_per_ns(1.0) * (
+        -2 * j_on_cm1 * exchange - 2 * j_off_cm1 * direct + conditions.d_t_cm1 * splitting
+    )
+    energies, vectors = np.linalg.eigh(hamiltonian)
+    side = (1 - conditions.share_z) / 2
+    start = np.diag([side, conditions.share_z, side]).astype(complex)  # Tz is m = 0; Tx, Ty average to m = +1, -1
+    before = np.array([_with_coupler(pauli, start) for pauli in PAULI_PRODUCTS])
+    after = np.array([_with_coupler(pauli, np.eye(3)) for pauli in PAULI_PRODUCTS])
+    before, after = (vectors.conj().T @ stack @ vectors for stack in (before, after))
+    gaps = energies[:, None] - energies[None, :]
+    damping = np.exp(-((gaps * conditions.jitter_ns) ** 2) / 2)
+    phases = np.exp(-1j * gaps * holds_ns[:, None, None]) * damping
+    gates = np.einsum("lba,kab,tab->tlk", after, before, phases, optimize=True).real / 4
+    dark = sum(np.kron(p, p) for p in _PAULI) / 4
+    levels, states = np.linalg.eigh(-2 * j_off_cm1 * cm1_to_rad_per_ns(1.0) * dark)
+    idle = transfer_matrix((states * np.exp(-1j * levels * holds_ns[:, None])[:, None, :]) @ states.conj().T)
+    decay = _decay(holds_ns, conditions)
+    return np.asarray(decay[:, :, None] * (idle @ (decay[:, :, None] * gates)))
+
+
+def _decay(times_ns: FloatArray, conditions: GateConditions) -> FloatArray:
+    transverse, longitudinal = np.exp(-times_ns / conditions.t2_ns), np.exp(-times_ns / conditions.t1_ns)
+    single = np.stack([np.ones_like(times_ns), transverse, transverse, longitudinal], axis=-1)
+    return np.asarray((single[:, :, None] * single[:, None, :]).reshape(-1, 16))
+
+
+_PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]], dtype=complex)
+
+
+@cache
+def _spins() -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+    """Return the spin vectors of radical, triplet and radical in the product space of 2 x 3 x 2 states."""
+    up = np.sqrt(2) * np.diag([1.0, 1.0], 1)
+    triplet = [(up + up.T) / 2, (up - up.T) / 2j, np.diag([1.0, 0.0, -1.0]).astype(complex)]
+    half = _PAULI / 2
+    one, two = np.eye(3), np.eye(2)
+    return (
+        [np.kron(np.kron(s, one), two) for s in half],
+        [np.kron(np.kron(two, s), two) for s in triplet],
+        [np.kron(np.kron(two, one), s) for s in half],
+    )
+
+
+def _with_coupler(operator: np.ndarray, coupler: np.ndarray) -> np.ndarray:
+    """Return an operator (4, 4) on the radicals times one (3, 3) on the coupler, in the order 2 x 3 x 2."""
+    four = np.asarray(operator).reshape(2, 2, 2, 2)
+    return np.einsum("abcd,mn->ambcnd", four, coupler).reshape(12, 12)
