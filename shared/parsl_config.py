@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from shared.config import FrozenConfig
+from shared.config import FrozenConfig, load_config
 
 
 class ParslConfig(FrozenConfig):
@@ -61,6 +61,11 @@ class ParslConfig(FrozenConfig):
         if self.provider == "slurm" and self.run_folder is None:
             object.__setattr__(self, "run_folder", "parsl-runs")
         return self
+
+
+def read_parsl_config(path: str | Path | None) -> ParslConfig | None:
+    """Read a YAML file; ``None`` for ``None``. `ConfigError` if a key is unknown or a value is not valid."""
+    return None if path is None else load_config(ParslConfig, path)
 
 
 def check_installed() -> None:

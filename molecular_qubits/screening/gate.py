@@ -24,10 +24,14 @@ from molecular_qubits.control.fidelity import (
 from molecular_qubits.spins.operators import FloatArray
 from shared.config import FrozenConfig
 
-_NODES = ((0.0, 2 / 3), (-np.sqrt(3), 1 / 6), (np.sqrt(3), 1 / 6))
-"""Gauss-Hermite quadrature of a normal distribution, exact for polynomials up to degree 5."""
+_SIGMA_POINTS = (
+    (0.0, 0.0, 1 / 3),
+    *((sign * np.sqrt(3), 0.0, 1 / 6) for sign in (-1, 1)),
+    *((0.0, sign * np.sqrt(3), 1 / 6) for sign in (-1, 1)),
+)
+"""Points and weights of two independent normal distributions, exact for polynomials up to degree 3 (unscented)."""
 
-_HOLDS = 24
+_HOLDS = 14
 """Hold times tried on each of the two time scales, exchange and zero-field splitting."""
 
 
@@ -43,7 +47,8 @@ class GateConditions(FrozenConfig):
     share_z
         Share of Tz among the freshly formed triplets; Tx and Ty have equal shares of the rest.
     jitter_ns
-        Standard deviation of the time for which the triplet is present.
+        Standard deviation of the time for which the triplet is present; 100 fs is about what the fastest intersystem
+        crossings allow. Exchange beyond 1 / jitter is averaged out.
     max_hold_ns
         Longest such time.
     t1_ns, t2_ns
@@ -53,7 +58,7 @@ class GateConditions(FrozenConfig):
     target: str = "sqrt-swap"
     d_t_cm1: float = 0.07
     share_z: float = Field(0.9, ge=0, le=1)
-    jitter_ns: float = Field(1e-3, ge=0)
+    jitter_ns: float = Field(1e-4, ge=0)
     max_hold_ns: float = Field(20.0, gt=0)
     t1_ns: float = Field(1e5, gt=0)
     t2_ns: float = Field(2.1e3, gt=0)
@@ -114,17 +119,14 @@ def predict_gate(
     numbers = (j_on_cm1, j_off_cm1, on_error_cm1, off_error_cm1)
     if not np.all(np.isfinite(numbers)) or on_error_cm1 < 0 or off_error_cm1 < 0:
         raise ValueError(f"Couplings and errors must be finite and errors not negative, but are {numbers}.")
-    values, weights, central = [], [], (0.0, 0.0)
-    for on_node, on_weight in _NODES:
-        for off_node, off_weight in _NODES:
-            found = best_hold(j_on_cm1 + on_node * on_error_cm1, j_off_cm1 + off_node * off_error_cm1, conditions)
-            values.append(found[0])
-            weights.append(on_weight * off_weight)
-            if on_node == off_node == 0:
-                central = found
+    found = [
+        best_hold(j_on_cm1 + on * on_error_cm1, j_off_cm1 + off * off_error_cm1, conditions)
+        for on, off, _ in _SIGMA_POINTS
+    ]
+    values, weights = np.array([fidelity for fidelity, _ in found]), [weight for _, _, weight in _SIGMA_POINTS]
     mean = float(np.average(values, weights=weights))
-    error = float(np.sqrt(np.average((np.array(values) - mean) ** 2, weights=weights)))
-    return GatePrediction(mean, error, central[1], _floor(conditions.target))
+    error = float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
+    return GatePrediction(mean, error, found[0][1], _floor(conditions.target))
 
 
 @cache

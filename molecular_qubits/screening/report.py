@@ -82,7 +82,9 @@ def html_report(result: ScreeningResult) -> str:
         f"<p>{len(ranked)} of {len(result.candidates)} candidates have both couplings. The fidelity is that of one "
         f"{html.escape(gate.target)} gate and one idle slot as long, up to local rotations, under the conditions at "
         "the end of the page; its error carries the errors of both couplings, which leave out what the levels column "
-        "does not vary (functional, geometry). H = -2 J S<sub>i</sub>·S<sub>j</sub>, J in cm<sup>-1</sup>.</p>",
+        "does not vary (functional, geometry). "
+        f"{sum(row.gains for row in ranked)} are above {ranked[0].fidelity_floor if ranked else 0:.3g}, which local "
+        "rotations reach without any coupling: below it there is no gate. H = -2 J S<sub>i</sub>·S<sub>j</sub>, J in cm<sup>-1</sup>.</p>",
         _table(ranked, structures=True),
     ]
     if others:

@@ -71,7 +71,7 @@ class ScreenedCandidate:
         Of the whole molecule.
     on, off
         Exchange with lit and with dark coupler, as far as computed.
-    fidelity, fidelity_error, hold_ns
+    fidelity, fidelity_error, hold_ns, fidelity_floor
         See `GatePrediction`.
     on_off_ratio, ratio_is_bound
         |J_on / J_off|, or a lower bound of it where J_off is not resolved.
@@ -86,8 +86,14 @@ class ScreenedCandidate:
     fidelity: float | None = None
     fidelity_error: float | None = None
     hold_ns: float | None = None
+    fidelity_floor: float | None = None
     on_off_ratio: float | None = None
     ratio_is_bound: bool | None = None
+
+    @property
+    def gains(self) -> bool:
+        """Whether the predicted fidelity is above what local rotations reach without any coupling."""
+        return self.fidelity is not None and self.fidelity_floor is not None and self.fidelity > self.fidelity_floor
 
     def to_row(self) -> dict[str, Any]:
         """Return the row of the CSV."""
@@ -96,6 +102,7 @@ class ScreenedCandidate:
             "name": self.candidate.name,
             "fidelity": self.fidelity,
             "fidelity error": self.fidelity_error,
+            "above local rotations": None if self.fidelity is None else self.gains,
             "J_on (cm^-1)": None if self.on is None else self.on.j_cm1,
             "J_on error (cm^-1)": None if self.on is None else self.on.error_cm1,
             "J_off (cm^-1)": None if self.off is None else self.off.j_cm1,
@@ -258,8 +265,8 @@ class _Screening:
 
     def ranked(self) -> tuple[ScreenedCandidate, ...]:
         rows = [self._judge(candidate) for candidate in self.candidates]
-        # Where predictions are equal within rounding, the larger switching ratio wins.
-        rows.sort(key=lambda row: (row.fidelity is None, -round(row.fidelity or 0, 9), -(row.on_off_ratio or 0)))
+        # Where predictions agree to 0.001, the larger switching ratio wins.
+        rows.sort(key=lambda row: (row.fidelity is None, -round(row.fidelity or 0, 3), -(row.on_off_ratio or 0)))
         with_prediction = sum(row.fidelity is not None for row in rows)
         return tuple(
             replace(row, rank=number + 1) if number < with_prediction else row for number, row in enumerate(rows)
@@ -286,6 +293,7 @@ class _Screening:
                     "fidelity": gate.fidelity,
                     "fidelity_error": gate.error,
                     "hold_ns": gate.hold_ns,
+                    "fidelity_floor": gate.floor,
                     "on_off_ratio": ratio,
                     "ratio_is_bound": error is None,
                 },
