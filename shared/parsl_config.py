@@ -83,9 +83,7 @@ class _Kernel:
         self._kernel = kernel
 
     def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        return self._kernel.submit(
-            function, app_args=arguments, executors=["workers"], cache=False, ignore_for_cache=[]
-        )
+        return self._kernel.submit(function, arguments, executors=["workers"], app_kwargs={})
 
     def attempts(self, future: Any) -> int:
         return int(future.task_record["try_id"]) + 1

@@ -84,7 +84,8 @@ def html_report(result: ScreeningResult) -> str:
         "the end of the page; its error carries the errors of both couplings, which leave out what the levels column "
         "does not vary (functional, geometry). "
         f"{sum(row.gains for row in ranked)} are above {ranked[0].fidelity_floor if ranked else 0:.3g}, which local "
-        "rotations reach without any coupling: below it there is no gate. H = -2 J S<sub>i</sub>·S<sub>j</sub>, J in cm<sup>-1</sup>.</p>",
+        "rotations reach without any coupling: below it there is no gate. "
+        "H = -2 J S<sub>i</sub>·S<sub>j</sub>, J in cm<sup>-1</sup>.</p>",
         _table(ranked, structures=True),
     ]
     if others:
