@@ -83,7 +83,9 @@ class _Kernel:
         self._kernel = kernel
 
     def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        return self._kernel.submit(function, arguments, executors=["workers"], app_kwargs={})
+        return self._kernel.submit(
+            function, arguments, executors=["workers"], cache=False, ignore_for_cache=[], app_kwargs={}
+        )
 
     def attempts(self, future: Any) -> int:
         return int(future.task_record["try_id"]) + 1
