@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ class ParslConfig(FrozenConfig):
         Shell lines before the workers start, such as ``module load``.
     address
         Name or IP address under which the workers reach this machine; ``None``: 127.0.0.1 for the local provider, else
-        found by Parsl.
+        its full name.
     heartbeat_seconds
         Between signs of life; a manager silent four times as long is taken for dead and its tasks run again.
     run_folder
@@ -151,7 +152,7 @@ def make_executor(config: ParslConfig, n_workers: int, folder: Path) -> Any:
         )
     return HighThroughputExecutor(
         label="workers",
-        address=config.address or ("127.0.0.1" if config.provider == "local" else None),
+        address=config.address or ("127.0.0.1" if config.provider == "local" else socket.getfqdn()),
         max_workers_per_node=n_workers,
         cores_per_worker=1e-3,  # the number of workers is given; their threads are set by the environment
         provider=provider,

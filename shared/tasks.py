@@ -156,11 +156,12 @@ def run_tasks(
 
 
 def limit_threads(n_workers: int) -> dict[str, str]:
-    """Return the environment that shares the processors among workers."""
+    """Return the environment that shares the processors among workers; a smaller number that is set already stays."""
     from shared.parallel import cpu_count
 
-    threads = str(max(1, cpu_count() // n_workers))
-    return dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+    share = max(1, cpu_count() // n_workers)
+    found = {name: os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    return {name: str(min(share, int(text)) if text.isdigit() else share) for name, text in found.items()}
 
 
 def _guarded(function: Callable[[Any], Any], item: Any) -> Outcome[Any]:

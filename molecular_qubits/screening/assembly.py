@@ -126,7 +126,7 @@ def assemble(radical: str, linker: str, coupler: str, arms: int) -> Structure:
         check_fragment(kind, smiles)
     whole = _marked(coupler, "coupler")
     for arm in range(arms):
-        whole = _join(_join(whole, _marked(linker, "linker")), _marked(radical, f"radical {arm}"))
+        whole = _join(whole, _join(_marked(radical, f"radical {arm}"), _marked(linker, "linker")))
     if arms == 1:
         whole = _cap(whole)
     mol = whole.GetMol()
