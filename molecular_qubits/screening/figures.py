@@ -12,8 +12,6 @@ from molecular_qubits.screening.gate import GateConditions, best_hold, predict_g
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from molecular_qubits.screening.run import ScreenedCandidate
-
 JITTERS_NS = (1e-2, 1e-3, 1e-4)
 
 
@@ -31,9 +29,9 @@ def draw_fidelities(
     j_on_cm1: np.ndarray,
     curves: dict[float, np.ndarray],
     conditions: GateConditions,
-    candidates: Sequence[ScreenedCandidate] = (),
+    candidates_cm1: Sequence[float] = (),
 ) -> Figure:
-    """Draw the curves, the value of local rotations, and |J_on| of the candidates that have one as ticks."""
+    """Draw the curves, the value of local rotations, and |J| of candidates as ticks."""
     from shared.plotting import new_figure
 
     figure, axes = new_figure("column", aspect=0.75)
@@ -42,9 +40,8 @@ def draw_fidelities(
         axes.plot(j_on_cm1, values, label=f"jitter {label}")
     floor = predict_gate(1.0, 0.0, on_error_cm1=0, off_error_cm1=0, conditions=conditions).floor
     axes.axhline(floor, color="0.5", linewidth=0.8, label="local rotations alone")
-    found = [abs(row.on.j_cm1) for row in candidates if row.on is not None]
-    if found:
-        axes.plot(found, np.full(len(found), 0.42), "|", color="0.5", label="candidates")
+    if len(candidates_cm1):
+        axes.plot(np.abs(candidates_cm1), np.full(len(candidates_cm1), 0.42), "|", color="0.5", label="candidates")
     axes.set(xscale="log", xlabel="|J| with the lit coupler (cm$^{-1}$)", ylabel="gate fidelity", ylim=(0.4, 1))
     axes.legend()
     return figure

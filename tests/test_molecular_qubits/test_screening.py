@@ -1,5 +1,6 @@
 """Screening: assembly, libraries with faults, the predicted gate against closed forms, ranking, resume, report."""
 
+import csv
 import json
 import os
 import signal
@@ -400,3 +401,21 @@ def test_a_job_that_was_done_is_not_done_again(tmp_path, monkeypatch):
     _put(tmp_path, candidate, "on", 4.0, Stage())
     assert run_job(job)["j_cm1"] == finished(job)["j_cm1"] == 4.0
     assert finished(Job("a", candidate.on, "on", Stage(basis="6-31g"), str(tmp_path))) is None
+
+
+def test_the_committed_ranking_belongs_to_the_library_and_follows_from_its_couplings():
+    with open(SHIPPED.parent / "ranking.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["smiles"] for row in rows} == {candidate.off.smiles for candidate in read_library(SHIPPED).candidates}
+    ranked = [row for row in rows if row["rank"]]
+    assert [int(row["rank"]) for row in ranked] == list(range(1, len(ranked) + 1))
+    assert all("not computed" in row["status"] or "failed" in row["status"] for row in rows[len(ranked) :])
+    for row in ranked[:2]:
+        gate = predict_gate(
+            float(row["J_on (cm^-1)"]),
+            float(row["J_off (cm^-1)"]),
+            on_error_cm1=float(row["J_on error (cm^-1)"]),
+            off_error_cm1=float(row["J_off error (cm^-1)"]),
+            conditions=GateConditions(),
+        )
+        assert gate.fidelity == pytest.approx(float(row["fidelity"]), abs=1e-6)
