@@ -180,7 +180,7 @@ def _join(left: Any, right: Any) -> Any:
     points = [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetAtomicNum() == 0]
     ends = (next(p for p in points if p < shift), next(p for p in points if p >= shift))
     neighbours = [mol.GetAtomWithIdx(end).GetNeighbors()[0].GetIdx() for end in ends]
-    mol.AddBond(*neighbours, Chem.BondType.SINGLE)
+    mol.AddBond(neighbours[0], neighbours[1], Chem.BondType.SINGLE)
     for index in sorted(ends, reverse=True):
         mol.RemoveAtom(index)
     return mol

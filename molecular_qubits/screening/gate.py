@@ -21,7 +21,7 @@ from molecular_qubits.control.fidelity import (
     target_gate,
     transfer_matrix,
 )
-from molecular_qubits.spins.operators import FloatArray
+from molecular_qubits.spins.operators import ComplexArray, FloatArray
 from shared.config import FrozenConfig
 
 _SIGMA_POINTS = (
@@ -144,7 +144,7 @@ def best_hold(j_on_cm1: float, j_off_cm1: float, conditions: GateConditions) -> 
     return max(rough[best], best_local_fidelity(channels[best], target, restarts=3)[0]), float(holds[best])
 
 
-def _rough_fidelities(channels: FloatArray, target: FloatArray, sweeps: int = 25) -> FloatArray:
+def _rough_fidelities(channels: FloatArray, target: ComplexArray, sweeps: int = 25) -> FloatArray:
     """Return the fidelities (n,) after some sweeps of `best_local_fidelity` from no rotation, all channels at once."""
     core, found = transfer_matrix(target).reshape(4, 4, 4, 4), channels.reshape(-1, 4, 4, 4, 4)
     labels = ("nap", "nbq", "nrc", "nsd")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from pathlib import Path
+from typing import Any
 
 from molecular_qubits.screening.run import ScreenedCandidate, ScreeningResult
 from shared.artifacts import write_json, write_text
@@ -65,7 +66,8 @@ def structure_svg(smiles: str, width: int = 260, height: int = 170) -> str:
     from rdkit.Chem.Draw import rdMolDraw2D
 
     drawer = rdMolDraw2D.MolDraw2DSVG(width, height)
-    drawer.drawOptions().clearBackground = False
+    options: Any = drawer.drawOptions()
+    options.clearBackground = False
     rdMolDraw2D.PrepareAndDrawMolecule(drawer, Chem.MolFromSmiles(smiles))
     drawer.FinishDrawing()
     text = drawer.GetDrawingText()

@@ -305,6 +305,23 @@ def test_a_candidate_that_fails_says_why_and_stops_no_other(tmp_path, monkeypatc
     assert result.candidates[2].status == "failed: J_off: no convergence"
 
 
+def test_an_interruption_writes_what_has_finished(tmp_path, monkeypatch):
+    def run_in_place(function, items, *, n_workers, retries, description, on_done):
+        from shared.tasks import Outcome
+
+        for index, job in enumerate(items):
+            if "ethene" in job.name:
+                on_done(index, Outcome({"j_cm1": 0.1, "projections_cm1": [0.1] * 3, "resolution_cm1": 0.0}))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "run_tasks", run_in_place)
+    with pytest.raises(KeyboardInterrupt):
+        screen(_library(tmp_path, THREE), tmp_path / "out", cache=tmp_path)
+    rows = json.loads((tmp_path / "out" / "ranking.json").read_text())["candidates"]
+    assert [row["rank"] for row in rows] == [1, None, None]
+    assert rows[1]["status"] == "J_on and J_off not computed"
+
+
 def test_too_large_molecules_are_said_not_to_be_computed(tmp_path):
     config = ScreeningConfig(stages=(Stage(max_atoms=5),))
     result = screen(_library(tmp_path), config=config, cache=tmp_path, finished_only=True)
