@@ -31,8 +31,8 @@ _SIGMA_POINTS = (
 )
 """Points and weights of two independent normal distributions, exact for polynomials up to degree 3 (unscented)."""
 
-_HOLDS = 14
-"""Hold times tried on each of the two time scales, exchange and zero-field splitting."""
+_HOLDS = 48
+"""Hold times tried on each of the two time scales, exchange and zero-field splitting; then as many around the best."""
 
 
 class GateConditions(FrozenConfig):
@@ -136,15 +136,20 @@ def _floor(target: str) -> float:
 
 def best_hold(j_on_cm1: float, j_off_cm1: float, conditions: GateConditions) -> tuple[float, float]:
     """Return the best fidelity over the hold times, and that hold in ns."""
-    holds = hold_times(j_on_cm1, conditions)
-    channels = gate_channels(j_on_cm1, j_off_cm1, holds, conditions)
     target = target_gate(conditions.target)
-    rough = _rough_fidelities(channels, target)
-    best = int(np.argmax(rough))
+    holds, period = hold_times(j_on_cm1, conditions), exchange_period_ns(j_on_cm1)
+    for sweeps in (8, 40):  # all holds, then densely around the best of them
+        channels = gate_channels(j_on_cm1, j_off_cm1, holds, conditions)
+        rough = _rough_fidelities(channels, target, sweeps)
+        best = int(np.argmax(rough))
+        if sweeps == 8:
+            width = min(period, holds[best] / 8)
+            near = holds[best] + np.linspace(-width, width, _HOLDS + 1)
+            holds = near[(near >= holds[0]) & (near <= holds[-1])]
     return max(rough[best], best_local_fidelity(channels[best], target, restarts=3)[0]), float(holds[best])
 
 
-def _rough_fidelities(channels: FloatArray, target: ComplexArray, sweeps: int = 25) -> FloatArray:
+def _rough_fidelities(channels: FloatArray, target: ComplexArray, sweeps: int) -> FloatArray:
     """Return the fidelities (n,) after some sweeps of `best_local_fidelity` from no rotation, all channels at once."""
     core, found = transfer_matrix(target).reshape(4, 4, 4, 4), channels.reshape(-1, 4, 4, 4, 4)
     labels = ("nap", "nbq", "nrc", "nsd")
@@ -161,13 +166,17 @@ def _rough_fidelities(channels: FloatArray, target: ComplexArray, sweeps: int = 
     return np.asarray((4 * process + channels[:, 0, 0]) / 5)
 
 
-def hold_times(j_on_cm1: float, conditions: GateConditions) -> FloatArray:
-    """Return the hold times tried, ns: over two exchange periods, and to the longest hold."""
+def exchange_period_ns(j_on_cm1: float) -> float:
+    """Return the period of the slowest beat between the multiplets, pi / |J| in angular units."""
     from molecular_qubits.units import cm1_to_rad_per_ns
 
+    return float(np.pi / max(abs(cm1_to_rad_per_ns(j_on_cm1)), 1e-9))
+
+
+def hold_times(j_on_cm1: float, conditions: GateConditions) -> FloatArray:
+    """Return the hold times tried first, ns: over four exchange periods, and to the longest hold."""
     shortest = max(3 * conditions.jitter_ns, 1e-6)
-    period = 2 * np.pi / max(2 * abs(cm1_to_rad_per_ns(j_on_cm1)), 1e-9)
-    fast = np.linspace(period / 12, 2 * period, _HOLDS)
+    fast = np.linspace(0, 4 * exchange_period_ns(j_on_cm1), _HOLDS)
     slow = np.geomspace(shortest, conditions.max_hold_ns, _HOLDS)
     holds = np.unique(np.concatenate([fast, slow]))
     return np.asarray(holds[(holds >= shortest) & (holds <= conditions.max_hold_ns)])

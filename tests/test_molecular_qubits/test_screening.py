@@ -202,7 +202,7 @@ def test_the_rough_scan_does_not_exceed_and_nearly_reaches_the_full_search():
     conditions = GateConditions()
     channels = gate_channels(0.02, 0.0, np.array([0.3, 1.0, 3.0]), conditions)
     target = target_gate("sqrt-swap")
-    rough = gate_module._rough_fidelities(channels, target)
+    rough = gate_module._rough_fidelities(channels, target, 40)
     for value, channel in zip(rough, channels, strict=True):
         assert -1e-9 < best_local_fidelity(channel, target)[0] - value < 0.05
 
