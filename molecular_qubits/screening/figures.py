@@ -43,5 +43,5 @@ def draw_fidelities(
     if len(candidates_cm1):
         axes.plot(np.abs(candidates_cm1), np.full(len(candidates_cm1), 0.42), "|", color="0.5", label="candidates")
     axes.set(xscale="log", xlabel="|J| with the lit coupler (cm$^{-1}$)", ylabel="gate fidelity", ylim=(0.4, 1))
-    axes.legend()
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 0.06))
     return figure
