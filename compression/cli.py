@@ -64,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     text = "distillation steps of the centroids on all of the sentences (default: 0)"
     compress.add_argument("--steps", type=int, default=0, help=text)
     compress.add_argument("--workers", type=int, default=1, help="processes that cluster (default: 1)")
+    compress.add_argument("--executor", choices=("processes", "parsl"), default="processes", help="what clusters")
+    compress.add_argument("--parsl-config", type=Path, help="YAML file, see shared/configs/slurm.yaml")
     compress.add_argument("--folder", type=Path, help="cache folder")
     compress.set_defaults(run=_compress)
 
@@ -142,17 +144,20 @@ def _noise(arguments: argparse.Namespace) -> None:
 
 def _compress(arguments: argparse.Namespace) -> None:
     from compression.experiments.compress import CompressConfig, compress_folder
+    from shared.parsl_config import read_parsl_config
     from shared.results import markdown_table
+    from shared.tasks import parallel_config
 
     values = {"budget": arguments.budget, "n_calibration": arguments.sentences, "steps": arguments.steps}
-    rows = compress_folder(
-        arguments.model,
-        arguments.out,
-        CompressConfig.build(values),
-        calibration=arguments.calibration,
-        n_workers=arguments.workers,
-        folder=arguments.folder,
-    )
+    with parallel_config(arguments.executor, read_parsl_config(arguments.parsl_config)):
+        rows = compress_folder(
+            arguments.model,
+            arguments.out,
+            CompressConfig.build(values),
+            calibration=arguments.calibration,
+            n_workers=arguments.workers,
+            folder=arguments.folder,
+        )
     print(markdown_table(rows))
 
 

@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "electronic.spin_spin": ["partial_spin_tensors", "spin_spin_zfs"],
         "electronic.thermal_average": ["boltzmann_average"],
         "electronic.uncertainty": ["combine_errors", "ratio_or_bound"],
+        "screening.run": ["ScreeningConfig", "screen"],
         "spins.system": ["SpinSystem"],
         "spins.unit": ["TwoQubitUnit"],
         "spins.evolution": ["evolve", "evolve_sweep"],

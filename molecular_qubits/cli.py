@@ -80,6 +80,8 @@ def build_parser() -> argparse.ArgumentParser:
     mono.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the result with provenance")
     mono.set_defaults(action=run_mono)
 
+    add_screen(commands)
+
     reproduce = commands.add_parser("reproduce", help="compute all results: exchange couplings and spin dynamics")
     reproduce.add_argument("--out", type=Path, default=Path("results"), help="folder (default: %(default)s)")
     reproduce.add_argument("--fast", action="store_true", help="smaller molecules and grids: seconds, not minutes")
@@ -90,6 +92,57 @@ def build_parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--only", choices=("exchange", "dynamics"), default=None, help="one part")
     reproduce.set_defaults(action=run_reproduce)
     return parser
+
+
+def add_screen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command ``screen``."""
+    screen = commands.add_parser(
+        "screen",
+        help="rank molecules of a library by the predicted fidelity of their switched gate",
+        description="Every radical with every linker and coupler of the library: geometry, exchange with lit and dark "
+        "coupler level by level, predicted gate. Results are kept as they come: the same command continues.",
+    )
+    screen.add_argument("library", help="CSV with the columns kind, name, smiles; or the word shipped")
+    screen.add_argument("--out", type=Path, default=Path("results/screening"), help="folder (default: %(default)s)")
+    screen.add_argument("--config", type=Path, default=None, help="YAML file, or the word cheap")
+    screen.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. gate.jitter_ns=1e-3")
+    screen.add_argument("--workers", type=int, default=None, help="processes (default: all processors)")
+    screen.add_argument(
+        "--executor", choices=("processes", "parsl"), default="processes", help="(default: %(default)s)"
+    )
+    screen.add_argument("--parsl-config", type=Path, default=None, help="YAML file, see shared/configs/slurm.yaml")
+    screen.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help="finished results and checkpoints")
+    screen.add_argument("--finished-only", action="store_true", help="compute nothing: rank what is in the cache")
+    screen.set_defaults(action=run_screen)
+
+
+def run_screen(arguments: argparse.Namespace) -> None:
+    """Screen a library and print the best candidates."""
+    from molecular_qubits.screening.library import SHIPPED
+    from molecular_qubits.screening.run import ScreeningConfig, screen
+    from shared.config import load_config
+    from shared.parsl_config import read_parsl_config
+    from shared.results import markdown_table
+
+    config_file = arguments.config
+    if config_file is not None and str(config_file) == "cheap":
+        config_file = SHIPPED.parent / "cheap.yaml"
+    result = screen(
+        SHIPPED if arguments.library == "shipped" else arguments.library,
+        arguments.out,
+        config=load_config(ScreeningConfig, config_file, arguments.set),
+        n_workers=arguments.workers,
+        executor=arguments.executor,
+        parsl=read_parsl_config(arguments.parsl_config),
+        cache=arguments.cache,
+        finished_only=arguments.finished_only,
+    )
+    columns = ("rank", "name", "fidelity", "fidelity error", "J_on (cm^-1)", "J_off (cm^-1)")
+    rows = [candidate.to_row() for candidate in result.candidates if candidate.rank is not None][:10]
+    if rows:
+        print(markdown_table([{name: row[name] for name in columns} for row in rows]))
+    computed = sum(candidate.rank is not None for candidate in result.candidates)
+    print(f"{computed} of {len(result.candidates)} candidates ranked; {arguments.out / 'report.html'}")
 
 
 def run_exchange(arguments: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
 from shared.progress import progress
+from shared.tasks import Outcome, chosen_executor, run_tasks
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,7 +50,7 @@ def parallel_map(
     Returns
     -------
     list
-        Results in the order of `items`, whatever the number of workers.
+        Results in the order of `items`, whatever the number of workers and the executor (see `parallel_config`).
 
     Raises
     ------
@@ -62,6 +63,8 @@ def parallel_map(
     workers = min(cpu_count() if n_workers is None else n_workers, max(len(todo), 1))
     if n_workers is not None and n_workers < 1:
         raise ValueError(f"Argument `n_workers` must be at least 1, but was {n_workers}.")
+    if chosen_executor() == "parsl":
+        return _values(run_tasks(function, todo, n_workers=workers, description=description, on_done=_raise_error))
     with progress(description, len(todo)) as step:
         if workers == 1:
             results = []
@@ -81,6 +84,15 @@ def parallel_map(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
             return [future.result() for future in futures]
+
+
+def _raise_error(index: int, outcome: Outcome[Result]) -> None:
+    if outcome.error is not None:
+        raise outcome.error
+
+
+def _values(outcomes: list[Outcome[Result]]) -> list[Result]:
+    return [outcome.value for outcome in outcomes]  # type: ignore[misc]
 
 
 def _limit_threads(threads: str) -> None:

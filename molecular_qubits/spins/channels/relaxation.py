@@ -71,7 +71,9 @@ class RadicalRelaxation(Channel):
         if self.basis == "eigen":
             flips = np.array([lowering + lowering.conj().T, 1j * (lowering - lowering.conj().T)]) / 2
             whole = system.hamiltonian_matrix(field_tesla)
-            jumps = davies_jumps(whole, embed(flips, index, system.dims), 1 / self.t1_ns, thermal)
+            jumps = davies_jumps(
+                whole, embed(np.asarray(flips, dtype=complex), index, system.dims), 1 / self.t1_ns, thermal
+            )
             fluctuation = embed(np.asarray(polarisation[None] / 2, dtype=complex), index, system.dims)
             return np.concatenate([jumps, davies_jumps(whole, fluctuation, 2 * pure, thermal)])
         boltzmann = np.exp(-splitting / thermal)

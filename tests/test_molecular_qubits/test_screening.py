@@ -1,0 +1,438 @@
+"""Screening: assembly, libraries with faults, the predicted gate against closed forms, ranking, resume, report."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from molecular_qubits.control.fidelity import best_local_fidelity, target_gate, transfer_matrix
+from molecular_qubits.screening import gate as gate_module
+from molecular_qubits.screening import run as run_module
+from molecular_qubits.screening.assembly import assemble
+from molecular_qubits.screening.gate import GateConditions, best_hold, gate_channels, predict_gate
+from molecular_qubits.screening.library import SHIPPED, read_library
+from molecular_qubits.screening.run import ScreeningConfig, screen
+from molecular_qubits.screening.stages import Job, Stage, finished, geometry, run_job
+from molecular_qubits.structure.molecule import Molecule, check_multiplicity
+from molecular_qubits.units import CM1_TO_RAD_PER_NS
+from shared.artifacts import Cache, write_json
+
+SMALL = "kind,name,smiles\nradical,NO,[O]N([*])C\nlinker,direct,[*][*]\ncoupler,ethene,[*]C=C[*]\n"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch):
+    monkeypatch.setenv("PROGRESS", "0")
+
+
+def _library(tmp_path, text=SMALL):
+    path = tmp_path / "library.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# --- assembly -----------------------------------------------------------------------------------------------------
+
+
+def test_fragments_are_joined_with_their_atoms_known():
+    from rdkit import Chem
+
+    structure = assemble("[O]N([*])C", "[*]c1ccc([*])cc1", "[*]C=C[*]", 2)
+    mol = Chem.MolFromSmiles(structure.smiles)
+    expected = Chem.MolFromSmiles("[O]N(C)c1ccc(cc1)C=Cc1ccc(cc1)N(C)[O]")
+    assert Chem.MolToSmiles(mol) == Chem.MolToSmiles(expected)
+    symbols = [atom.GetSymbol() for atom in mol.GetAtoms()]
+    for radical in structure.radicals:
+        assert sorted(symbols[index] for index in radical) == ["C", "N", "O"]
+        assert sum(mol.GetAtomWithIdx(index).GetNumRadicalElectrons() for index in radical) == 1
+    assert [symbols[index] for index in structure.coupler] == ["C", "C"]
+    assert mol.GetBondBetweenAtoms(*structure.coupler).GetBondTypeAsDouble() == 2
+
+
+def test_a_direct_linker_is_a_bond_and_one_arm_ends_in_hydrogen():
+    from rdkit import Chem
+
+    one = assemble("[O]N([*])C", "[*][*]", "[*]C=C[*]", 1)
+    assert Chem.MolToSmiles(Chem.MolFromSmiles(one.smiles)) == Chem.MolToSmiles(Chem.MolFromSmiles("[O]N(C)C=C"))
+    assert len(one.radicals) == 1
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (("[O]NC", "[*][*]", "[*]C=C[*]"), "1 attachment point"),
+        (("[O]N([*])C", "[*]C", "[*]C=C[*]"), "2 attachment points"),
+        (("CN([*])C", "[*][*]", "[*]C=C[*]"), "one unpaired electron"),
+        (("[O]N([*])C", "[*][*]", "[*]C=C([*])[CH2]"), "no unpaired electron"),
+        (("[O]N([*])C", "[*][*]", "[*]C=C[*].C"), "one piece"),
+        (("[O]N([*])(", "[*][*]", "[*]C=C[*]"), "cannot read"),
+    ],
+)
+def test_fragments_that_cannot_be_joined_are_refused(parts, message):
+    with pytest.raises(ValueError, match=message):
+        assemble(*parts, 2)
+
+
+# --- libraries ----------------------------------------------------------------------------------------------------
+
+
+def test_bad_rows_are_reported_by_line_and_good_rows_stay(tmp_path):
+    text = (
+        "# a comment\nkind,name,smiles\nradical,NO,[O]N([*])C\n\nradical,broken,[O]N([*]\nlinker,direct,[*][*]\n"
+        "linker,short\ncoupler,ethene,[*]C=C[*]\nsolvent,water,O\ncoupler,ethene,[*]C#C[*]\nlinker,,[*]C#C[*]\n"
+        "molecule,mono,[O]N(C)c1ccccc1\nmolecule,clash,[O]N(C)c1ccccc1N(C)[O]\n"
+    )
+    found = read_library(_library(tmp_path, text))
+    assert [candidate.name for candidate in found.candidates] == ["NO - direct - ethene", "clash"]
+    assert [fault.line for fault in found.faults] == [5, 7, 9, 10, 11, 12]
+    reasons = {fault.line: fault.reason for fault in found.faults}
+    assert "cannot read" in reasons[5]
+    assert "3 cells were expected, but there are 2" in reasons[7]
+    assert "'solvent'" in reasons[9]
+    assert "already on line 8" in reasons[10]
+    assert "`name`" in reasons[11]
+    assert "2 radicals" in reasons[12]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind,name\nradical,a\n", "lacks smiles"),
+        ("", "no candidate"),
+        ("kind,name,smiles\nradical,NO,[O]N([*])C\n", "no candidate"),
+        ("kind,name,smiles\nradical,NO,xyz\n", "line 2"),
+    ],
+)
+def test_libraries_without_a_candidate_are_refused(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        read_library(_library(tmp_path, text))
+
+
+def test_a_missing_or_binary_library_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        read_library(tmp_path / "nowhere.csv")
+    (tmp_path / "b.csv").write_bytes(b"kind,name,smiles\n\xff\xfe")
+    with pytest.raises(ValueError, match="UTF-8"):
+        read_library(tmp_path / "b.csv")
+
+
+def test_the_shipped_library_has_at_least_60_candidates_with_two_spins_and_a_triplet():
+    from rdkit import Chem
+
+    found = read_library(SHIPPED)
+    assert not found.faults
+    assert len(found.candidates) >= 60
+    assert len({Chem.CanonSmiles(candidate.off.smiles) for candidate in found.candidates}) == len(found.candidates)
+    for candidate in found.candidates:
+        for structure in (candidate.on, candidate.off):
+            mol = Chem.AddHs(Chem.MolFromSmiles(structure.smiles))
+            electrons = sum(atom.GetAtomicNum() for atom in mol.GetAtoms()) - Chem.GetFormalCharge(mol)
+            radicals = sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
+            assert radicals == len(structure.radicals)
+            assert all(sum(mol.GetAtomWithIdx(i).GetNumRadicalElectrons() for i in r) == 1 for r in structure.radicals)
+            check_multiplicity(electrons, radicals + 1)  # dark coupler
+            check_multiplicity(electrons, radicals + 3)  # triplet coupler
+            assert not set(structure.coupler).intersection(*structure.radicals)
+
+
+@pytest.mark.slow
+def test_every_candidate_of_the_shipped_library_embeds():
+    for candidate in read_library(SHIPPED).candidates:
+        for structure in {candidate.on, candidate.off}:
+            molecule = Molecule.from_smiles(structure.smiles)
+            distances = np.linalg.norm(molecule.positions[:, None] - molecule.positions, axis=2)
+            assert (distances + 9 * np.eye(molecule.n_atoms)).min() > 0.85, candidate.name
+            check_multiplicity(molecule.n_electrons, len(structure.radicals) + 3)
+
+
+# --- the predicted gate -------------------------------------------------------------------------------------------
+
+LONG = {"t1_ns": 1e12, "t2_ns": 1e12}
+
+
+def test_without_any_coupling_only_decay_is_left():
+    conditions = GateConditions(t1_ns=50.0, t2_ns=30.0, d_t_cm1=0.0)
+    (channel,) = gate_channels(0.0, 0.0, np.array([7.0]), conditions)
+    single = np.array([1, np.exp(-14 / 30), np.exp(-14 / 30), np.exp(-14 / 50)])  # gate and idle slot
+    np.testing.assert_allclose(channel, np.diag(np.kron(single, single)), atol=1e-12)
+
+
+def test_channels_keep_the_trace_and_are_physical():
+    for j in (0.02, 3.0):
+        for channel in gate_channels(j, 0.01, np.array([0.1, 2.0]), GateConditions()):
+            np.testing.assert_allclose(channel[0], np.eye(16)[0], atol=1e-12)
+            assert np.abs(np.linalg.svd(channel, compute_uv=False)).max() < 2.01  # Choi state below
+            products = gate_module.PAULI_PRODUCTS
+            choi = np.einsum("ab,aij,bkl->ikjl", channel, products, products.conj()).reshape(16, 16) / 16
+            assert np.linalg.eigvalsh((choi + choi.conj().T) / 2).min() > -1e-10
+
+
+def test_a_dark_exchange_alone_makes_the_square_root_of_swap():
+    """-2 J S1.S2 for t = pi / (4 J): half way to SWAP; the idle slot then completes it to SWAP."""
+    j = 0.01
+    hold = np.pi / (4 * j * CM1_TO_RAD_PER_NS)
+    conditions = GateConditions(d_t_cm1=0.0, jitter_ns=0.0, max_hold_ns=1e3, **LONG)
+    (both,) = gate_channels(0.0, j, np.array([hold]), conditions)
+    swap = transfer_matrix(target_gate("sqrt-swap") @ target_gate("sqrt-swap"))
+    np.testing.assert_allclose(both, swap, atol=1e-9)
+
+
+def test_jitter_damps_as_an_average_over_holds():
+    holds = np.array([0.5])
+    sharp = GateConditions(jitter_ns=0.0, **LONG)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(41)
+    spread = gate_channels(0.05, 0.0, holds[0] + 0.05 * nodes, sharp)
+    average = np.einsum("t,tab->ab", weights / weights.sum(), spread)
+    (damped,) = gate_channels(0.05, 0.0, holds, GateConditions(jitter_ns=0.05, **LONG))
+    np.testing.assert_allclose(damped, average, atol=1e-9)
+
+
+def test_the_rough_scan_does_not_exceed_and_nearly_reaches_the_full_search():
+    conditions = GateConditions()
+    channels = gate_channels(0.02, 0.0, np.array([0.3, 1.0, 3.0]), conditions)
+    target = target_gate("sqrt-swap")
+    rough = gate_module._rough_fidelities(channels, target, 40)
+    for value, channel in zip(rough, channels, strict=True):
+        assert -1e-9 < best_local_fidelity(channel, target)[0] - value < 0.05
+
+
+def test_a_weak_coupling_that_outruns_the_jitter_beats_local_rotations_and_a_fast_one_does_not():
+    slow = predict_gate(0.01, 0.0, on_error_cm1=0, off_error_cm1=0, conditions=GateConditions(jitter_ns=1e-3))
+    fast = predict_gate(300.0, 0.0, on_error_cm1=0, off_error_cm1=0, conditions=GateConditions(jitter_ns=1e-3))
+    assert slow.fidelity > 0.85 > slow.floor == pytest.approx((4 * 5 / 8 + 1) / 5)
+    assert fast.fidelity < fast.floor
+    assert slow.error == pytest.approx(0, abs=1e-12)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(0.05, 5), st.floats(0, 0.05))
+def test_fidelities_are_probabilities(j_on, j_off):
+    fidelity, hold = best_hold(j_on, j_off, GateConditions())
+    assert 0 <= fidelity <= 1
+    assert 0 < hold <= 20
+
+
+def test_an_uncertain_dark_coupling_widens_the_prediction():
+    sure, unsure = (
+        predict_gate(0.02, 0.0, on_error_cm1=0.001, off_error_cm1=error, conditions=GateConditions())
+        for error in (1e-5, 0.05)
+    )
+    assert unsure.error > 5 * sure.error
+    with pytest.raises(ValueError, match="not negative"):
+        predict_gate(1.0, 0.0, on_error_cm1=-1, off_error_cm1=0, conditions=GateConditions())
+
+
+# --- whole runs ---------------------------------------------------------------------------------------------------
+
+
+def _put(cache, candidate, state, j_cm1, stage):
+    """Put a record into the cache in place of a calculation."""
+    job = Job(candidate.name, candidate.on if state == "on" else candidate.off, state, stage, str(cache))
+    record = {"j_cm1": j_cm1, "projections_cm1": [j_cm1] * 3, "resolution_cm1": 1e-6}
+    Cache(cache, name="screening").get_or_make(job.key, lambda folder: write_json(folder / "coupling.json", record))
+
+
+THREE = SMALL + "coupler,ethyne,[*]C#C[*]\ncoupler,<b>&butadiene,[*]C=CC=C[*]\n"
+
+
+def test_ranking_report_and_provenance(tmp_path):
+    path, cache, stage = _library(tmp_path, THREE + "radical,bad,C\n"), tmp_path / "cache", Stage()
+    config = ScreeningConfig(stages=(stage,))
+    first, second, third = read_library(path).candidates
+    for candidate, j_on in ((first, 300.0), (second, 0.05)):
+        _put(cache, candidate, "on", j_on, stage)
+        _put(cache, candidate, "off", 1e-5, stage)
+    _put(cache, third, "on", 1.0, stage)
+    result = screen(path, tmp_path / "out", config=config, cache=cache, finished_only=True)
+    assert [row.candidate.name for row in result.candidates] == [second.name, first.name, third.name]
+    assert [row.rank for row in result.candidates] == [1, 2, None]
+    assert result.candidates[2].status == "J_off not computed"
+    assert result.candidates[0].gains
+    assert not result.candidates[1].gains
+    assert result.candidates[0].on_off_ratio == pytest.approx(5000, rel=0.3)
+    record = json.loads((tmp_path / "out" / "ranking.json").read_text())
+    assert record["faults"][0]["line"] == 7
+    assert record["provenance"]["config"]["stages"][0]["basis"] == "sto-3g"
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<b>&butadiene" not in page
+    assert "&lt;b&gt;&amp;butadiene" in page
+    assert page.count("<svg") == 2
+    assert "http://" not in page.replace("http://www.w3.org", "").replace("http://www.rdkit.org", "")
+    svg = page[page.index("<svg") : page.index("</svg>") + 6]
+    assert ElementTree.fromstring(svg).tag.endswith("svg")
+    assert (tmp_path / "out" / "ranking.csv").read_text().splitlines()[0].startswith("rank,name,fidelity")
+
+
+def test_a_later_stage_takes_only_the_best_and_its_basis_step_enters_the_error(tmp_path):
+    path, cache = _library(tmp_path, THREE), tmp_path / "cache"
+    stages = (Stage(), Stage(basis="6-31g", keep=1))
+    first, second, third = read_library(path).candidates
+    for candidate, j_on in ((first, 300.0), (second, 0.05), (third, 200.0)):
+        for stage, factor in zip(stages, (1.0, 0.8), strict=True):
+            _put(cache, candidate, "on", factor * j_on, stage)
+            _put(cache, candidate, "off", 1e-5, stage)
+    result = screen(path, config=ScreeningConfig(stages=stages), cache=cache, finished_only=True)
+    best, other = result.candidates[0], result.candidates[1]
+    assert best.candidate.name == second.name
+    assert best.on.level == "b3lyp/6-31g"
+    assert best.on.error_cm1 == pytest.approx(0.01, rel=1e-3)
+    assert other.on.level == "b3lyp/sto-3g"
+
+
+def test_a_candidate_that_fails_says_why_and_stops_no_other(tmp_path, monkeypatch):
+    def run_in_place(function, items, *, n_workers, retries, description, on_done):
+        from shared.tasks import Outcome
+
+        for index, job in enumerate(items):
+            bad = "ethyne" in job.name and job.state == "off"
+            value = {"j_cm1": 0.1, "projections_cm1": [0.1] * 3, "resolution_cm1": 0.0}
+            on_done(index, Outcome(error=RuntimeError("no convergence")) if bad else Outcome(value))
+
+    monkeypatch.setattr(run_module, "run_tasks", run_in_place)
+    result = screen(_library(tmp_path, THREE), config=ScreeningConfig(stages=(Stage(),)), cache=tmp_path)
+    assert [row.rank for row in result.candidates] == [1, 2, None]
+    assert result.candidates[2].status == "failed: J_off: no convergence"
+
+
+def test_an_interruption_writes_what_has_finished(tmp_path, monkeypatch):
+    def run_in_place(function, items, *, n_workers, retries, description, on_done):
+        from shared.tasks import Outcome
+
+        for index, job in enumerate(items):
+            if "ethene" in job.name:
+                on_done(index, Outcome({"j_cm1": 0.1, "projections_cm1": [0.1] * 3, "resolution_cm1": 0.0}))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "run_tasks", run_in_place)
+    with pytest.raises(KeyboardInterrupt):
+        screen(_library(tmp_path, THREE), tmp_path / "out", cache=tmp_path)
+    rows = json.loads((tmp_path / "out" / "ranking.json").read_text())["candidates"]
+    assert [row["rank"] for row in rows] == [1, None, None]
+    assert rows[1]["status"] == "J_on and J_off not computed"
+
+
+def test_too_large_molecules_are_said_not_to_be_computed(tmp_path):
+    config = ScreeningConfig(stages=(Stage(max_atoms=5),))
+    result = screen(_library(tmp_path), config=config, cache=tmp_path, finished_only=True)
+    assert "more than the 5 allowed" in result.candidates[0].status
+
+
+def test_a_file_in_place_of_the_folder_is_refused_before_any_work(tmp_path):
+    with pytest.raises(ValueError, match="`out`"):
+        screen(_library(tmp_path), _library(tmp_path), cache=tmp_path)
+
+
+def test_the_geometry_has_the_wanted_spin_state(tmp_path):
+    (candidate,) = read_library(_library(tmp_path)).candidates
+    lit = geometry(Job("a", candidate.on, "on", Stage(), str(tmp_path)))
+    dark = geometry(Job("a", candidate.off, "off", Stage(), str(tmp_path)))
+    assert (lit.multiplicity, dark.multiplicity) == (4, 3)
+    a, b = candidate.on.coupler
+    c, d = candidate.off.coupler
+    stretched, double = (np.linalg.norm(m.positions[i] - m.positions[j]) for m, i, j in ((lit, a, b), (dark, c, d)))
+    assert stretched > double + 0.05  # the triplet breaks the double bond
+
+
+@pytest.mark.slow
+def test_end_to_end_on_small_molecules_and_from_the_cache(tmp_path):
+    path = _library(tmp_path)
+    config = ScreeningConfig(stages=(Stage(),))
+    result = screen(path, tmp_path / "out", config=config, cache=tmp_path / "cache", n_workers=2)
+    (row,) = result.candidates
+    assert row.status == "computed"
+    assert row.on.error_cm1 > 0
+    (candidate,) = read_library(path).candidates
+    record = finished(Job(candidate.name, candidate.on, "on", Stage(), str(tmp_path / "cache")))
+    assert record["s2"][0] == pytest.approx(3.75, abs=0.1)
+    start = time.monotonic()
+    again = screen(path, config=config, cache=tmp_path / "cache", n_workers=2)
+    assert time.monotonic() - start < 20
+    assert again.candidates[0].on == row.on
+
+
+@pytest.mark.slow
+def test_a_worker_killed_in_the_middle_loses_no_finished_result(tmp_path):
+    """SIGKILL for the worker that holds the second task; the first one's file stays and the run goes on to the end."""
+    path = _library(tmp_path, SMALL + "radical,NOH,[O]N[*]\n")
+    cache = tmp_path / "cache"
+    command = [
+        sys.executable,
+        "-m",
+        "molecular_qubits",
+        "screen",
+        str(path),
+        "--config",
+        "cheap",
+        "--cache",
+        str(cache),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([*command, "--workers", "1", "--out", str(tmp_path / "out")], env=environment)
+    end = time.monotonic() + 120
+    while not list(cache.glob("screening/*/coupling.json")) and time.monotonic() < end:
+        time.sleep(0.02)
+    kept = {file: file.stat().st_mtime_ns for file in cache.glob("screening/*/coupling.json")}
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert workers
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    assert process.wait(timeout=200) == 0
+    assert kept
+    assert all(file.stat().st_mtime_ns == written for file, written in kept.items())
+    rows = json.loads((tmp_path / "out" / "ranking.json").read_text())["candidates"]
+    assert [row["status"] for row in rows] == ["computed"] * 2
+
+
+def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path, monkeypatch):
+    import errno
+
+    def full(job):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def run_in_place(function, items, *, n_workers, retries, description, on_done):
+        full(items[0])
+
+    monkeypatch.setattr(run_module, "run_tasks", run_in_place)
+    from molecular_qubits.cli import main
+
+    code = main(["screen", str(_library(tmp_path)), "--cache", str(tmp_path / "c"), "--out", str(tmp_path / "out")])
+    assert code == 1
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_job_that_was_done_is_not_done_again(tmp_path, monkeypatch):
+    (candidate,) = read_library(_library(tmp_path)).candidates
+    job = Job("a", candidate.on, "on", Stage(), str(tmp_path))
+    assert finished(job) is None
+    _put(tmp_path, candidate, "on", 4.0, Stage())
+    assert run_job(job)["j_cm1"] == finished(job)["j_cm1"] == 4.0
+    assert finished(Job("a", candidate.on, "on", Stage(basis="6-31g"), str(tmp_path))) is None
+
+
+def test_the_committed_ranking_belongs_to_the_library_and_follows_from_its_couplings():
+    with open(SHIPPED.parent / "ranking.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["smiles"] for row in rows} == {candidate.off.smiles for candidate in read_library(SHIPPED).candidates}
+    ranked = [row for row in rows if row["rank"]]
+    assert [int(row["rank"]) for row in ranked] == list(range(1, len(ranked) + 1))
+    assert all("not computed" in row["status"] or "failed" in row["status"] for row in rows[len(ranked) :])
+    for row in ranked[:2]:
+        gate = predict_gate(
+            float(row["J_on (cm^-1)"]),
+            float(row["J_off (cm^-1)"]),
+            on_error_cm1=float(row["J_on error (cm^-1)"]),
+            off_error_cm1=float(row["J_off error (cm^-1)"]),
+            conditions=GateConditions(),
+        )
+        assert gate.fidelity == pytest.approx(float(row["fidelity"]), abs=1e-6)
