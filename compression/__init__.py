@@ -13,9 +13,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "clustering.lloyd": ["KMeansResult", "kmeans", "pg_kmeans"],
         "quantization.blocks": ["PQConfig"],
         "quantization.budget": ["compress"],
+        "quantization.convolution": ["PQConv2d"],
         "quantization.layers": ["PQEmbedding", "PQLinear"],
+        "quantization.quant_noise": ["NoiseConfig", "add_quant_noise", "remove_quant_noise"],
         "quantization.rules": ["preset_rules", "quantize_"],
         "quantization.storage": ["load_compressed_", "save_compressed"],
         "training.ipq": ["ipq"],
+        "training.noise_callback": ["QuantNoiseCallback"],
     },
 )

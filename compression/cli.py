@@ -49,6 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, help="folder of the run (default: results/run/MODEL-TASK)")
     run.set_defaults(run=_run)
 
+    text = "accuracy after quantization of models that were trained on with Quant-Noise, and of those that were not"
+    noise = commands.add_parser("noise", parents=[settings], help=text)
+    noise.add_argument("--json", type=Path, help="write rows, runs and provenance")
+    noise.set_defaults(run=_noise)
+
     compress = commands.add_parser("compress", help="compress a fine-tuned classifier to a number of bytes")
     compress.add_argument("model", help="folder of a transformers model with its tokenizer, or the preset minilm-rt")
     compress.add_argument("--budget", required=True, help="bytes of the file, such as 6MB, '500 kB' or 12x (of fp32)")
@@ -120,6 +125,21 @@ def _run(arguments: argparse.Namespace) -> None:
     report = run_task(config, out, folder=arguments.folder)
     print(markdown_table(report["rows"]))
     print(f"The compressed model is in {out / 'compressed'}; predictions and provenance are in {out / 'report.json'}.")
+
+
+def _noise(arguments: argparse.Namespace) -> None:
+    from compression.experiments.noise_accuracy import NoiseAccuracyConfig, NoiseExperiment, record
+    from shared.artifacts import write_json
+    from shared.config import load_config
+    from shared.results import markdown_table
+
+    if arguments.json is not None and arguments.json.is_dir():
+        raise ValueError(f"Option `--json` must name a file, but {str(arguments.json)!r} is a folder.")
+    config = load_config(NoiseAccuracyConfig, arguments.config, arguments.set)
+    found = record(NoiseExperiment(config, arguments.folder))
+    if arguments.json is not None:
+        write_json(arguments.json, found)
+    print(markdown_table(found["rows"]))
 
 
 def _compress(arguments: argparse.Namespace) -> None:

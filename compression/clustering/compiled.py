@@ -278,3 +278,30 @@ def first_equal_rows(x, tags, rows, first, part, parts):
                 if slot == size:
                     slot = np.uint64(0)
     return repeated
+
+
+@_njit
+def cheapest_merges(means, totals, partner, price, start, stop):
+    """Write for clusters `start` to `stop` with which other one a merge adds least to the error, and how much.
+
+    The mean of each is in `means` (K, d), its weight in `totals` (K, 1) or, for each coordinate, (K, d).
+    """
+    k, d = means.shape
+    shared = totals.shape[1] == 1
+    for i in range(start, stop):
+        least, best = np.inf, i
+        for j in range(k):
+            added = 0.0
+            if shared:
+                for c in range(d):
+                    added += (means[i, c] - means[j, c]) ** 2
+                both = totals[i, 0] + totals[j, 0]
+                added *= totals[i, 0] * totals[j, 0] / both if both > 0 else 0.0
+            else:
+                for c in range(d):
+                    both = totals[i, c] + totals[j, c]
+                    if both > 0:
+                        added += totals[i, c] * totals[j, c] / both * (means[i, c] - means[j, c]) ** 2
+            if j != i and added < least:
+                least, best = added, j
+        partner[i], price[i] = best, least

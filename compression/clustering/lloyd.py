@@ -12,6 +12,7 @@ from compression.clustering.inputs import Data, check_data, check_integer, check
 from compression.clustering.kernels import Searcher
 from compression.clustering.partition import direction_of
 from compression.clustering.points import FloatArray, Points, distinct_points
+from compression.clustering.reallocation import reallocate
 from compression.clustering.seeding import SEEDINGS, seed_centroids
 
 DEFAULT_SPLIT = "principal"
@@ -90,10 +91,11 @@ def pg_kmeans(
     """Partitioning-Guided k-means (arXiv:2306.14031): k-means without empty clusters.
 
     The distinct rows are partitioned into `n_clusters` parts, even in their share of size and spread, whose means are
-    the first centroids; a cluster found empty receives part of a large cluster; centroids move 1.85 times the way to
-    the mean, which for any factor up to 2 does not raise the objective and converges in fewer iterations; and after the
-    last one any codeword still empty is moved onto a row. The result is nearest-consistent (within the rounding of the
-    search), and no cluster is empty if there are at least `n_clusters` distinct rows.
+    the first centroids. After the first assignment, codewords move from clusters that are cheaply merged to those of
+    large error, where that lowers the objective. A cluster found empty receives part of a large cluster; centroids move
+    1.85 times the way to the mean, which for any factor up to 2 does not raise the objective and converges in fewer
+    iterations; and after the last one any codeword still empty is moved onto a row. The result is nearest-consistent
+    (within the rounding of the search), and no cluster is empty if there are at least `n_clusters` distinct rows.
 
     Parameters
     ----------
@@ -239,6 +241,8 @@ def _iterate(state: State, rule: str, relaxation: float, max_iter: int, tol: flo
         state.assign()
         unchanged = np.array_equal(previous, state.codes)
         resolution = resolve(state, rule)
+        if number == 0 and rule == "partition":
+            reallocate(state)
         means, inertia = state.mean_step()
         gave_up = rule.startswith("perturb") and resolution.left > 0
         settled = number > 0 and history[-1].inertia - inertia <= tol * inertia and not resolution.found

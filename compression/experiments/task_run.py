@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import nn
 
 from compression.quantization.blocks import PQConfig
+from compression.quantization.quant_noise import NoiseConfig, QuantNoise, add_quant_noise
 from compression.quantization.rules import FAMILIES, STAGES, Rule, match_rules, preset_rules
 from compression.quantization.storage import load_compressed_, round_, save_compressed
 from compression.training.batches import EncodedData
@@ -34,8 +35,10 @@ from shared.progress import say
 PRESETS = ("minilm-rt", "minilm-boolq", "mpnet-rt")
 """Runs that need no hub, only packages that ``pg-ipq fetch-data`` gets."""
 
-NoiseHook = Callable[[nn.Module, Sequence[Rule]], AbstractContextManager[Any]]
-"""Enters training noise on the layers of some rules and takes it off again, the weights as trained."""
+NoiseHook = Callable[[nn.Module, Sequence[Rule]], AbstractContextManager[QuantNoise | None]]
+"""Enters training noise on the layers of some rules and takes it off again, the weights as trained.
+
+A `QuantNoise` that it gives is drawn anew for each step."""
 
 
 class RunConfig(FrozenConfig):
@@ -53,6 +56,8 @@ class RunConfig(FrozenConfig):
         Replace the classification head of a model that has one.
     finetune
         Fine-tuning of the fp32 model; ``None`` for a model that has been fine-tuned on the task.
+    noise
+        Quant-Noise during the fine-tuning, on the layers of all rules; none if ``None``.
     ipq
         Stages and distillation.
     block_size, n_centroids
@@ -74,6 +79,7 @@ class RunConfig(FrozenConfig):
     data: str | None = None
     new_head: bool = False
     finetune: FinetuneConfig | None = FinetuneConfig()
+    noise: NoiseConfig | None = None
     ipq: IPQConfig = IPQConfig(stages=("+".join(STAGES),), steps_per_stage=100)
     block_size: int | dict[str, int] = 8
     n_centroids: int | dict[str, int] = 256
@@ -150,6 +156,8 @@ def prepare(config: RunConfig, folder: str | Path | None = None) -> Prepared:
     source = find_model(config.model, task, new_head=config.new_head, folder=folder)
     if config.finetune is None and source.new_head:
         raise ValueError(f"Key `finetune` must not be null: model {config.model!r} has no head for {task.name!r} yet.")
+    if config.finetune is None and config.noise is not None:
+        raise ValueError("Key `noise` must be null where `finetune` is: nothing is trained that it could act on.")
     rules = _rules(config, source)
     skeleton = source.empty()
     for stage in config.ipq.stages:
@@ -214,7 +222,7 @@ def run_task(
     folder
         Cache folder of packaged models and data.
     noise
-        Training noise that is active during the fine-tuning.
+        Training noise of another kind than `RunConfig.noise`, in place of it.
 
     Returns
     -------
@@ -263,14 +271,21 @@ def _make_dense(prepared: Prepared, out: Path, noise: NoiseHook | None) -> None:
         say(f"Fine-tuning {prepared.config.model} on {task.name} ({len(prepared.train):,} sentences).")
         checkpoint = out / "work" / "finetune.safetensors"
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        with nullcontext() if noise is None else noise(model, prepared.rules):
-            losses = finetune(model, prepared.train, settings, checkpoint=checkpoint)
+        with _noisy(prepared, model, noise) as active:
+            losses = finetune(model, prepared.train, settings, noise=active, checkpoint=checkpoint)
     with atomic_path(out / "dense") as target:
         target.mkdir()
         _move(model, "cpu")
         save_classifier(model, target)
         prepared.tokenizer.save_pretrained(target)
         write_json(target / "losses.json", losses)
+
+
+def _noisy(prepared: Prepared, model: nn.Module, hook: NoiseHook | None) -> AbstractContextManager[QuantNoise | None]:
+    if hook is not None:
+        return hook(model, prepared.rules)
+    settings = prepared.config.noise
+    return nullcontext() if settings is None else add_quant_noise(model, prepared.rules, settings)
 
 
 def _make_compressed(prepared: Prepared, out: Path, dense: nn.Module) -> None:

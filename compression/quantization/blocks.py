@@ -79,9 +79,10 @@ def check_divides(block_size: int, n_features: int, where: str) -> None:
 def to_blocks(weight: Any, block_size: int) -> Any:
     """Cut a weight (rows, features) into blocks (rows * features / d, d) of consecutive features, row by row.
 
-    A torch tensor or a NumPy array; the result has the same kind.
+    A torch tensor or a NumPy array; the result has the same kind. The features of a convolution's filter, (channels,
+    height, width), are consecutive as they lie in memory: a channel's kernel after the other.
     """
-    check_divides(block_size, weight.shape[1], f"a weight of shape {tuple(weight.shape)}")
+    check_divides(block_size, math.prod(weight.shape[1:]), f"a weight of shape {tuple(weight.shape)}")
     return weight.reshape(-1, block_size)
 
 

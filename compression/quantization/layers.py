@@ -116,7 +116,7 @@ class _PQWeight(nn.Module):
     def weight(self) -> torch.Tensor:
         """The decoded weight, (rows, features), connected to the centroids for gradients."""
         decoded = gather_codewords(self.codebook, self.codes.to(torch.int32)).flatten(1)
-        return decoded if self.latent is None else _straight_through(decoded, self.latent)
+        return decoded if self.latent is None else _straight_through(decoded, self.latent.flatten(1))
 
 
 class PQLinear(_PQWeight):
@@ -218,6 +218,6 @@ class PQEmbedding(_PQWeight):
         )
 
 
-def pq_modules(model: nn.Module) -> dict[str, PQLinear | PQEmbedding]:
+def pq_modules(model: nn.Module) -> dict[str, _PQWeight]:
     """Return the product-quantized layers of a model by name."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, PQLinear | PQEmbedding)}
+    return {name: module for name, module in model.named_modules() if isinstance(module, _PQWeight)}

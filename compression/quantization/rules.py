@@ -20,6 +20,7 @@ from compression.quantization.blocks import (
     round_codebook,
     to_blocks,
 )
+from compression.quantization.convolution import PQConv2d
 from compression.quantization.layers import PQEmbedding, PQLinear
 from shared.config import FrozenConfig
 from shared.parallel import parallel_map
@@ -29,7 +30,7 @@ STAGES = ("ffn", "embeddings", "attention", "head")
 
 
 class Rule(FrozenConfig):
-    """Quantize every linear layer and embedding whose full name matches.
+    """Quantize every linear layer, embedding and convolution whose full name matches.
 
     Attributes
     ----------
@@ -179,7 +180,8 @@ def match_rules(model: nn.Module, rules: Sequence[Rule], *, stage: str | None = 
     if not chosen:
         known = ", ".join(repr(name) for name in dict.fromkeys(rule.stage for rule in rules))
         raise ValueError(f"Argument `stage` must be the stage of a rule ({known}), but was {stage!r}.")
-    kinds = (nn.Linear, nn.Embedding, PQLinear, PQEmbedding)
+    dense = (nn.Linear, nn.Embedding, nn.Conv2d)
+    kinds = (*dense, PQLinear, PQEmbedding, PQConv2d)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
     matched: set[int] = set()
     pairs = []
@@ -187,15 +189,15 @@ def match_rules(model: nn.Module, rules: Sequence[Rule], *, stage: str | None = 
         for number, rule in enumerate(chosen):
             if re.fullmatch(rule.pattern, name):
                 matched.add(number)
-                if isinstance(module, nn.Linear | nn.Embedding):
-                    check_divides(rule.config.block_size, module.weight.shape[1], f"layer {name!r}")
+                if isinstance(module, dense):
+                    check_divides(rule.config.block_size, module.weight[0].numel(), f"layer {name!r}")
                     pairs.append((name, rule))
                 break
     for number, rule in enumerate(chosen):
         if number not in matched:
             near = difflib.get_close_matches(rule.pattern.replace("\\", ""), layers, n=3, cutoff=0.0)
             raise ValueError(
-                f"The rule {rule.pattern!r} matches no linear layer or embedding; near names are "
+                f"The rule {rule.pattern!r} matches no linear layer, embedding or convolution; near names are "
                 f"{', '.join(map(repr, near)) or 'none: the model has no such layer'}."
             )
     return pairs
@@ -244,8 +246,8 @@ def quantize_(
     jobs = []
     for number, (name, rule) in enumerate(pairs):
         weights = None if sample_weights is None else sample_weights.get(name)
-        layer_seed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
-        jobs.append(ClusterJob.of(model.get_parameter(f"{name}.weight"), rule.config, layer_seed, weights))
+        weight = model.get_parameter(f"{name}.weight")
+        jobs.append(ClusterJob.of(weight, rule.config, layer_seed(seed, number), weights))
     clusterings = parallel_map(run_job, jobs, n_workers=n_workers, description="Quantizing layers")
     reports = []
     for (name, rule), clustering in zip(pairs, clusterings, strict=True):
@@ -253,6 +255,11 @@ def quantize_(
         model.set_submodule(name, module)
         reports.append(report)
     return reports
+
+
+def layer_seed(seed: int, number: int) -> int:
+    """Return the seed of the clustering of the layer at place `number`, derived from that of the model."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 
 
 @dataclass(frozen=True)
@@ -281,9 +288,9 @@ class ClusterJob:
 
     @classmethod
     def of(cls, weight: torch.Tensor, config: PQConfig, seed: int, sample_weight: torch.Tensor | None) -> "ClusterJob":
-        """Return the job for a layer's weight."""
-        weights = None if sample_weight is None else sample_weight.detach().cpu().numpy()
-        return cls(weight.detach().float().cpu().numpy(), config, seed, weights, str(weight.device))
+        """Return the job for a layer's weight; all dimensions after the first are features."""
+        weights = None if sample_weight is None else sample_weight.detach().flatten(1).cpu().numpy()
+        return cls(weight.detach().flatten(1).float().cpu().numpy(), config, seed, weights, str(weight.device))
 
 
 @dataclass(frozen=True)
@@ -333,7 +340,9 @@ def _quantized(module: Any, name: str, rule: Rule, clustering: Clustering) -> tu
     centroids = torch.from_numpy(clustering.centroids).to(weight)
     codes = torch.from_numpy(clustering.codes).to(weight.device)
     if isinstance(module, nn.Embedding):
-        quantized: PQLinear | PQEmbedding = PQEmbedding(centroids, codes, module.padding_idx)
+        quantized: PQLinear | PQEmbedding | PQConv2d = PQEmbedding(centroids, codes, module.padding_idx)
+    elif isinstance(module, nn.Conv2d):
+        quantized = PQConv2d.like(module, centroids, codes, module.bias)
     else:
         quantized = PQLinear(centroids, codes, module.bias)
     quantized.codebook_dtype = config.codebook_dtype
@@ -343,7 +352,7 @@ def _quantized(module: Any, name: str, rule: Rule, clustering: Clustering) -> tu
     report = LayerReport(
         name=name,
         stage=rule.stage,
-        shape=(weight.shape[0], weight.shape[1]),
+        shape=(len(weight), weight[0].numel()),
         block_size=config.block_size,
         n_centroids=len(centroids),
         n_requested=config.n_centroids,

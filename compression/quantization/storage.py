@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from compression.quantization.blocks import code_bits, int8_scale, pack_codes, round_codebook, unpack_codes
-from compression.quantization.layers import PQEmbedding, PQLinear, pq_modules
+from compression.quantization.convolution import PQConv2d
+from compression.quantization.layers import PQEmbedding, PQLinear, _PQWeight, pq_modules
 from shared.artifacts import atomic_path
 
 FORMAT = "pg-ipq"
@@ -236,13 +237,15 @@ def _compressed_state(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[s
     return tensors, layers
 
 
-def _kind(module: PQLinear | PQEmbedding) -> dict[str, Any]:
+def _kind(module: _PQWeight) -> dict[str, Any]:
     if isinstance(module, PQEmbedding):
         return {"kind": "embedding", "padding_idx": module.padding_idx}
+    if isinstance(module, PQConv2d):
+        return {"kind": "conv2d", "kernel_size": list(module.kernel_size)}
     return {"kind": "linear"}
 
 
-def _grid(module: PQLinear | PQEmbedding) -> float | None:
+def _grid(module: _PQWeight) -> float | None:
     """Step of the int8 grid on which a codebook lies, if it is meant for one and lies on it."""
     if module.codebook_dtype != "int8":
         return None
@@ -281,7 +284,7 @@ def _header(file: Any, path: str | Path) -> dict[str, Any]:
 
 def _build(
     name: str, layer: dict[str, Any], tensors: dict[str, torch.Tensor], model: nn.Module, path: str | Path
-) -> PQLinear | PQEmbedding:
+) -> _PQWeight:
     """The quantized layer that takes the place of module `name`."""
     try:
         old = model.get_submodule(name)
@@ -295,10 +298,14 @@ def _build(
         packed = tensors[f"{name}.codes"].numpy()
         codes = torch.from_numpy(unpack_codes(packed, layer["bits"], rows * blocks).astype(np.int32))
         if layer["kind"] == "embedding":
-            module: PQLinear | PQEmbedding = PQEmbedding(centroids, codes.reshape(rows, blocks), layer["padding_idx"])
+            module: _PQWeight = PQEmbedding(centroids, codes.reshape(rows, blocks), layer["padding_idx"])
         else:
             bias = tensors.get(f"{name}.bias")
-            module = PQLinear(centroids, codes.reshape(rows, blocks), None if bias is None else bias.to(dtype))
+            bias = None if bias is None else bias.to(dtype)
+            if layer["kind"] == "conv2d":
+                module = _convolution(old, layer, centroids, codes.reshape(rows, blocks), bias)
+            else:
+                module = PQLinear(centroids, codes.reshape(rows, blocks), bias)
     except (KeyError, ValueError) as error:
         raise CompressedFileError(f"File {str(path)!r} is damaged in layer {name!r}: {error}.") from error
     module.codebook_dtype = layer.get("codebook_dtype", "float16")
@@ -308,8 +315,16 @@ def _build(
     return module.train(old.training)
 
 
+def _convolution(
+    old: nn.Module, layer: dict[str, Any], centroids: torch.Tensor, codes: torch.Tensor, bias: torch.Tensor | None
+) -> PQConv2d:
+    """A quantized convolution with the stride, padding, dilation and groups of the model's own."""
+    if not isinstance(old, nn.Conv2d | PQConv2d) or list(old.kernel_size) != layer["kernel_size"]:
+        raise ValueError(f"it is a convolution of kernel size {layer['kernel_size']}, but the model's layer is {old}")
+    return PQConv2d.like(old, centroids, codes, bias)
+
+
 def _dense_shape(module: Any) -> tuple[int, int]:
-    if isinstance(module, PQLinear | PQEmbedding):
+    if isinstance(module, _PQWeight):
         return module.codes.shape[0], module.codes.shape[1] * module.block_size
-    weight = module.weight
-    return weight.shape[0], weight.shape[1]
+    return len(module.weight), module.weight[0].numel()

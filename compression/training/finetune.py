@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
+from compression.quantization.quant_noise import QuantNoise
 from compression.training.batches import EncodedData, encode, training_batches
 from compression.training.data import TextData, load_sentiment
 from compression.training.distributed import shard
@@ -55,6 +56,7 @@ def finetune(
     data: EncodedData,
     config: FinetuneConfig | None = None,
     *,
+    noise: QuantNoise | None = None,
     checkpoint: Path | None = None,
     description: str = "Fine-tuning",
 ) -> list[float]:
@@ -71,6 +73,8 @@ def finetune(
         Token sequences and labels.
     config
         Settings; the defaults if ``None``.
+    noise
+        Quant-Noise that `compression.add_quant_noise` put on `model`; it is drawn anew for each step.
     checkpoint
         File for the state of an unfinished run, read if it is there; ``None`` for no checkpoints.
     description
@@ -92,6 +96,9 @@ def finetune(
         logits = model(**data.batch(rows, device)).logits
         return factor * label_loss(logits, data.labels[rows].to(device))
 
+    parts = [json.loads(config.to_json()), data.sha256]
+    if noise is not None:
+        parts.append(json.loads(noise.config.to_json()))
     try:
         return run_steps(
             dict(model.named_parameters()),
@@ -102,9 +109,11 @@ def finetune(
             warmup_fraction=config.warmup_fraction,
             max_grad_norm=config.max_grad_norm,
             seed=config.seed,
+            buffers=None if noise is None else noise.buffers,
+            before_step=None if noise is None else lambda step: noise.step(step, n_steps),
             checkpoint=checkpoint,
             checkpoint_every=config.checkpoint_every,
-            key=content_hash([json.loads(config.to_json()), data.sha256]),
+            key=content_hash(parts),
             description=description,
         )
     finally:

@@ -246,6 +246,39 @@ def test_noise_is_active_in_fine_tuning_only(models, glue, tmp_path):
     assert seen == [("on", False, 4), ("off", False)]
 
 
+def test_noise_by_settings_changes_the_model_and_survives_an_interruption(models, glue, tmp_path, capsys, monkeypatch):
+    noisy = ("--set", "noise.kind=pq", "--set", "noise.p=0.5", "--set", "noise.schedule=linear")
+    for name, more in (("plain", ()), ("noisy", noisy)):
+        assert main(command(models, glue, tmp_path / name, *more, "--set", "finetune.checkpoint_every=1")) == 0
+    files = {name: load_file(tmp_path / name / "dense" / "model.safetensors") for name in ("plain", "noisy")}
+    assert files["plain"].keys() == files["noisy"].keys()
+    assert not all(torch.equal(tensor, files["noisy"][name]) for name, tensor in files["plain"].items())
+    save, calls = loop.save_checkpoint, []
+
+    def stop_at_the_first(*arguments):
+        save(*arguments)
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", stop_at_the_first)
+        arguments = command(models, glue, tmp_path / "parts", *noisy, "--set", "finetune.checkpoint_every=1")
+        assert main(arguments) == 130
+    assert main(arguments) == 0
+    found = load_file(tmp_path / "parts" / "dense" / "model.safetensors")
+    assert all(torch.equal(tensor, files["noisy"][name]) for name, tensor in found.items())
+    capsys.readouterr()
+    out = tmp_path / "none"
+    assert "must be below 1" in refused(capsys, command(models, glue, out, "--set", "noise.p=1.0"), out)
+    error = refused(capsys, command(models, glue, out, "--set", "noise.kid=pq"), out)
+    assert "did you mean 'kind'" in error
+    write_model(tmp_path / "done", head=True, num_labels=2)
+    config = settings(tmp_path, glue, family="done", finetune=None, noise={"kind": "pq"})
+    with pytest.raises(ValueError, match="`noise` must be null where `finetune` is"):
+        prepare(config)
+
+
 def refused(capsys, arguments, out):
     """Run a command that must be refused before any training; return what it said."""
     assert main(arguments) == 2

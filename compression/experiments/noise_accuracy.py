@@ -1,0 +1,253 @@
+"""Whether Quant-Noise raises the accuracy after product quantization: an encoder trained on with noise, or without."""
+
+import copy
+import json
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+from torch import nn
+
+from compression.quantization.blocks import PQConfig
+from compression.quantization.quant_noise import NoiseConfig, add_quant_noise
+from compression.quantization.rules import STAGES, preset_rules
+from compression.quantization.storage import file_bytes, round_
+from compression.training.batches import EncodedData
+from compression.training.data import TextData, load_sentiment
+from compression.training.distillation import DistillationConfig, teach
+from compression.training.evaluate import evaluate, paired_bootstrap
+from compression.training.finetune import (
+    FinetuneConfig,
+    FinetunedModel,
+    finetune,
+    finetuned_minilm,
+    load_classifier,
+    save_classifier,
+)
+from compression.training.ipq import IPQConfig, ipq
+from shared.artifacts import Cache, provenance, sha256_file, versions, write_json
+from shared.config import FrozenConfig
+
+COMMITTED = Path(__file__).parent / "data" / "noise_accuracy.json"
+"""Result over several seeds, made by ``pg-ipq noise``."""
+
+_NOISES = (
+    NoiseConfig(kind="pq", p=0.0),
+    NoiseConfig(kind="pq", p=0.1, refresh_every=40),
+    NoiseConfig(kind="pq", p=0.3, refresh_every=40),
+    NoiseConfig(kind="proxy", p=0.1),
+    NoiseConfig(kind="proxy", p=0.3),
+)
+
+
+class NoiseAccuracyConfig(FrozenConfig):
+    """What to train, with which noise, and how to compress it.
+
+    Attributes
+    ----------
+    base
+        Fine-tuning of the fp32 model that all runs start from.
+    further
+        The training with noise; its seed is replaced by the run's.
+    n_train
+        Training sentences of it, a sample that depends on the seed.
+    noises
+        One kind of run each, the first without noise: what the others are compared with.
+    block_sizes, n_centroids
+        File sizes: the same in every layer. The noise has the blocks of the file.
+    ipq
+        Quantization and distillation from the uncompressed model of the same run.
+    n_distil
+        Training sentences of the distillation.
+    seeds
+        Of everything: order of the sentences, dropout, noise, clustering.
+    max_train, max_validation
+        Use only so many sentences (for quick runs); all if ``None``.
+    """
+
+    base: FinetuneConfig = FinetuneConfig()
+    further: FinetuneConfig = FinetuneConfig(lr=5e-5)
+    n_train: int = Field(2560, ge=8)
+    noises: tuple[NoiseConfig, ...] = Field(_NOISES, min_length=2)
+    block_sizes: tuple[int, ...] = (4, 8)
+    n_centroids: int = Field(256, ge=2)
+    ipq: IPQConfig = IPQConfig(
+        stages=("+".join(STAGES),),
+        steps_per_stage=40,
+        distillation=DistillationConfig(hidden_weight=1.0, hidden_layers=(1, 2, 3, 4, 5, 6)),
+    )
+    n_distil: int = Field(1280, ge=8)
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    max_train: int | None = Field(None, ge=8)
+    max_validation: int | None = Field(None, ge=8)
+
+
+class NoiseExperiment:
+    """The runs of a configuration, each made once and cached.
+
+    Parameters
+    ----------
+    config
+        Settings.
+    folder
+        Cache folder; `shared.artifacts.default_cache_dir` if ``None``.
+    """
+
+    def __init__(self, config: NoiseAccuracyConfig, folder: str | Path | None = None) -> None:
+        if config.noises[0].p != 0:
+            raise ValueError(f"Key `noises` must begin with one of `p` 0, but begins with {config.noises[0].p}.")
+        self.config = config
+        self.folder = folder
+
+    @cached_property
+    def dense(self) -> FinetunedModel:
+        """The fp32 model that the runs start from, with its data."""
+        train, validation = load_sentiment(self.folder)
+        data = _some(train, self.config.max_train), _some(validation, self.config.max_validation)
+        return finetuned_minilm(self.config.base, data=data, folder=self.folder)
+
+    def run(self, noise: NoiseConfig, block_size: int, seed: int) -> dict[str, Any]:
+        """Train on with noise, quantize and distil.
+
+        Returns
+        -------
+        dict
+            ``fp32``, ``quantized``, ``distilled``: for each validation sentence whether the prediction is right, as
+            hexadecimal digits of packed bits; ``of_fp32``: size of the fp32 weights over that of the compressed file;
+            ``relative_error``: mean squared error of the weights over their squared norms; ``seconds``.
+        """
+        trained = self._trained(noise, None if noise.p == 0 or noise.kind == "int8" else block_size, seed)
+        config = self.config
+        settings = config.ipq.model_copy(update={"seed": seed})
+        key = {
+            "weights": sha256_file(trained / "model.safetensors"),
+            "block_size": block_size,
+            "n_centroids": config.n_centroids,
+            "ipq": json.loads(settings.to_json()),
+            "n_distil": config.n_distil,
+            "data": [self.dense.train.sha256, self.dense.validation.sha256],
+            "versions": versions(("torch", "transformers", "faiss-cpu", "numpy")),
+        }
+
+        def make(target: Path) -> None:
+            dense = load_classifier(trained)
+            rules = preset_rules("roberta", block_size=block_size, n_centroids=config.n_centroids)
+            data = self.dense.train.sample(min(config.n_distil, len(self.dense.train)), seed)
+            teacher = teach(dense, data, hidden_layers=settings.distillation.needed_layers)
+            found: dict[str, Any] = {"fp32": self._correct(dense, "fp32")}
+            errors, seconds = 0.0, 0.0
+            for name, steps in (("quantized", 0), ("distilled", settings.steps_per_stage)):
+                model = copy.deepcopy(dense)
+                changed = settings.model_copy(update={"steps_per_stage": steps})
+                report = ipq(model, rules, train_data=data, teacher=teacher, config=changed, description=name)
+                round_(model)
+                found[name] = self._correct(model, name)
+                errors = float(np.mean([layer.relative_error for layer in report.layers]))
+                seconds += report.seconds
+            size = (trained / "model.safetensors").stat().st_size / file_bytes(model)
+            write_json(target / "run.json", found | {"of_fp32": size, "relative_error": errors, "seconds": seconds})
+
+        target = Cache(self.folder, name="noise_runs").get_or_make(key, make)
+        return json.loads((target / "run.json").read_text(encoding="utf-8"))
+
+    def _trained(self, noise: NoiseConfig, block_size: int | None, seed: int) -> Path:
+        """Folder of the model after the further training; without noise it does not depend on the block size."""
+        config = self.config
+        settings = config.further.model_copy(update={"seed": seed})
+        noise = noise.model_copy(update={"seed": seed})
+        cache = Cache(self.folder, name="noise_trained")
+        key = {
+            "weights": sha256_file(self.dense.folder / "model.safetensors"),
+            "noise": None if noise.p == 0 else json.loads(noise.to_json()),
+            "block_size": block_size,
+            "n_centroids": config.n_centroids,
+            "further": json.loads(settings.to_json()),
+            "data": [self.dense.train.sha256, config.n_train],
+            "versions": versions(("torch", "transformers", "faiss-cpu", "numpy")),
+        }
+
+        def make(target: Path) -> None:
+            model = load_classifier(self.dense.folder)
+            data: EncodedData = self.dense.train.sample(min(config.n_train, len(self.dense.train)), seed)
+            base = PQConfig(max_iter=8)  # of the codebooks of the noise
+            rules = preset_rules("roberta", block_size=block_size or 8, n_centroids=config.n_centroids, base=base)
+            label = f"{noise.kind} noise, p = {noise.p}, seed {seed}"
+            checkpoint = cache.work_folder(key) / "state.safetensors"
+            with add_quant_noise(model, rules, noise) as active:
+                finetune(model, data, settings, noise=active, checkpoint=checkpoint, description=label)
+            save_classifier(model, target)
+
+        return cache.get_or_make(key, make)
+
+    def _correct(self, model: nn.Module, name: str) -> str:
+        evaluation = evaluate(model, self.dense.validation, description=f"Evaluating {name}")
+        return np.packbits(evaluation.correct).tobytes().hex()
+
+
+def record(experiment: NoiseExperiment) -> dict[str, Any]:
+    """Make all runs and return ``rows`` (see `summary`), ``runs`` and ``provenance``, JSON-able."""
+    start = time.monotonic()
+    config = experiment.config
+    runs = []
+    for noise in config.noises:
+        for seed in config.seeds:
+            for block_size in config.block_sizes:
+                about = {
+                    "kind": noise.kind if noise.p else "none",
+                    "p": noise.p,
+                    "block_size": block_size,
+                    "seed": seed,
+                }
+                runs.append(about | experiment.run(noise, block_size, seed))
+    n = len(experiment.dense.validation)
+    found = {"rows": summary(runs, n), "runs": runs, "sentences": n}
+    return found | {"provenance": provenance(config, time.monotonic() - start)}
+
+
+def summary(runs: Sequence[dict[str, Any]], n_sentences: int) -> list[dict[str, Any]]:
+    """Return a row for each noise, block size and state of the model.
+
+    ``gain`` is in points against the runs without noise (those with `p` 0) of the same block size and seeds, with the
+    95 % interval of a paired bootstrap over seeds and sentences.
+    """
+    groups: dict[tuple[str, float, int], list[dict[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault((run["kind"], run["p"], run["block_size"]), []).append(run)
+    rows = []
+    for (kind, p, block_size), group in groups.items():
+        reference = groups["none", 0.0, block_size]
+        for state in ("fp32", "quantized", "distilled"):
+            right, before = (_unpacked([run[state] for run in part], n_sentences) for part in (group, reference))
+            accuracy = paired_bootstrap(right, np.zeros_like(right))
+            gain = None if p == 0 else paired_bootstrap(right, before)
+            rows.append(
+                {
+                    "block size": block_size,
+                    "of fp32": 1.0 if state == "fp32" else group[0]["of_fp32"],
+                    "state": state,
+                    "noise": kind,
+                    "p": p,
+                    "seeds": len(group),
+                    "accuracy (%)": 100 * accuracy.difference,
+                    "95 % interval": f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}",
+                    "gain (points)": None if gain is None else 100 * gain.difference,
+                    "gain, 95 %": None if gain is None else f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}",
+                    "weight error": float(np.mean([run["relative_error"] for run in group])),
+                }
+            )
+    return sorted(rows, key=lambda row: (row["block size"], ("fp32", "quantized", "distilled").index(row["state"])))
+
+
+def _unpacked(digits: Sequence[str], n: int) -> np.ndarray:
+    """Whether each prediction is right, (seeds, n) bool."""
+    return np.stack([np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))[:n].astype(bool) for text in digits])
+
+
+def _some(data: TextData, count: int | None) -> TextData:
+    if count is None or count >= len(data.texts):
+        return data
+    return data.subset(np.random.default_rng(0).permutation(len(data.texts))[:count].tolist())

@@ -1,0 +1,73 @@
+"""Quant-Noise inside `transformers.Trainer`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from compression.quantization.blocks import PQConfig
+from compression.quantization.quant_noise import NoiseConfig, QuantNoise, add_quant_noise
+from compression.quantization.rules import Rule, match_rules
+
+
+class QuantNoiseCallback(TrainerCallback):
+    """Put Quant-Noise on the trainer's model when training begins and take it off when it ends.
+
+    Every optimizer step has its noise, a function of the seed and the step's number. Evaluation, prediction and saved
+    checkpoints are those of the model without noise. After each checkpoint the codebooks of exact noise are made anew,
+    so that a run that is resumed from one ends as a run that went on. If `Trainer.train` is interrupted, call
+    `compression.remove_quant_noise` on the model to go on with it.
+
+    Parameters
+    ----------
+    rules, config
+        As for `compression.add_quant_noise`.
+    model
+        If given, the rules are checked against it at once, before any training.
+
+    Raises
+    ------
+    ValueError
+        See `compression.add_quant_noise`.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[Rule] | Mapping[str, PQConfig],
+        config: NoiseConfig | None = None,
+        model: nn.Module | None = None,
+    ) -> None:
+        if isinstance(rules, Mapping):
+            rules = [Rule(pattern=pattern, config=rule) for pattern, rule in rules.items()]
+        if model is not None:
+            match_rules(model, rules)
+        self.rules = tuple(rules)
+        self.config = config or NoiseConfig()
+        self.noise: QuantNoise | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Put the noise on."""
+        self.noise = add_quant_noise(kwargs["model"], self.rules, self.config)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Draw the noise of an optimizer step; its micro-batches share it."""
+        assert self.noise is not None
+        self.noise.step(state.global_step, state.max_steps)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Let the codebooks be made anew from the weights that were saved."""
+        if self.noise is not None:
+            self.noise.expire()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take the noise off."""
+        if self.noise is not None:
+            self.noise.remove()
+            self.noise = None
