@@ -215,7 +215,7 @@ def test_a_weak_coupling_that_outruns_the_jitter_beats_local_rotations_and_a_fas
     assert slow.error == pytest.approx(0, abs=1e-12)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.floats(0.05, 5), st.floats(0, 0.05))
 def test_fidelities_are_probabilities(j_on, j_off):
     fidelity, hold = best_hold(j_on, j_off, GateConditions())
@@ -225,10 +225,10 @@ def test_fidelities_are_probabilities(j_on, j_off):
 
 def test_an_uncertain_dark_coupling_widens_the_prediction():
     sure, unsure = (
-        predict_gate(0.02, 0.0, on_error_cm1=0.001, off_error_cm1=error, conditions=GateConditions())
-        for error in (1e-5, 0.05)
+        predict_gate(0.02, 0.0, on_error_cm1=0, off_error_cm1=error, conditions=GateConditions())
+        for error in (1e-7, 0.05)
     )
-    assert unsure.error > 5 * sure.error
+    assert sure.error < 1e-3 < unsure.error
     with pytest.raises(ValueError, match="not negative"):
         predict_gate(1.0, 0.0, on_error_cm1=-1, off_error_cm1=0, conditions=GateConditions())
 
