@@ -11,6 +11,8 @@ from shared.tasks import parallel_config
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(200)
+@pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
 def test_parsl_clusters_layers_as_one_process_does():
     pytest.importorskip("parsl")
     codes = []

@@ -15,6 +15,8 @@ from shared.parallel import parallel_map
 from shared.parsl_config import ParslConfig, make_executor, read_parsl_config
 from shared.tasks import WorkerDiedError, parallel_config, run_tasks
 
+# Parsl starts its commands by fork, of which JAX warns if another test has imported it; the child only calls exec.
+by_fork = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
 SLURM = Path(__file__).parents[2] / "shared" / "configs" / "slurm.yaml"
 
 
@@ -39,6 +41,7 @@ def _kills_itself(item):
     if number < 0 or (flag and not os.path.exists(flag)):
         if flag:
             Path(flag).touch()
+        time.sleep(1.0)  # Parsl's worker may still be sending its last result, with a lock held
         os.kill(os.getpid(), signal.SIGKILL)
     return number
 
@@ -138,6 +141,7 @@ def test_an_interruption_ends_the_workers(tmp_path):
     assert not (tmp_path / "3").exists()
 
 
+@by_fork
 def test_the_shipped_slurm_file_makes_a_slurm_provider():
     config = read_parsl_config(SLURM)
     assert config.provider == "slurm"
@@ -157,6 +161,8 @@ def test_a_wrong_key_of_the_parsl_file_is_refused(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(200)
+@by_fork
 def test_parsl_gives_the_same_results_on_two_workers():
     pytest.importorskip("parsl")
     with parallel_config("parsl"):
@@ -168,6 +174,8 @@ def test_parsl_gives_the_same_results_on_two_workers():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(200)
+@by_fork
 def test_parsl_starts_the_task_of_a_killed_worker_again(tmp_path):
     pytest.importorskip("parsl")
     flag = str(tmp_path / "killed")
