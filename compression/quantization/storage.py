@@ -1,27 +1,35 @@
 """The compressed file: packed codes and half-precision codebooks in safetensors, written, sized and read."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
-from safetensors.torch import save_file
 from torch import nn
 
 from compression.quantization.blocks import code_bits, int8_scale, pack_codes, round_codebook, unpack_codes
 from compression.quantization.convolution import PQConv2d
+from compression.quantization.files import (
+    CompressedFileError,
+    file_sizes,
+    read_header,
+    read_tensors,
+    serialized_bytes,
+    write_tensors,
+)
 from compression.quantization.layers import PQEmbedding, PQLinear, _PQWeight, pq_modules
-from shared.artifacts import atomic_path
 
-FORMAT = "pg-ipq"
-VERSION = 1
-
-
-class CompressedFileError(ValueError):
-    """A file that is not a complete, unchanged compressed model, or does not fit the model it is loaded into."""
+__all__ = [
+    "CompressedFileError",
+    "dense_bytes",
+    "file_bytes",
+    "layer_bytes",
+    "load_compressed_",
+    "read_header",
+    "round_",
+    "save_compressed",
+    "size_report",
+]
 
 
 def round_(model: nn.Module, *, codebooks: str | None = None, remainder: torch.dtype = torch.float16) -> None:
@@ -46,7 +54,9 @@ def round_(model: nn.Module, *, codebooks: str | None = None, remainder: torch.d
                 tensor.copy_(tensor.to(remainder))
 
 
-def save_compressed(model: nn.Module, path: str | Path, *, extra: dict[str, Any] | None = None) -> int:
+def save_compressed(
+    model: nn.Module, path: str | Path, *, extra: dict[str, Any] | None = None, max_shard_bytes: int | None = None
+) -> int:
     """Write a model's state with packed codes.
 
     Parameters
@@ -55,32 +65,33 @@ def save_compressed(model: nn.Module, path: str | Path, *, extra: dict[str, Any]
         A model; tensors that are exact in float16 (codebooks: in the type they are meant for) are stored so, others in
         their own type. Call `round_` first to make all of them exact.
     path
-        The file; written atomically.
+        The file, ``NAME.safetensors``; written atomically, with a checksum of each tensor.
     extra
         JSON-able description kept in the header, such as a model configuration.
+    max_shard_bytes
+        Write several files with an index if there are more bytes of tensors than this, see
+        `compression.quantization.files.write_tensors`. One file if ``None``.
 
     Returns
     -------
     int
-        Size of the file in bytes.
+        Size of the file, or of all files, in bytes.
     """
-    tensors, metadata = _content(model, extra)
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
-    return Path(path).stat().st_size
+    tensors, header = packed_state(model, extra)
+    return write_tensors(tensors, header, path, max_shard_bytes)
 
 
 def file_bytes(model: nn.Module, *, extra: dict[str, Any] | None = None) -> int:
     """Return the size of the file that `save_compressed` would write with the same arguments."""
-    tensors, metadata = _content(model, extra)
-    return len(serialize(tensors, metadata=metadata))
+    return serialized_bytes(*packed_state(model, extra))
 
 
-def _content(model: nn.Module, extra: dict[str, Any] | None) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and metadata of the file."""
+def packed_state(
+    model: nn.Module, extra: dict[str, Any] | None = None
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return a model's tensors as they are stored, and their description for `compression.quantization.files`."""
     tensors, layers = _compressed_state(model)
-    header = {"format": FORMAT, "version": VERSION, "layers": layers, "extra": extra or {}}
-    return tensors, {FORMAT: json.dumps(header, sort_keys=True)}
+    return tensors, {"layers": layers, "extra": extra or {}}
 
 
 def size_report(model: nn.Module) -> dict[str, int]:
@@ -103,18 +114,6 @@ def dense_bytes(model: nn.Module, bytes_per_value: int = 4) -> int:
     return values * bytes_per_value
 
 
-def read_header(path: str | Path) -> dict[str, Any]:
-    """Return the description of a compressed file: ``format``, ``version``, ``layers``, ``extra``.
-
-    Raises
-    ------
-    CompressedFileError
-        If the file is truncated, not safetensors, or not of this format.
-    """
-    with _opened(path) as file:
-        return _header(file, path)
-
-
 def load_compressed_(model: nn.Module, path: str | Path) -> nn.Module:
     """Read a compressed file into a model, in place.
 
@@ -123,7 +122,7 @@ def load_compressed_(model: nn.Module, path: str | Path) -> nn.Module:
     model
         The same architecture; layers stored as codes are replaced by `PQLinear` or `PQEmbedding`.
     path
-        File that `save_compressed` wrote.
+        File that `save_compressed` wrote, or its folder.
 
     Returns
     -------
@@ -133,13 +132,12 @@ def load_compressed_(model: nn.Module, path: str | Path) -> nn.Module:
     Raises
     ------
     CompressedFileError
-        If the file is truncated, foreign or does not fit the model. No code in the file is ever run.
+        If the file is truncated, changed in any bit (the tensor is named), foreign or does not fit the model. No code
+        in the file is ever run.
     """
-    with _opened(path) as file:
-        header = _header(file, path)
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    header, tensors = read_tensors(path)
     state = _state(model)
-    replaced = {name: _build(name, layer, tensors, model, path) for name, layer in header["layers"].items()}
+    replaced = build_layers(header["layers"], tensors, model, path)
     owned = tuple(f"{name}." for name in replaced)
     expected = {name: tensor for name, tensor in state.items() if not name.startswith(owned)}
     stored = {name: tensor for name, tensor in tensors.items() if not name.startswith(owned)}
@@ -180,24 +178,19 @@ def layer_bytes(path: str | Path) -> list[dict[str, Any]]:
     CompressedFileError
         As `read_header`.
     """
-    with _opened(path) as file:
-        layers = _header(file, path)["layers"]
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
-        sizes = {name: _BYTES[part.get_dtype()] * int(np.prod(shapes[name])) for name, part in slices.items()}
-        kinds = {name: part.get_dtype() for name, part in slices.items()}
+    header, tensors = read_tensors(path)
+    layers = header["layers"]
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}
     rows = []
     for name, layer in layers.items():
         k, d = shapes[f"{name}.centroids"]
         shape = (layer["shape"][0], layer["shape"][1] * d)
         size = sizes.pop(f"{name}.codes") + sizes.pop(f"{name}.centroids")
         rows.append(_size_row(f"{name}.weight", f"PQ {k}x{d}", shape, size))
-    rows += [_size_row(name, kinds[name], shapes[name], size) for name, size in sizes.items()]
-    header = Path(path).stat().st_size - sum(row["bytes"] for row in rows)
-    return [*sorted(rows, key=lambda row: -row["bytes"]), _size_row("(header)", "JSON", (), header)]
-
-
-_BYTES = {"U8": 1, "I8": 1, "BOOL": 1, "F16": 2, "BF16": 2, "I16": 2, "F32": 4, "I32": 4, "F64": 8, "I64": 8}
+    rows += [_size_row(name, str(tensors[name].dtype).removeprefix("torch."), shapes[name], size) for name, size in sizes.items()]
+    rest = file_sizes(path) - sum(row["bytes"] for row in rows)
+    return [*sorted(rows, key=lambda row: -row["bytes"]), _size_row("(header)", "JSON", (), rest)]
 
 
 def _size_row(name: str, stored: str, shape: tuple[int, ...], size: int) -> dict[str, Any]:
@@ -263,23 +256,26 @@ def _smallest(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.contiguous().clone()
 
 
-def _opened(path: str | Path) -> Any:
-    try:
-        return safe_open(path, framework="pt")
-    except FileNotFoundError as error:
-        raise CompressedFileError(f"File {str(path)!r} does not exist.") from error
-    except (SafetensorError, OSError) as error:
-        raise CompressedFileError(f"File {str(path)!r} is truncated or not a safetensors file: {error}.") from error
+def build_layers(
+    layers: dict[str, dict[str, Any]], tensors: dict[str, torch.Tensor], model: nn.Module, path: str | Path
+) -> dict[str, _PQWeight]:
+    """Return the quantized layers that take the places of a model's, by name; the model may be on the meta device.
 
+    Parameters
+    ----------
+    layers, tensors
+        Description and tensors as `compression.quantization.files.read_tensors` returns them.
+    model
+        The model with its dense (or quantized) layers.
+    path
+        For messages.
 
-def _header(file: Any, path: str | Path) -> dict[str, Any]:
-    text = (file.metadata() or {}).get(FORMAT)
-    if text is None:
-        raise CompressedFileError(f"File {str(path)!r} is safetensors, but holds no {FORMAT} model.")
-    header = json.loads(text)
-    if header.get("version") != VERSION:
-        raise CompressedFileError(f"File {str(path)!r} has version {header.get('version')}, but this reads {VERSION}.")
-    return header
+    Raises
+    ------
+    CompressedFileError
+        If a layer is damaged or does not fit.
+    """
+    return {name: _build(name, layer, tensors, model, path) for name, layer in layers.items()}
 
 
 def _build(

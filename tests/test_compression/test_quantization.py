@@ -243,7 +243,7 @@ def test_saving_over_a_file_that_cannot_be_written_keeps_it(tmp_path, monkeypatc
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("compression.quantization.storage.save_file", fail)
+    monkeypatch.setattr("compression.quantization.files.save_file", fail)
     with pytest.raises(OSError, match="No space"):
         save_compressed(net, path)
     assert path.read_bytes() == before

@@ -1,0 +1,181 @@
+"""The file on disk: checksums, damage in any bit, versions, several files with an index."""
+
+import copy
+import json
+import os
+import stat
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from compression import PQConfig, load_compressed_, quantize_, save_compressed
+from compression.quantization.files import FORMAT, sealed
+from compression.quantization.storage import CompressedFileError, file_bytes, layer_bytes, read_header, round_
+
+
+def make_net(seed=0):
+    """Return a small classifier: embedding, two linear layers, a norm."""
+    generator = torch.Generator().manual_seed(seed)
+    net = nn.Sequential(nn.Embedding(50, 16, padding_idx=1), nn.Linear(16, 32), nn.LayerNorm(32), nn.Linear(32, 2))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return net
+
+
+def compressed_net(seed=0):
+    """Return it with the embedding and one linear layer quantized, at the values that are stored."""
+    net = make_net(seed)
+    quantize_(net, {"0": PQConfig(n_centroids=12, block_size=4), "1": PQConfig(n_centroids=16, codebook_dtype="int8")})
+    round_(net)
+    return net
+
+
+def contents(folder):
+    """Return the bytes of each file of a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Return the bytes of a saved model, whole and in parts."""
+    whole, parts = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("parts")
+    save_compressed(compressed_net(), whole / "model.safetensors", extra={"note": "é"})
+    save_compressed(compressed_net(), parts / "model.safetensors", extra={"note": "é"}, max_shard_bytes=300)
+    return {"whole": contents(whole), "parts": contents(parts)}
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    """Return a folder that each example fills anew."""
+    return tmp_path_factory.mktemp("scratch")
+
+
+@settings(max_examples=250, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("kind", ["whole", "parts"])
+def test_a_flipped_bit_anywhere_is_detected_and_changes_nothing(saved, scratch, kind, data):
+    files = saved[kind]
+    name = data.draw(st.sampled_from(sorted(files)))
+    bit = data.draw(st.integers(0, 8 * len(files[name]) - 1))
+    for path in scratch.iterdir():
+        path.unlink()
+    for other, content in files.items():
+        (scratch / other).write_bytes(content)
+    changed = bytearray(files[name])
+    changed[bit // 8] ^= 1 << bit % 8
+    (scratch / name).write_bytes(changed)
+    net = make_net(5)
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(CompressedFileError):
+        load_compressed_(net, scratch)
+    assert net.state_dict().keys() == before.keys()
+    assert all(torch.equal(tensor, before[key]) for key, tensor in net.state_dict().items())
+
+
+@settings(max_examples=80, deadline=None)
+@given(fraction=st.floats(0, 1, exclude_max=True))
+def test_a_truncated_or_lengthened_file_is_refused(saved, scratch, fraction):
+    content = saved["whole"]["model.safetensors"]
+    path = scratch / "cut.safetensors"
+    for damaged in (content[: int(fraction * len(content))], content + content[: 1 + int(fraction * 64)]):
+        path.write_bytes(damaged)
+        with pytest.raises(CompressedFileError, match="truncated or not a safetensors file"):
+            load_compressed_(make_net(), path)
+
+
+def test_damage_in_a_tensor_names_it(saved, tmp_path):
+    path = tmp_path / "model.safetensors"
+    content = bytearray(saved["whole"]["model.safetensors"])
+    start = 8 + int.from_bytes(content[:8], "little")
+    entries = json.loads(content[8:start])
+    for name in ("0.codes", "1.centroids", "3.bias"):
+        damaged = bytearray(content)
+        damaged[start + entries[name]["data_offsets"][0]] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(CompressedFileError, match=f"tensor '{name}' does not have the checksum"):
+            load_compressed_(make_net(), path)
+
+
+def test_every_tensor_has_its_checksum(saved, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(saved["whole"]["model.safetensors"])
+    header = read_header(path)
+    with safe_open(path, framework="pt") as file:
+        assert len(header["checksums"]) == len(list(file.keys())) == len(set(header["checksums"]))
+        assert file.metadata()["format"] == "pt"
+
+
+def test_versions(tmp_path):
+    net = compressed_net()
+    path = tmp_path / "model.safetensors"
+    save_compressed(net, path)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        header = json.loads(file.metadata()[FORMAT])
+    save_file(tensors, path, metadata=sealed(tensors, header | {"version": 3}))
+    with pytest.raises(CompressedFileError, match="has version 3, but this reads 1 and 2"):
+        load_compressed_(make_net(), path)
+    old = {key: header[key] for key in ("format", "layers", "extra")} | {"version": 1}
+    save_file(tensors, path, metadata={FORMAT: json.dumps(old)})
+    ids = torch.arange(50)
+    assert torch.equal(load_compressed_(make_net(3), path)(ids), net(ids))
+
+
+@pytest.mark.parametrize("limit", [1, 300, 900])
+def test_parts_hold_what_one_file_holds(tmp_path, limit):
+    net = compressed_net()
+    path = tmp_path / "model.safetensors"
+    whole = save_compressed(net, path)
+    rows = {row["name"]: row["bytes"] for row in layer_bytes(path)}
+    assert whole == path.stat().st_size == file_bytes(net) == sum(rows.values())
+    size = save_compressed(net, path, max_shard_bytes=limit)
+    names = sorted(entry.name for entry in tmp_path.iterdir())
+    assert names[-1] == "model.safetensors.index.json"
+    assert names[0] == f"model-00001-of-{len(names) - 1:05d}.safetensors"
+    assert size == sum(entry.stat().st_size for entry in tmp_path.iterdir())
+    ids = torch.arange(50)
+    for where in (path, tmp_path, tmp_path / names[-1]):
+        assert torch.equal(load_compressed_(make_net(3), where)(ids), net(ids))
+    for row in layer_bytes(path):
+        assert row["name"] == "(header)" or row["bytes"] == rows[row["name"]]
+    assert sum(row["bytes"] for row in layer_bytes(path)) == size
+    # A later model takes the place of all of it.
+    save_compressed(compressed_net(1), path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_parts_of_two_models_and_missing_parts(tmp_path):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for seed, folder in enumerate(folders):
+        save_compressed(compressed_net(seed), folder / "model.safetensors", max_shard_bytes=900)
+    first = min(path.name for path in folders[0].glob("*-of-*"))
+    (folders[0] / first).write_bytes((folders[1] / first).read_bytes())
+    with pytest.raises(CompressedFileError, match="parts of different models"):
+        load_compressed_(make_net(), folders[0])
+    (folders[1] / first).unlink()
+    with pytest.raises(CompressedFileError, match=f"{first}' does not exist"):
+        load_compressed_(make_net(), folders[1])
+    index = folders[0] / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": {"a": "../b.safetensors"}}))
+    with pytest.raises(CompressedFileError, match="no index of parts"):
+        load_compressed_(make_net(), folders[0])
+
+
+def test_bad_limit(tmp_path):
+    with pytest.raises(ValueError, match="`max_shard_bytes`"):
+        save_compressed(compressed_net(), tmp_path / "model.safetensors", max_shard_bytes=0)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_the_file_has_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "plain").write_text("")
+    save_compressed(compressed_net(), tmp_path / "model.safetensors")
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert len(modes) == 1
