@@ -16,6 +16,7 @@ from compression.quantization.blocks import PQConfig
 from compression.quantization.budget import compress
 from compression.quantization.calibration import activation_weights
 from compression.quantization.rules import STAGES, Rule, preset_rules
+from compression.quantization.hf import architecture
 from compression.quantization.storage import dense_bytes, load_compressed_, round_, save_compressed
 from compression.training.batches import EncodedData, calibration_batches
 from compression.training.data import TextData, load_sentiment
@@ -243,7 +244,7 @@ class Experiment:
                 description=label,
             )
             round_(model)
-            save_compressed(model, target / "model.safetensors", extra={"architecture": dense.model.config.to_dict()})
+            save_compressed(model, target / "model.safetensors", extra={"architecture": architecture(dense.model.config)})
             self._finish(target, report, label)
 
         target = cache.get_or_make(key, make)

@@ -8,7 +8,9 @@ from torch import nn
 
 from compression.quantization.budget import CompressionResult, compress
 from compression.quantization.calibration import activation_weights, all_logits, divergence
-from compression.quantization.storage import CompressedFileError, file_bytes, round_, save_compressed
+from compression.quantization.folder import save_folder
+from compression.quantization.hf import architecture
+from compression.quantization.storage import CompressedFileError, file_bytes, round_
 from compression.training.batches import EncodedData, calibration_batches, encode
 from compression.training.data import TextData, load_sentiment
 from compression.training.distillation import DistillationConfig
@@ -20,6 +22,12 @@ from shared.plotting import save_figure, style
 from shared.results import write_table
 
 PRESETS = ("minilm-rt",)
+
+LICENCE = (
+    "The licence of the uncompressed weights applies. Those of the preset `minilm-rt` are Apache-2.0 (package: MIT); the "
+    "sentences it is trained and calibrated on belong to third parties."
+)
+"""Licence lines of the model card."""
 
 
 class CompressConfig(FrozenConfig):
@@ -66,8 +74,8 @@ def compress_folder(
         Folder that ``save_pretrained`` of a `transformers` sequence classifier and its tokenizer wrote, or a preset of
         `PRESETS`.
     out
-        Folder for ``model.safetensors`` (see `compression.load_compressed_`), ``config.json``, the tokenizer,
-        ``layers`` and ``pareto`` tables and figure, and ``provenance.json``.
+        Folder for ``model.safetensors`` (see `compression.load_compressed_`), ``config.json``, the tokenizer, the model
+        card (``README.md``), ``layers`` and ``pareto`` tables and figure, and ``provenance.json``.
     config
         Settings.
     calibration
@@ -92,7 +100,7 @@ def compress_folder(
         raise ValueError(f"Argument `out` must name a folder, but {str(out)!r} is a file.")
     classifier, tokenizer, data = _loaded(model, calibration, config, folder)
     batches = calibration_batches(data, config.n_calibration, seed=config.seed)
-    extra = {"architecture": classifier.config.to_dict()}
+    extra = {"architecture": architecture(classifier.config)}
     result = compress(
         classifier, config.budget, calibration=batches, seed=config.seed, n_workers=n_workers, extra=extra
     )
@@ -103,11 +111,12 @@ def compress_folder(
         compressed = _distilled(classifier, result, data, batches, config, n_workers)
         loss = divergence(all_logits(classifier, batches), all_logits(compressed, batches))
         rows.append(_row("distilled", file_bytes(compressed, extra=extra), result.dense_bytes, loss))
-    size = save_compressed(compressed, out / "model.safetensors", extra=extra)
+    text = f"Calibrated on {len(batches)} batches of {data.name}, {len(data):,} sentences."
+    size = save_folder(
+        compressed, out, tokenizer=tokenizer, extra=extra, data=text, licence=LICENCE, results=rows
+    )
     if size > result.budget_bytes:
         raise CompressedFileError(f"The file has {size:,} bytes, more than the budget of {result.budget_bytes:,}.")
-    classifier.config.save_pretrained(out)
-    tokenizer.save_pretrained(out)
     write_table(result.table(), out / "layers")
     write_table(result.curve, out / "pareto", digits=6)
     with style():

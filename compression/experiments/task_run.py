@@ -16,9 +16,11 @@ from pydantic import Field
 from torch import nn
 
 from compression.quantization.blocks import PQConfig
+from compression.quantization.folder import save_folder
+from compression.quantization.hf import architecture
 from compression.quantization.quant_noise import NoiseConfig, QuantNoise, add_quant_noise
 from compression.quantization.rules import FAMILIES, STAGES, Rule, match_rules, preset_rules
-from compression.quantization.storage import load_compressed_, round_, save_compressed
+from compression.quantization.storage import load_compressed_, round_
 from compression.training.batches import EncodedData
 from compression.training.classifiers import ModelSource, encode_for, find_model
 from compression.training.data import TextData, load_boolq, load_sentiment
@@ -301,12 +303,16 @@ def _make_compressed(prepared: Prepared, out: Path, dense: nn.Module) -> None:
     round_(model)
     with atomic_path(out / "compressed") as target:
         target.mkdir()
-        architecture = {key: value for key, value in model.config.to_dict().items() if key != "_name_or_path"}
-        extra = {"architecture": architecture, "task": prepared.task.name}
+        extra = {"architecture": architecture(model.config), "task": prepared.task.name}
         _move(model, "cpu")
-        save_compressed(model, target / "model.safetensors", extra=extra)
-        model.config.save_pretrained(target)
-        prepared.tokenizer.save_pretrained(target)
+        save_folder(
+            model,
+            target,
+            tokenizer=prepared.tokenizer,
+            extra=extra,
+            data=f"Distilled on {len(data):,} training sentences of {data.name}; scores are in `report.json` of the run.",
+            licence="Those of the uncompressed weights and of the task's data apply.",
+        )
         write_json(target / "stages.json", report.to_dict())
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from compression.quantization.layers import _PQWeight
+from compression.quantization.layers import _filled, _PQWeight
 
 
 class PQConv2d(_PQWeight):
@@ -97,6 +97,22 @@ class PQConv2d(_PQWeight):
             x = functional.pad(x, self._pads(), mode=self.padding_mode)
             padding = 0
         return functional.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def dense(self) -> nn.Conv2d:
+        """Return a convolution with the decoded weight."""
+        layer = nn.Conv2d(
+            self.in_channels,
+            self.out_channels,
+            (self.kernel_size[0], self.kernel_size[1]),
+            (self.stride[0], self.stride[1]),
+            self.padding if isinstance(self.padding, str) else (self.padding[0], self.padding[1]),
+            (self.dilation[0], self.dilation[1]),
+            self.groups,
+            self.bias is not None,
+            self.padding_mode,
+            device="meta",
+        )
+        return _filled(layer, self.weight, self.bias).train(self.training)
 
     def _pads(self) -> list[int]:
         """Cells to add left, right, above and below."""

@@ -115,8 +115,25 @@ class _PQWeight(nn.Module):
     @property
     def weight(self) -> torch.Tensor:
         """The decoded weight, (rows, features), connected to the centroids for gradients."""
+        if self.latent is None and self._decodes_plainly:
+            from compression.quantization.compiled_decode import decode
+
+            return decode(self.codebook, self.codes)
         decoded = gather_codewords(self.codebook, self.codes.to(torch.int32)).flatten(1)
         return decoded if self.latent is None else _straight_through(decoded, self.latent.flatten(1))
+
+    @property
+    def _decodes_plainly(self) -> bool:
+        """Whether nothing but the values is needed, of float32 in the memory of the processor."""
+        recorded = torch.jit.is_tracing() or torch.compiler.is_compiling() or (
+            torch.is_grad_enabled() and self.centroids.requires_grad
+        )
+        plain = type(self.codes) is torch.Tensor and self.codes.device.type == "cpu"  # no fake tensor of a tracer
+        return plain and not recorded and self.centroids.dtype == torch.float32
+
+    def dense(self) -> nn.Module:
+        """Return a layer of PyTorch with the decoded weight."""
+        raise NotImplementedError
 
 
 class PQLinear(_PQWeight):
@@ -156,6 +173,11 @@ class PQLinear(_PQWeight):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the layer: (..., in_features) to (..., out_features)."""
         return functional.linear(x, self.weight, self.bias)
+
+    def dense(self) -> nn.Linear:
+        """Return a linear layer with the decoded weight."""
+        layer = nn.Linear(self.in_features, self.out_features, self.bias is not None, device="meta")
+        return _filled(layer, self.weight, self.bias).train(self.training)
 
     def extra_repr(self) -> str:
         """Return the sizes for the printed form."""
@@ -210,12 +232,35 @@ class PQEmbedding(_PQWeight):
         padding = (ids == self.padding_idx).unsqueeze(-1)
         return torch.where(padding, rows.detach(), rows)
 
+    def dense(self) -> nn.Embedding:
+        """Return an embedding with the decoded table."""
+        layer = nn.Embedding(self.num_embeddings, self.embedding_dim, self.padding_idx, device="meta")
+        return _filled(layer, self.weight, None).train(self.training)
+
     def extra_repr(self) -> str:
         """Return the sizes for the printed form."""
         return (
             f"{self.num_embeddings}, {self.embedding_dim}, n_centroids={self.n_centroids}, "
             f"block_size={self.block_size}, padding_idx={self.padding_idx}"
         )
+
+
+def _filled(layer: Any, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
+    """Give a layer on the meta device its values."""
+    layer.weight = nn.Parameter(weight.detach().clone())
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach().clone())
+    return layer
+
+
+def decode_(model: nn.Module) -> nn.Module:
+    """Replace the product-quantized layers of a model by dense ones that compute the same, in place.
+
+    For inference where the memory of the dense weights is there: nothing is decoded again.
+    """
+    for name, module in pq_modules(model).items():
+        model.set_submodule(name, module.dense())
+    return model
 
 
 def pq_modules(model: nn.Module) -> dict[str, _PQWeight]:

@@ -1,0 +1,132 @@
+"""A compressed model as a folder: weights, configuration, tokenizer and model card."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from compression.quantization.files import SINGLE, file_sizes
+from compression.quantization.storage import dense_bytes, layer_bytes, save_compressed
+from shared.artifacts import provenance, write_text
+from shared.results import markdown_table
+
+CARD = "README.md"
+
+
+def save_folder(
+    model: Any,
+    folder: str | Path,
+    *,
+    tokenizer: Any = None,
+    extra: dict[str, Any] | None = None,
+    data: str = "not stated",
+    licence: str = "that of the original weights; not stated by who made this file",
+    results: Sequence[Mapping[str, Any]] = (),
+    max_shard_bytes: int | None = None,
+) -> int:
+    """Write a compressed `transformers` model so that ``from_pretrained`` loads it, with its model card.
+
+    Parameters
+    ----------
+    model
+        The model; see `compression.quantization.storage.round_`.
+    folder
+        Made if it is missing. It gets ``model.safetensors`` (or several files), ``config.json``, ``README.md`` and the
+        tokenizer's files.
+    tokenizer
+        Its tokenizer.
+    extra
+        See `compression.save_compressed`.
+    data, licence, results
+        For the card: the data that were used, the licence lines, and rows of a table of results.
+    max_shard_bytes
+        See `compression.save_compressed`.
+
+    Returns
+    -------
+    int
+        Bytes of the weights' files.
+    """
+    from compression.quantization.hf import PGIPQConfig
+
+    folder = Path(folder)
+    size = save_compressed(model, folder / SINGLE, extra=extra, max_shard_bytes=max_shard_bytes)
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    config.dtype = str(model.dtype).removeprefix("torch.")
+    config.quantization_config = PGIPQConfig()
+    config.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    card = model_card(model, folder, data=data, licence=licence, results=results)
+    write_text(folder / CARD, card)
+    return size
+
+
+def model_card(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    data: str,
+    licence: str,
+    results: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """Return the model card of a compressed file, in Markdown with the front matter of the model hub.
+
+    Parameters
+    ----------
+    model
+        The compressed model, for the size without compression.
+    path
+        Its file or folder, from which the bytes are taken.
+    data, licence, results
+        See `save_folder`.
+    """
+    size, dense = file_sizes(path), dense_bytes(model)
+    rows = [
+        {
+            "tensor": row["name"],
+            "stored": row["stored"],
+            "shape": " x ".join(map(str, row["shape"])),
+            "bits a weight": row["bits"] if row["shape"] and math.prod(row["shape"]) else None,
+            "bytes": row["bytes"],
+        }
+        for row in layer_bytes(path)
+    ]
+    made = provenance()
+    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    command = " ".join(_without_folders(word) for word in made["command"].split(" "))
+    sizes = [
+        {"weights": "fp32", "bytes": dense, "times the file": dense / size},
+        {"weights": "fp16", "bytes": dense // 2, "times the file": dense / 2 / size},
+        {"weights": "this file", "bytes": size, "times the file": 1.0},
+    ]
+    parts = [
+        "---\nlibrary_name: transformers\ntags:\n- pg-ipq\n- product-quantization\n---",
+        f"# {type(model).__name__}, product-quantized",
+        "Each layer in the table below that is stored as `PQ KxD` is a codebook of K codewords for blocks of D "
+        "consecutive weights, and a packed code for each block; other tensors are stored as they are. Every tensor "
+        "has a checksum, which is verified on loading.",
+        "```python\nimport compression.quantization.hf  # registers the format with transformers\n"
+        "from transformers import AutoModelForSequenceClassification\n\n"
+        "model = AutoModelForSequenceClassification.from_pretrained(FOLDER)\n```",
+        f"## Size\n\n{markdown_table(sizes)}".rstrip(),
+    ]
+    if results:
+        parts.append(f"## Results\n\n{markdown_table(results)}".rstrip())
+    parts += [
+        f"## Data\n\n{data}",
+        f"## Licence\n\n{licence}",
+        f"## Made by\n\n`{command}`, {made['time_utc']}; commit {made['git_commit']}; {versions}.",
+        f"## Bytes\n\n{markdown_table(rows)}".rstrip(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _without_folders(word: str) -> str:
+    """A word of a command without the folders of an absolute path, which say more of a machine than of the model."""
+    head, sign, tail = word.rpartition("=")
+    return f"{head}{sign}{Path(tail).name}" if Path(tail).is_absolute() else word

@@ -1,0 +1,137 @@
+"""Registration with `transformers`: importing this module lets ``from_pretrained`` load compressed folders.
+
+``AutoModelForSequenceClassification.from_pretrained(folder)`` then gives a model with `PQLinear`, `PQEmbedding` and
+`PQConv2d` layers, and its ``save_pretrained`` writes packed codes.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from compression.quantization.files import FORMAT, VERSION, CompressedFileError, read_header, read_tensors, sealed
+from compression.quantization.layers import decode_, pq_modules
+from compression.quantization.storage import build_layers, packed_state
+
+
+@register_quantization_config(FORMAT)
+class PGIPQConfig(QuantizationConfigMixin):
+    """Entry ``quantization_config`` of a compressed model's ``config.json``; sizes of layers are in the weights' file.
+
+    Parameters
+    ----------
+    version
+        Of the file format.
+    quant_method
+        ``"pg-ipq"``.
+    """
+
+    def __init__(self, version: int = VERSION, quant_method: str = FORMAT) -> None:
+        if quant_method != FORMAT:
+            raise ValueError(f"Argument `quant_method` must be {FORMAT!r}, but was {quant_method!r}.")
+        self.quant_method = quant_method  # type: ignore[assignment]  # an enumeration of the methods within transformers
+        self.version = version
+
+
+@register_quantizer(FORMAT)
+class PGIPQQuantizer(HfQuantizer):
+    """Loads and saves product-quantized layers for `transformers`; made by ``from_pretrained``.
+
+    Layers that the file holds as codes are taken out of the model before `transformers` loads the rest, and put in,
+    built from the verified file, afterwards.
+    """
+
+    requires_calibration = True  # a dense model is quantized by `compression.quantize_`, not while it is loaded
+
+    def __init__(self, quantization_config: Any, **kwargs: Any) -> None:
+        super().__init__(quantization_config, **kwargs)
+        self._where: Path | None = None
+        self._dense: dict[str, nn.Module] = {}
+
+    def validate_environment(self, *args: Any, device_map: Any = None, **kwargs: Any) -> None:
+        """Refuse to spread a model over several devices."""
+        if isinstance(device_map, dict) and len(set(map(str, device_map.values()))) > 1:
+            raise ValueError(f"Argument `device_map` must name one device for a {FORMAT} model, but is {device_map}.")
+
+    def _process_model_before_weight_loading(
+        self, model: PreTrainedModel, checkpoint_files: list[str] | None = None, **kwargs: Any
+    ) -> None:
+        if not checkpoint_files:
+            raise CompressedFileError(f"A {FORMAT} model needs a safetensors file, but none was given.")
+        first = Path(checkpoint_files[0])
+        self._where = first if len(checkpoint_files) == 1 else first.parent
+        ignored = set(model._keys_to_ignore_on_load_unexpected or ())
+        for name in read_header(first)["layers"]:
+            try:
+                self._dense[name] = model.get_submodule(name)
+            except AttributeError as error:
+                raise CompressedFileError(
+                    f"File {str(first)!r} does not fit {type(model).__name__}: it has no layer {name!r}."
+                ) from error
+            model.set_submodule(name, nn.Module())
+            ignored.add(rf"^{re.escape(name)}\.(codes|centroids|bias)$")
+        model._keys_to_ignore_on_load_unexpected = ignored
+
+    def _process_model_after_weight_loading(self, model: PreTrainedModel, **kwargs: Any) -> PreTrainedModel:
+        if self._where is None:
+            raise RuntimeError("The quantizer has no file: it was not used by `from_pretrained`.")
+        device = next(model.parameters()).device
+        header, tensors = read_tensors(self._where)
+        for name, module in self._dense.items():
+            model.set_submodule(name, module)
+        for name, layer in build_layers(header["layers"], tensors, model, self._where).items():
+            model.set_submodule(name, layer.to(device))
+        self._dense = {}
+        return model.eval()
+
+    def _dequantize(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> PreTrainedModel:
+        decode_(model)
+        return model if dtype is None else model.to(dtype=dtype)
+
+    def get_state_dict_and_metadata(self, model: PreTrainedModel) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+        """Return what ``save_pretrained`` writes."""
+        tensors, header = packed_state(model)
+        return tensors, sealed(tensors, header)
+
+    def is_serializable(self) -> bool:
+        """Return True."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """Centroids, biases and norms can be trained."""
+        return True
+
+    @property
+    def is_qat_trainable(self) -> bool:
+        """Centroids, biases and norms can be trained."""
+        return True
+
+
+def attach_quantizer_(model: PreTrainedModel) -> PreTrainedModel:
+    """Let ``save_pretrained`` of a model that `compression.quantize_` changed write packed codes, in place.
+
+    Raises
+    ------
+    ValueError
+        If the model has no product-quantized layer.
+    """
+    if not pq_modules(model):
+        raise ValueError("Argument `model` must have product-quantized layers, but has none: call `quantize_` first.")
+    quantizer = PGIPQQuantizer(PGIPQConfig())
+    model.hf_quantizer = quantizer
+    model.config.quantization_config = quantizer.quantization_config
+    model.is_quantized = True  # type: ignore[assignment]
+    return model
+
+
+def architecture(config: Any) -> dict[str, Any]:
+    """Return a `transformers` configuration as JSON-able values, without the path from which it was read."""
+    values = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
+    values.pop("quantization_config", None)
+    return values

@@ -1,0 +1,135 @@
+"""Folders that transformers loads and saves, and their model cards."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, RobertaModel
+
+from compression import preset_rules, quantize_
+from compression.quantization.files import CompressedFileError, read_header
+from compression.quantization.folder import save_folder
+from compression.quantization.hf import architecture, attach_quantizer_
+from compression.quantization.layers import decode_, pq_modules
+from compression.quantization.storage import dense_bytes, layer_bytes, round_
+
+IDS = torch.randint(3, 120, (4, 12), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def model(tiny_roberta):
+    """Return a tiny classifier with all layers quantized, one codebook in int8, at the values that are stored."""
+    model = tiny_roberta(0)
+    model.config._name_or_path = "/somewhere/private"
+    quantize_(model, preset_rules("roberta", block_size=4, n_centroids=24))
+    round_(model)
+    model.get_submodule("classifier.dense").codebook_dtype = "int8"
+    round_(model)
+    return model
+
+
+def load(folder, **options):
+    """Return the model of a folder as transformers loads it."""
+    return AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, **options)
+
+
+def logits(model):
+    """Return the logits of fixed sentences."""
+    with torch.no_grad():
+        return model(input_ids=IDS).logits
+
+
+def same_state(one, two):
+    """Return whether two models hold the same bits."""
+    left, right = one.state_dict(), two.state_dict()
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.parametrize("limit", [None, 2000])
+def test_from_pretrained_is_bit_identical(model, tmp_path, limit):
+    size = save_folder(model, tmp_path, max_shard_bytes=limit)
+    assert size == sum(path.stat().st_size for path in tmp_path.glob("model*"))
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (limit is not None)
+    loaded = load(tmp_path)
+    assert not loaded.training
+    assert pq_modules(loaded).keys() == pq_modules(model).keys()
+    assert same_state(loaded, model)
+    assert torch.equal(logits(loaded), logits(model))
+
+
+@pytest.mark.parametrize("limit", ["50GB", "5KB"])
+def test_save_pretrained_writes_packed_codes_again(model, tmp_path, limit):
+    first = save_folder(model, tmp_path / "first")
+    load(tmp_path / "first").save_pretrained(tmp_path / "second", max_shard_size=limit)
+    files = list((tmp_path / "second").glob("*.safetensors"))
+    assert (len(files) > 1) == (limit == "5KB")
+    again = load(tmp_path / "second")
+    assert same_state(again, model)
+    if limit == "50GB":
+        assert files[0].stat().st_size <= first
+    attach_quantizer_(model).save_pretrained(tmp_path / "third")
+    assert torch.equal(logits(load(tmp_path / "third")), logits(again))
+
+
+def test_a_quantizer_needs_quantized_layers(tiny_roberta):
+    with pytest.raises(ValueError, match="call `quantize_` first"):
+        attach_quantizer_(tiny_roberta(0))
+
+
+def test_damage_is_refused_by_from_pretrained(model, tmp_path):
+    save_folder(model, tmp_path)
+    path = tmp_path / "model.safetensors"
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    entries = json.loads(content[8:start])
+    for name in ("classifier.dense.codes", "classifier.out_proj.bias"):
+        damaged = bytearray(content)
+        damaged[start + entries[name]["data_offsets"][0]] ^= 64
+        path.write_bytes(damaged)
+        with pytest.raises(CompressedFileError, match=name):
+            load(tmp_path)
+    path.write_bytes(content[:-1])
+    with pytest.raises(CompressedFileError, match="truncated"):
+        load(tmp_path)
+
+
+def test_another_architecture_and_several_devices_are_refused(model, tmp_path):
+    save_folder(model, tmp_path)
+    with pytest.raises(CompressedFileError, match="does not fit RobertaModel: it has no layer"):
+        RobertaModel.from_pretrained(tmp_path, local_files_only=True)
+
+
+def test_decoded_model_computes_the_same_with_dense_layers(model, tmp_path):
+    save_folder(model, tmp_path)
+    loaded, before = load(tmp_path), logits(model)
+    loaded.dequantize()
+    assert not pq_modules(loaded)
+    assert torch.equal(logits(loaded), before)
+    assert not pq_modules(decode_(model))
+    assert torch.equal(logits(model), before)
+    assert 4 * sum(p.numel() for p in model.parameters()) == dense_bytes(model)
+
+
+def test_nothing_tells_where_the_model_came_from(model, tmp_path):
+    save_folder(model, tmp_path, extra={"architecture": architecture(model.config)})
+    for path in tmp_path.iterdir():
+        assert b"private" not in path.read_bytes(), path.name
+    assert read_header(tmp_path)["extra"]["architecture"]["hidden_size"] == 32
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["quantization_config"] == {"quant_method": "pg-ipq", "version": 2}
+    assert config["architectures"] == ["RobertaForSequenceClassification"]
+
+
+def test_model_card(model, tmp_path):
+    rows = [{"model": "compressed", "accuracy": 81.25}]
+    size = save_folder(model, tmp_path, data="Made-up sentences.", licence="CC0-1.0", results=rows)
+    card = (tmp_path / "README.md").read_text()
+    dense = dense_bytes(model)
+    for number in (size, dense, dense // 2):
+        assert f" {number:,} |" in card
+    assert f"| {dense / size:.4g} |" in card
+    assert f"| {dense / 2 / size:.4g} |" in card
+    for row in layer_bytes(tmp_path):
+        assert f"| {row['name']} | {row['stored']} |" in card
+    for text in ("## Data\n\nMade-up sentences.", "## Licence\n\nCC0-1.0", "81.25", "torch ", "library_name:"):
+        assert text in card
