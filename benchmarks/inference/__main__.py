@@ -1,0 +1,140 @@
+"""A compressed model's forward pass beside the dense one's: time and resident memory, in one run.
+
+The methods take turns, round by round, so that a drift of the machine's speed meets all of them; tables give medians of
+the ratio within a round. Memory is that of a fresh process for each method: resident bytes after the model has been
+made, and their peak during forward passes, both above the process before the model.
+"""
+
+import argparse
+import ctypes
+import gc
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.inference.models import CONFIGS, METHODS, available, make, sentence_batch, weight_bytes
+from shared.artifacts import provenance, versions, write_json
+from shared.cli import run_command
+from shared.progress import say
+from shared.results import markdown_table, write_table
+
+LENGTH = 128
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark, print its table and write it with provenance."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.inference", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks/inference"), help="folder of results")
+    parser.add_argument("--model", choices=tuple(CONFIGS), default="minilm", help="architecture (default: minilm)")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 32], help="batch sizes (default: 1 16 32)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds (default: 7)")
+    parser.add_argument("--length", type=int, default=LENGTH, help=f"tokens of a sentence (default: {LENGTH})")
+    parser.add_argument("--only", nargs="+", choices=tuple(METHODS), default=list(METHODS), help="methods")
+    parser.add_argument("--memory-of", choices=tuple(METHODS), help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    if arguments.rounds < 1 or min(arguments.batches) < 1 or not 1 <= arguments.length <= 512:
+        parser.error("--rounds and --batches must be at least 1, and --length must lie in 1..512")
+    if arguments.memory_of is not None:
+        print(json.dumps(_memory(arguments.memory_of, arguments)))
+        return 0
+    return run_command(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    first = next(iter(METHODS))
+    names = available([first, *(name for name in arguments.only if name != first)])
+    for missing in set(arguments.only) - set(names):
+        say(f"{missing}: its package is not installed.")
+    times = _times(names, arguments)
+    memory = {name: _memory_in_child(name, arguments) for name in names}
+    rows = [
+        {
+            "method": name,
+            "batch": batch,
+            "ms": 1e3 * statistics.median(times[name, batch]),
+            "time / dense": statistics.median(
+                mine / theirs for mine, theirs in zip(times[name, batch], times[first, batch], strict=True)
+            ),
+            "weights (MB)": memory[name]["weights"] / 1e6,
+            "weights / dense": memory[name]["weights"] / memory[first]["weights"],
+            "resident (MB)": memory[name]["resident"] / 1e6,
+            "resident / dense": memory[name]["resident"] / memory[first]["resident"],
+            "peak (MB)": memory[name][f"peak {batch}"] / 1e6,
+            "peak / dense": memory[name][f"peak {batch}"] / memory[first][f"peak {batch}"],
+        }
+        for batch in arguments.batches
+        for name in names
+    ]
+    write_table(rows, arguments.out / f"{arguments.model}")
+    options = {key: value for key, value in vars(arguments).items() if key not in ("out", "memory_of")}
+    peers = versions(("torchao", "optimum-quanto", "numba"))
+    record = provenance(options | {"threads": torch.get_num_threads(), "peers": peers})
+    write_json(arguments.out / f"{arguments.model}.json", record)
+    print(markdown_table(rows, digits=3))
+
+
+def _times(names: list[str], arguments: argparse.Namespace) -> dict[tuple[str, int], list[float]]:
+    """Seconds of a forward pass, one number for each round."""
+    models = {name: make(name, arguments.model) for name in names}
+    found: dict[tuple[str, int], list[float]] = {}
+    for batch in arguments.batches:
+        inputs = sentence_batch(batch, arguments.length)
+        repeats = max(1, 16 // batch)
+        with torch.inference_mode():
+            for model in models.values():
+                model(**inputs)
+            for _ in range(arguments.rounds):
+                for name, model in models.items():
+                    start = time.perf_counter()
+                    for _ in range(repeats):
+                        model(**inputs)
+                    found.setdefault((name, batch), []).append((time.perf_counter() - start) / repeats)
+        say(f"batch {batch}: {arguments.rounds} rounds")
+    return found
+
+
+def _memory_in_child(name: str, arguments: argparse.Namespace) -> dict[str, int]:
+    command = [sys.executable, "-m", "benchmarks.inference", "--model", arguments.model, "--memory-of", name]
+    command += ["--length", str(arguments.length), "--batches", *map(str, arguments.batches)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(printed.splitlines()[-1])
+
+
+def _memory(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Bytes above the process before the model, which has loaded every library and run a small model of the kind."""
+    _forward(make(name, "minilm"), 1, 8)
+    before = _settled()
+    model = make(name, arguments.model)
+    found = {"weights": weight_bytes(model), "resident": _settled() - before}
+    for batch in arguments.batches:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from now
+        _forward(model, batch, arguments.length)
+        found[f"peak {batch}"] = _status("VmHWM") - before
+    return found
+
+
+def _forward(model: torch.nn.Module, batch: int, length: int) -> None:
+    with torch.inference_mode():
+        model(**sentence_batch(batch, length))
+
+
+def _settled() -> int:
+    """Resident bytes after freed memory has gone back to the system."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    return _status("VmRSS")
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(f"{key}:")).split()[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""The models compared: one random encoder, dense, product-quantized, decoded, and by other packages' int8."""
+
+import copy
+import importlib.util
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import RobertaConfig, RobertaForSequenceClassification
+
+from compression.quantization.layers import PQEmbedding, PQLinear, decode_, pq_modules
+from compression.training.models import minilm_roberta_config
+
+
+class GatherLinear(PQLinear):
+    """The layer with its weight decoded by PyTorch's embedding, to show what the compiled decoding gives."""
+
+    @property
+    def _decodes_plainly(self) -> bool:
+        return False
+
+
+def base_config() -> RobertaConfig:
+    """Return the configuration of RoBERTa-base."""
+    return RobertaConfig(vocab_size=50_265, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5)
+
+
+CONFIGS: dict[str, Callable[[], RobertaConfig]] = {"minilm": minilm_roberta_config, "roberta-base": base_config}
+
+
+def dense(name: str) -> nn.Module:
+    """Return the random dense classifier; times do not depend on the values."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return RobertaForSequenceClassification(CONFIGS[name]()).eval()
+
+
+def quantized(name: str, d: int, k: int = 256, linear: type[PQLinear] = PQLinear) -> nn.Module:
+    """Return the classifier with random codes in all linear layers and embeddings but the last layer and the types."""
+    model = dense(name)
+    generator = torch.Generator().manual_seed(0)
+    for path, module in list(model.named_modules()):
+        if path.endswith(("out_proj", "token_type_embeddings")) or not isinstance(module, nn.Linear | nn.Embedding):
+            continue
+        rows, features = module.weight.shape
+        codes = torch.randint(0, min(k, rows), (rows, features // d), generator=generator)
+        centroids = 0.02 * torch.randn(min(k, rows), d, generator=generator)
+        new: nn.Module = (
+            linear(centroids, codes, module.bias)
+            if isinstance(module, nn.Linear)
+            else PQEmbedding(centroids, codes, module.padding_idx)
+        )
+        model.set_submodule(path, new)
+    return model.eval()
+
+
+def _torchao(name: str) -> nn.Module:
+    from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+    model = dense(name)
+    quantize_(model, Int8WeightOnlyConfig())
+    return model
+
+
+def _quanto(name: str) -> nn.Module:
+    from optimum.quanto import freeze, qint8, quantize
+
+    model = dense(name)
+    quantize(model, weights=qint8)
+    freeze(model)
+    return model
+
+
+METHODS: dict[str, Callable[[str], nn.Module]] = {
+    "dense": dense,
+    "PQ d=8": lambda name: quantized(name, 8),
+    "PQ d=4": lambda name: quantized(name, 4),
+    "PQ d=8, decoded by torch": lambda name: quantized(name, 8, linear=GatherLinear),
+    "PQ d=8, decode_": lambda name: decode_(quantized(name, 8)),
+    "torchao int8": _torchao,
+    "quanto int8": _quanto,
+}
+"""Methods by name; the first is what the others are compared with."""
+
+_PEERS = {"torchao int8": "torchao", "quanto int8": "optimum.quanto"}
+
+
+def available(names: Sequence[str]) -> list[str]:
+    """Return those methods whose package is installed."""
+    return [name for name in names if name not in _PEERS or _installed(_PEERS[name])]
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def make(method: str, name: str) -> nn.Module:
+    """Return the model of a method."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of peers, about their own future
+        return METHODS[method](name)
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Return the bytes of all parameters and buffers, those inside the tensors of peers too."""
+    return sum(_tensor_bytes(tensor) for tensor in [*model.parameters(), *model.buffers()])
+
+
+def _tensor_bytes(tensor: Any) -> int:
+    if hasattr(tensor, "__tensor_flatten__"):
+        return sum(_tensor_bytes(getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0])
+    return tensor.numel() * tensor.element_size()
+
+
+def sentence_batch(batch: int, length: int) -> dict[str, torch.Tensor]:
+    """Return token numbers and a mask without padding."""
+    ids = torch.randint(5, 1000, (batch, length), generator=torch.Generator().manual_seed(batch))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def outputs_agree(name: str) -> float:
+    """Return the largest difference of logits between decoding on the fly and the decoded model; 0 is expected."""
+    model = quantized(name, 8)
+    inputs = sentence_batch(2, 16)
+    with torch.inference_mode():
+        one = model(**inputs).logits
+        two = decode_(copy.deepcopy(model))(**inputs).logits
+    assert pq_modules(model)
+    return float((one - two).abs().max())

@@ -1,0 +1,1 @@
+"""What entropy coding of the codes would save."""
