@@ -5,6 +5,7 @@ import json
 import os
 import stat
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from compression import PQConfig, load_compressed_, quantize_, save_compressed
+from benchmarks.storage.__main__ import TABLE_BITS, entropy_bytes
+from compression import PQConfig, PQLinear, load_compressed_, quantize_, save_compressed
 from compression.quantization.files import FORMAT, sealed
 from compression.quantization.storage import CompressedFileError, file_bytes, layer_bytes, read_header, round_
 
@@ -179,3 +181,24 @@ def test_the_file_has_the_permissions_of_any_new_file(tmp_path):
     save_compressed(compressed_net(), tmp_path / "model.safetensors")
     modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert len(modes) == 1
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 4, 6, 8, 16])
+@pytest.mark.parametrize("k", [5, 300, 40_000])
+def test_compiled_decoding_gives_the_bits_of_a_gather(d, k):
+    generator = torch.Generator().manual_seed(d * k)
+    codes = torch.randint(0, k, (7, 9), generator=generator)
+    layer = PQLinear(torch.randn(k, d, generator=generator), codes)
+    with torch.no_grad():
+        layer.centroids[0, 0] = -0.0
+        compiled = layer.weight
+    assert layer.weight.requires_grad
+    assert not compiled.requires_grad
+    expected = layer.centroids.detach()[codes].flatten(1)
+    assert torch.equal(compiled.view(torch.int32), expected.view(torch.int32))
+
+
+def test_entropy_by_hand():
+    codes = np.repeat(np.arange(4), [4000, 2000, 1000, 1000])
+    assert entropy_bytes(codes, 4) == pytest.approx((1.75 * 8000 + 4 * TABLE_BITS) / 8)
+    assert entropy_bytes(np.arange(256), 256) == 256
