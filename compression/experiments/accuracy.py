@@ -15,8 +15,8 @@ from compression.experiments.empty_clusters import METHODS, totals
 from compression.quantization.blocks import PQConfig
 from compression.quantization.budget import compress
 from compression.quantization.calibration import activation_weights
-from compression.quantization.rules import STAGES, Rule, preset_rules
 from compression.quantization.hf import architecture
+from compression.quantization.rules import STAGES, Rule, preset_rules
 from compression.quantization.storage import dense_bytes, load_compressed_, round_, save_compressed
 from compression.training.batches import EncodedData, calibration_batches
 from compression.training.data import TextData, load_sentiment
@@ -244,7 +244,8 @@ class Experiment:
                 description=label,
             )
             round_(model)
-            save_compressed(model, target / "model.safetensors", extra={"architecture": architecture(dense.model.config)})
+            extra = {"architecture": architecture(dense.model.config)}
+            save_compressed(model, target / "model.safetensors", extra=extra)
             self._finish(target, report, label)
 
         target = cache.get_or_make(key, make)

@@ -24,8 +24,8 @@ from shared.results import write_table
 PRESETS = ("minilm-rt",)
 
 LICENCE = (
-    "The licence of the uncompressed weights applies. Those of the preset `minilm-rt` are Apache-2.0 (package: MIT); the "
-    "sentences it is trained and calibrated on belong to third parties."
+    "The licence of the uncompressed weights applies. Those of the preset `minilm-rt` are Apache-2.0 (package: MIT); "
+    "the sentences it is trained and calibrated on belong to third parties."
 )
 """Licence lines of the model card."""
 
@@ -112,9 +112,7 @@ def compress_folder(
         loss = divergence(all_logits(classifier, batches), all_logits(compressed, batches))
         rows.append(_row("distilled", file_bytes(compressed, extra=extra), result.dense_bytes, loss))
     text = f"Calibrated on {len(batches)} batches of {data.name}, {len(data):,} sentences."
-    size = save_folder(
-        compressed, out, tokenizer=tokenizer, extra=extra, data=text, licence=LICENCE, results=rows
-    )
+    size = save_folder(compressed, out, tokenizer=tokenizer, extra=extra, data=text, licence=LICENCE, results=rows)
     if size > result.budget_bytes:
         raise CompressedFileError(f"The file has {size:,} bytes, more than the budget of {result.budget_bytes:,}.")
     write_table(result.table(), out / "layers")

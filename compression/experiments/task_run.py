@@ -310,7 +310,7 @@ def _make_compressed(prepared: Prepared, out: Path, dense: nn.Module) -> None:
             target,
             tokenizer=prepared.tokenizer,
             extra=extra,
-            data=f"Distilled on {len(data):,} training sentences of {data.name}; scores are in `report.json` of the run.",
+            data=f"Distilled on {len(data):,} training sentences of {data.name}; scores: `report.json` of the run.",
             licence="Those of the uncompressed weights and of the task's data apply.",
         )
         write_json(target / "stages.json", report.to_dict())

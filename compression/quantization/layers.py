@@ -125,9 +125,8 @@ class _PQWeight(nn.Module):
     @property
     def _decodes_plainly(self) -> bool:
         """Whether nothing but the values is needed, of float32 in the memory of the processor."""
-        recorded = torch.jit.is_tracing() or torch.compiler.is_compiling() or (
-            torch.is_grad_enabled() and self.centroids.requires_grad
-        )
+        recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
+        recorded = recorded or (torch.is_grad_enabled() and self.centroids.requires_grad)
         plain = type(self.codes) is torch.Tensor and self.codes.device.type == "cpu"  # no fake tensor of a tracer
         return plain and not recorded and self.centroids.dtype == torch.float32
 

@@ -188,7 +188,9 @@ def layer_bytes(path: str | Path) -> list[dict[str, Any]]:
         shape = (layer["shape"][0], layer["shape"][1] * d)
         size = sizes.pop(f"{name}.codes") + sizes.pop(f"{name}.centroids")
         rows.append(_size_row(f"{name}.weight", f"PQ {k}x{d}", shape, size))
-    rows += [_size_row(name, str(tensors[name].dtype).removeprefix("torch."), shapes[name], size) for name, size in sizes.items()]
+    for name, size in sizes.items():
+        kind = str(tensors[name].dtype).removeprefix("torch.")
+        rows.append(_size_row(name, kind, shapes[name], size))
     rest = file_sizes(path) - sum(row["bytes"] for row in rows)
     return [*sorted(rows, key=lambda row: -row["bytes"]), _size_row("(header)", "JSON", (), rest)]
 
