@@ -34,7 +34,7 @@ class PGIPQConfig(QuantizationConfigMixin):
     def __init__(self, version: int = VERSION, quant_method: str = FORMAT) -> None:
         if quant_method != FORMAT:
             raise ValueError(f"Argument `quant_method` must be {FORMAT!r}, but was {quant_method!r}.")
-        self.quant_method = quant_method  # type: ignore[assignment]  # an enumeration of the methods within transformers
+        self.quant_method = quant_method  # type: ignore[assignment]  # an enumeration in transformers
         self.version = version
 
 
