@@ -29,6 +29,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "spins.evolution": ["evolve", "evolve_sweep"],
         "spins.trajectory": ["Trajectory"],
         "spins.observables": ["concurrence", "fidelity", "log_negativity", "purity"],
+        "spins.epr.spectrum": ["epr_spectrum", "zero_field_state"],
         "spins.zfs": ["zfs_quartet", "zfs_quintet"],
     },
 )
