@@ -82,6 +82,17 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_screen(commands)
 
+    epr = commands.add_parser(
+        "epr",
+        help="field-swept EPR spectrum of a spin system: thermal or spin-polarised, powder average",
+        description="Resonance fields, intensities and polarisation of all lines of the full Hamiltonian. Example: "
+        "molecular_qubits/experiments/configs/epr_quintet.yaml",
+    )
+    epr.add_argument("config", type=Path, help="YAML file")
+    epr.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. frequency_ghz=34")
+    epr.add_argument("--out", type=Path, default=Path("results/epr"), help="folder (default: %(default)s)")
+    epr.set_defaults(action=run_epr)
+
     reproduce = commands.add_parser("reproduce", help="compute all results: exchange couplings and spin dynamics")
     reproduce.add_argument("--out", type=Path, default=Path("results"), help="folder (default: %(default)s)")
     reproduce.add_argument("--fast", action="store_true", help="smaller molecules and grids: seconds, not minutes")
@@ -143,6 +154,16 @@ def run_screen(arguments: argparse.Namespace) -> None:
         print(markdown_table([{name: row[name] for name in columns} for row in rows]))
     computed = sum(candidate.rank is not None for candidate in result.candidates)
     print(f"{computed} of {len(result.candidates)} candidates ranked; {arguments.out / 'report.html'}")
+
+
+def run_epr(arguments: argparse.Namespace) -> None:
+    """Compute a spectrum and print its lines along the axes of the molecule."""
+    from molecular_qubits.experiments.epr import run
+    from shared.results import markdown_table
+
+    rows = run(arguments.config, arguments.set, arguments.out)
+    print(markdown_table(rows, digits=6) if rows else "No lines between these fields along x, y and z.")
+    print(f"{arguments.out / 'spectrum.nc'}")
 
 
 def run_exchange(arguments: argparse.Namespace) -> None:

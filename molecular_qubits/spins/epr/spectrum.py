@@ -84,7 +84,7 @@ def epr_spectrum(
         raise ValueError(f"Argument `shape` must be one of {list(_SHAPES)}, but was {shape!r}.")
     if harmonic not in (0, 1):
         raise ValueError(f"Argument `harmonic` must be 0 or 1, but was {harmonic!r}.")
-    populations = _populations(system, temperature_k, states)
+    populations = level_populations(system, temperature_k, states)
     if directions is None:
         powder = powder_orientations(system, n_orientations)
         directions, weights = powder.directions, powder.weights
@@ -149,7 +149,8 @@ def zero_field_state(system: SpinSystem, populations: Sequence[float]) -> Comple
     return np.asarray((vectors * shares) @ vectors.conj().T, dtype=complex)
 
 
-def _populations(system: SpinSystem, temperature_k: float | None, states: Any) -> Populations:
+def level_populations(system: SpinSystem, temperature_k: float | None = None, states: Any = None) -> Populations:
+    """Return what gives `find_resonances` its populations: Boltzmann's, or those of states; see `epr_spectrum`."""
     if (temperature_k is None) == (states is None):
         raise ValueError("Argument `temperature_k` or `states` must be given, and not both.")
     if temperature_k is not None:
