@@ -187,7 +187,7 @@ def turning_point_rows() -> list[dict[str, Any]]:
         found = []
         for system in (single, unit):
             levels = np.concatenate([row["levels"], np.zeros(system.dimension - size)])
-            populations = level_populations(system, None, zero_field_state(system, levels))
+            populations = level_populations(system, None, zero_field_state(system, levels.tolist()))
             lines = find_resonances(system, 9.5, (0.25, 0.43), np.eye(3)[2:], populations)
             inside = np.flatnonzero((lines.upper < size) & (lines.moment > 1e-3))
             found.append((lines, inside[np.argsort(lines.field_tesla[inside])]))
