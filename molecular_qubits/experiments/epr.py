@@ -109,8 +109,8 @@ def draw_spectrum(result: "xarray.DataArray") -> "Figure":
     figure, axes = new_figure()
     axes.plot(1e3 * result.field_tesla, result / float(np.max(np.abs(result))))
     axes.axhline(0, color="grey", linewidth=0.6)
-    label = "absorption (emission < 0)" if result.attrs["harmonic"] == 0 else "derivative"
-    axes.set(xlabel="field (mT)", ylabel=f"{label}, normalised")
+    label = "signal (emission < 0)" if result.attrs["harmonic"] == 0 else "derivative of the signal"
+    axes.set(xlabel="field (mT)", ylabel=label)
     return figure
 
 
@@ -224,7 +224,7 @@ def draw_measured(spectra: "dict[str, xarray.DataArray]") -> "Figure":
         axis.text(0.01, 0.92, molecule, transform=axis.transAxes, va="top", fontsize="x-small")
         axis.set_ylim(-1.25, 1.6)
     axes[-1].set_xlabel("field (mT)")
-    figure.supylabel("absorption (emission < 0), normalised", fontsize="small")
+    figure.supylabel("signal (emission < 0)", fontsize="small")
     return figure
 
 

@@ -38,8 +38,8 @@ class GateConfig(FrozenConfig):
         ground-state C60 bis-nitroxides.
     conditions
         What the gate is judged under.
-    map_j_cm1, map_t2_ns
-        Axes of the map of fidelities.
+    map_j_cm1, map_t2_ns, map_lifetime_ns
+        Axes of the maps of fidelities: J against T2, and J against the triplet's own lifetime.
     """
 
     molecule: str | None = None
@@ -51,13 +51,15 @@ class GateConfig(FrozenConfig):
     j_off_error_cm1: float = Field(1.7e-4, ge=0)
     conditions: GateConditions = GateConditions()
     map_j_cm1: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-    map_t2_ns: tuple[float, ...] = (1e2, 1e3, 1e4, 1e5)
+    map_t2_ns: tuple[float, ...] = (1.0, 10.0, 1e2, 1e3)
+    map_lifetime_ns: tuple[float, ...] = (1.0, 10.0, 1e2, 1e3)
 
     @model_validator(mode="after")
     def _one_source(self) -> GateConfig:
         if sum(value is not None for value in (self.molecule, self.exchange, self.j_on_cm1)) != 1:
             raise ValueError("give exactly one of molecule, exchange or j_on_cm1")
-        for name, axis in (("map_j_cm1", self.map_j_cm1), ("map_t2_ns", self.map_t2_ns)):
+        for name in ("map_j_cm1", "map_t2_ns", "map_lifetime_ns"):
+            axis = getattr(self, name)
             if len(axis) < 2 or axis[0] <= 0 or np.any(np.diff(axis) <= 0):
                 raise ValueError(f"{name} must hold at least 2 ascending numbers above 0, but was {axis}")
         return self
@@ -158,7 +160,8 @@ def fidelity_data(j_on_cm1: float, hold_ns: float, config: GateConfig) -> xarray
     Returns
     -------
     xarray.Dataset
-        ``fidelity`` and ``decay_bound`` along ``hold_ns``; ``fidelity_map`` along ``j_on_cm1`` and ``t2_ns``.
+        ``fidelity`` and ``decay_bound`` along ``hold_ns``; ``fidelity_t2`` along ``j_on_cm1`` and ``t2_ns``,
+        ``fidelity_lifetime`` along ``j_on_cm1`` and ``triplet_lifetime_ns``.
     """
     import xarray
 
@@ -172,19 +175,24 @@ def fidelity_data(j_on_cm1: float, hold_ns: float, config: GateConfig) -> xarray
     holds = np.linspace(max(hold_ns - reach, hold_ns / 50), hold_ns + reach, 121)
     channels = gate_channels(j_on_cm1, config.j_off_cm1, holds, conditions)
     curve = [best_local_fidelity(channel, target, restarts=2)[0] for channel in channels]
-    found = np.empty((len(config.map_j_cm1), len(config.map_t2_ns)))
-    for row, j in enumerate(track(list(config.map_j_cm1), "map of fidelities")):
-        for column, t2 in enumerate(config.map_t2_ns):
-            t1 = max(conditions.t1_ns, t2 / 2)
-            changed = conditions.model_copy(update={"t1_ns": t1, "t2_ns": t2})
-            found[row, column] = best_hold(j, config.j_off_cm1, changed)[0]
+    maps = {"t2_ns": config.map_t2_ns, "triplet_lifetime_ns": config.map_lifetime_ns}
+    cells = [(name, value, j) for name, axis in maps.items() for value in axis for j in config.map_j_cm1]
+    found: dict[str, list[float]] = {name: [] for name in maps}
+    for name, value, j in track(cells, "maps of fidelities"):
+        update = {name: value} | ({"t1_ns": max(conditions.t1_ns, value / 2)} if name == "t2_ns" else {})
+        found[name].append(best_hold(j, config.j_off_cm1, conditions.model_copy(update=update))[0])
+    shape = (-1, len(config.map_j_cm1))
     return xarray.Dataset(
         {
             "fidelity": ("hold_ns", np.array(curve)),
             "decay_bound": ("hold_ns", decay_bound(2 * holds, conditions.t1_ns, conditions.t2_ns)),
-            "fidelity_map": (("j_on_cm1", "t2_ns"), found),
+            "fidelity_t2": (("t2_ns", "j_on_cm1"), np.reshape(found["t2_ns"], shape)),
+            "fidelity_lifetime": (
+                ("triplet_lifetime_ns", "j_on_cm1"),
+                np.reshape(found["triplet_lifetime_ns"], shape),
+            ),
         },
-        {"hold_ns": holds, "j_on_cm1": list(config.map_j_cm1), "t2_ns": list(config.map_t2_ns)},
+        {"hold_ns": holds, "j_on_cm1": list(config.map_j_cm1)} | {name: list(axis) for name, axis in maps.items()},
     )
 
 
@@ -192,28 +200,31 @@ def draw(record: dict[str, Any], data: xarray.Dataset) -> Figure:
     """Draw the fidelity against the hold, and the map of infidelities with the molecule on it."""
     from shared.plotting import COLOURS, new_figure
 
-    figure, axes = new_figure("page", aspect=0.42, ncols=2)
-    axes[0].plot(data.hold_ns, data.fidelity, label="switched gate")
-    axes[0].plot(data.hold_ns, data.decay_bound, "--", color="grey", label="bound from T1 and T2")
+    figure, axes = new_figure("page", aspect=0.36, ncols=3)
+    scale, unit = (1e3, "ps") if record["hold_ns"] < 0.1 else (1.0, "ns")
+    axes[0].plot(scale * data.hold_ns, data.fidelity, label="switched gate")
+    axes[0].plot(scale * data.hold_ns, data.decay_bound, "--", color="grey", label="bound from T1 and T2")
     axes[0].axhline(record["local_rotations_alone"], color=COLOURS[1], linewidth=0.8, label="local rotations alone")
     axes[0].errorbar(
-        record["hold_ns"], record["fidelity"], record["fidelity_error"], fmt="o", color=COLOURS[2], markersize=4,
-        capsize=2, label="best hold, error of J",
+        scale * record["hold_ns"], record["fidelity"], record["fidelity_error"], fmt="o", color=COLOURS[2],
+        markersize=4, capsize=2, label="best hold, error of J",
     )  # fmt: skip
-    axes[0].set(xlabel="hold of the triplet (ns)", ylabel=f"average gate fidelity ({record['target']})")
-    axes[0].legend(loc="lower left")
+    axes[0].set(xlabel=f"hold of the triplet ({unit})", ylabel=f"average gate fidelity ({record['target']})")
+    axes[0].set_ylim(None, 1.55 - 0.55 * float(data.fidelity.min()))
+    axes[0].legend(loc="upper left", fontsize="x-small")
     levels = [0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4]
-    infidelity = 1 - data.fidelity_map.T
-    drawn = axes[1].contourf(data.j_on_cm1, data.t2_ns, infidelity, levels, cmap="viridis_r", extend="both")
-    lines = axes[1].contour(data.j_on_cm1, data.t2_ns, infidelity, levels, colors="white", linewidths=0.5)
-    axes[1].clabel(lines, fontsize="x-small", fmt="%g")
-    figure.colorbar(drawn, ax=axes[1], label="1 - fidelity at the best hold")
     j = abs(record["j_on_cm1"])
-    axes[1].axvspan(max(j - record["j_on_error_cm1"], 1e-6), j + record["j_on_error_cm1"], color="white", alpha=0.4)
-    axes[1].axvline(j, color=COLOURS[1], linewidth=1)
-    inside = data.j_on_cm1.values
-    axes[1].set(
-        xscale="log", yscale="log", xlabel="|J| with the lit coupler (cm$^{-1}$)", ylabel="T2 of the radicals (ns)"
-    )
-    axes[1].set_xlim(inside[0], inside[-1])
+    for axis, name, label in (
+        (axes[1], "t2", "T2 of the radicals (ns)"),
+        (axes[2], "lifetime", "lifetime of the triplet (ns)"),
+    ):
+        values = 1 - data[f"fidelity_{name}"]
+        second = values[values.dims[0]]
+        drawn = axis.contourf(data.j_on_cm1, second, values, levels, cmap="viridis_r", extend="both")
+        axis.contour(data.j_on_cm1, second, values, levels, colors="white", linewidths=0.5)
+        axis.axvspan(max(j - record["j_on_error_cm1"], 1e-6), j + record["j_on_error_cm1"], color="white", alpha=0.4)
+        axis.axvline(j, color=COLOURS[1], linewidth=1)
+        axis.set(xscale="log", yscale="log", xlabel="|J|, lit (cm$^{-1}$)", ylabel=label)
+        axis.set_xlim(float(data.j_on_cm1[0]), float(data.j_on_cm1[-1]))
+    figure.colorbar(drawn, ax=axes[2], label="1 - fidelity at the best hold")
     return figure
