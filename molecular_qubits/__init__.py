@@ -31,7 +31,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "spins.unit": ["TwoQubitUnit"],
         "spins.evolution": ["evolve", "evolve_sweep"],
         "spins.trajectory": ["Trajectory"],
-        "spins.observables": ["concurrence", "fidelity", "log_negativity", "purity"],
+        "spins.observables": ["concurrence", "correlator_witness", "fidelity", "log_negativity", "purity"],
         "spins.epr.spectrum": ["epr_spectrum", "zero_field_state"],
         "spins.zfs": ["zfs_quartet", "zfs_quintet"],
     },
