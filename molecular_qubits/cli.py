@@ -82,6 +82,35 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_screen(commands)
 
+    epr = commands.add_parser(
+        "epr",
+        help="field-swept EPR spectrum of a spin system: thermal or spin-polarised, powder average",
+        description="Resonance fields, intensities and polarisation of all lines of the full Hamiltonian. Example: "
+        "molecular_qubits/experiments/configs/epr_quintet.yaml",
+    )
+    epr.add_argument("config", type=Path, help="YAML file")
+    epr.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. frequency_ghz=34")
+    epr.add_argument("--out", type=Path, default=Path("results/epr"), help="folder (default: %(default)s)")
+    epr.set_defaults(action=run_epr)
+
+    gate = commands.add_parser(
+        "gate",
+        help="fidelity of the optically switched two-qubit gate, from a molecule, an exchange result or a coupling",
+        description="SMILES -> geometry -> J -> fidelity with --set molecule=SMILES; or --set exchange=RESULT.json.",
+    )
+    evolution = commands.add_parser(
+        "evolve",
+        help="spin dynamics of radical, coupler and radical after light: populations and entanglement",
+        description="Populations, concurrence and log-negativity of the two-qubit unit, as netCDF and a figure.",
+    )
+    for command, action in ((gate, run_gate), (evolution, run_evolve)):
+        command.add_argument("config", type=Path, nargs="?", default=None, help="YAML file (default: built-in values)")
+        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key")
+        command.set_defaults(action=action)
+    gate.add_argument("--out", type=Path, default=Path("results/gate"), help="folder (default: %(default)s)")
+    gate.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help="cache and checkpoints of DFT")
+    evolution.add_argument("--out", type=Path, default=Path("results/evolve"), help="folder (default: %(default)s)")
+
     reproduce = commands.add_parser("reproduce", help="compute all results: exchange couplings and spin dynamics")
     reproduce.add_argument("--out", type=Path, default=Path("results"), help="folder (default: %(default)s)")
     reproduce.add_argument("--fast", action="store_true", help="smaller molecules and grids: seconds, not minutes")
@@ -145,8 +174,68 @@ def run_screen(arguments: argparse.Namespace) -> None:
     print(f"{computed} of {len(result.candidates)} candidates ranked; {arguments.out / 'report.html'}")
 
 
+def run_epr(arguments: argparse.Namespace) -> None:
+    """Compute a spectrum and print its lines along the axes of the molecule."""
+    from molecular_qubits.experiments.epr import run
+    from shared.results import markdown_table
+
+    rows = run(arguments.config, arguments.set, arguments.out)
+    print(markdown_table(rows, digits=6) if rows else "No lines between these fields along x, y and z.")
+    print(f"{arguments.out / 'spectrum.nc'}")
+
+
+def run_gate(arguments: argparse.Namespace) -> None:
+    """Predict the switched gate and print its fidelity with the error that J leaves."""
+    from molecular_qubits.electronic.exchange import ExchangeResult
+    from molecular_qubits.experiments.gate import GateConfig, run
+    from shared.config import load_config
+
+    config = load_config(GateConfig, arguments.config, arguments.set)
+    exchange = None
+    if config.exchange is not None:
+        path = (arguments.config.parent if arguments.config else Path()) / config.exchange
+        if not path.is_file():
+            raise ValueError(f"Key `exchange` must name a result file, but there is no file {str(path)!r}.")
+        exchange = ExchangeResult.from_json(path)
+    elif config.molecule is not None:
+        chosen = build_parser().parse_args(["exchange", *config.exchange_options, "--", config.molecule])
+        chosen.cache = arguments.cache
+        exchange = compute_exchange(chosen)
+        exchange.to_json(arguments.out / "exchange.json")
+        print(describe(exchange))
+    found = run(config, arguments.out, exchange)
+    missing = f" (without {', '.join(found['not_in_the_error'])})" if "not_in_the_error" in found else ""
+    print(f"J_on = {found['j_on_cm1']:+.4g} ± {found['j_on_error_cm1']:.2g} cm^-1{missing}")
+    print(
+        f"{found['target']}: fidelity {found['fidelity']:.4f} ± {found['fidelity_error']:.4f} at a hold of "
+        f"{found['hold_ns']:.4g} ns; bound from T1 and T2 {found['decay_bound']:.4f}, local rotations alone "
+        f"{found['local_rotations_alone']:.4f}"
+    )
+    print(arguments.out / "gate.json")
+
+
+def run_evolve(arguments: argparse.Namespace) -> None:
+    """Evolve the two-qubit unit and print its entanglement."""
+    from molecular_qubits.experiments.evolve import EvolveConfig, run, summary
+    from shared.config import load_config
+
+    found = summary(run(load_config(EvolveConfig, arguments.config, arguments.set), arguments.out))
+    when = "at no time" if found["at_ns"] is None else f"at {found['at_ns']:.4g} ns"
+    print(f"largest concurrence of the radicals: {found['largest_concurrence']:.4f} ({when})")
+    print(f"largest population of the triplet: {found['largest_triplet_population']:.4f}")
+    print(arguments.out / "observables.nc")
+
+
 def run_exchange(arguments: argparse.Namespace) -> None:
     """Compute and print the exchange couplings of one molecule."""
+    result = compute_exchange(arguments)
+    if arguments.json is not None:
+        result.to_json(arguments.json)
+    print(describe(result))
+
+
+def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
+    """Return the exchange couplings that the arguments of ``exchange`` ask for."""
     from molecular_qubits.electronic.exchange import check_centres, exchange_couplings
     from molecular_qubits.electronic.projection import check_spins
     from molecular_qubits.structure.library import start_geometry
@@ -176,7 +265,7 @@ def run_exchange(arguments: argparse.Namespace) -> None:
         say(f"Relaxing the geometry with {geometry} at multiplicity {multiplicity}.")
         cache = Cache(arguments.cache, name="geometry")
         molecule = cached_relaxation(start_geometry(molecule), geometry, multiplicity, cache)
-    result = exchange_couplings(
+    return exchange_couplings(
         molecule,
         centres,
         spins=spins,
@@ -189,9 +278,6 @@ def run_exchange(arguments: argparse.Namespace) -> None:
         stability=not arguments.no_stability,
         cache=Cache(arguments.cache, name="scf"),
     )
-    if arguments.json is not None:
-        result.to_json(arguments.json)
-    print(describe(result))
 
 
 def run_mono(arguments: argparse.Namespace) -> None:
@@ -275,6 +361,7 @@ def describe(result: ExchangeResult) -> str:
         for j in range(i + 1, len(result.spins)):
             values = (result.j_yamaguchi_cm1[i, j], result.j_noodleman_cm1[i, j], result.j_unprojected_cm1[i, j])
             lines.append(f"centres {i} and {j:<14d} " + " ".join(f"{x:+12.3f}" for x in values))
+            lines.append(f"  J = {result.error_bar(i, j)}: a lower bound of the error while sources are missing")
     if len(result.states) > 1 + len(result.spins) * (len(result.spins) - 1) // 2:
         residual = max(abs(x) for x in result.residual_cm1)
         lines.append(f"Largest residual of the Heisenberg fit: {residual:.3g} cm^-1.")

@@ -46,7 +46,8 @@ def _grid_rows(n: int, d: int, k: int, rounds: int) -> Rows:
     if per_iteration <= 1e9 and k <= 256:
         methods += ["scikit-learn k-means++", "released rule (ours)"]
     floor = 2 * per_iteration * (iterations + 1) / sgemm_rate(k, d)
-    repeats = rounds if per_iteration * iterations < 5e10 else 1
+    long_call = per_iteration * iterations >= 5e10
+    repeats = (1 if n > 1_000_000 else min(rounds, 3)) if long_call else rounds
     return [
         {"N": n, "d": d, "K": k, "iterations": iterations, "rounds": repeats, "sgemm floor": floor, **row}
         for row in side_by_side(x, k, iterations, repeats, tuple(methods))

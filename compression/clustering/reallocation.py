@@ -19,6 +19,9 @@ from compression.clustering.threads import chunks, run_all
 _FAILURES = 10
 """Cuts without gain, one after another in the order of the clusters' errors, after which nothing more is tried."""
 
+_VAIN = 8
+"""Nor is anything more tried after cuts without gain of clusters that together hold one of so many points."""
+
 _WORTHWHILE = 1e-3
 """Least gain of a move, as a share of the error of the cluster that is cut."""
 
@@ -40,8 +43,8 @@ def reallocate(state: State) -> int:
     donors = [(-error, number) for number, error in enumerate(clusters.error) if error > 0]
     heapq.heapify(donors)
     cuts: dict[int, tuple[float, IntArray, FloatArray, FloatArray]] = {}
-    moved = failures = 0
-    while donors and failures < _FAILURES and moved < len(clusters.error):
+    moved = failures = vain = 0
+    while donors and failures < _FAILURES and _VAIN * vain < len(state.codes) and moved < len(clusters.error):
         error, donor = heapq.heappop(donors)
         if -error != clusters.error[donor] or len(clusters.members(donor)) < 2:
             continue
@@ -52,9 +55,9 @@ def reallocate(state: State) -> int:
         if donor not in cuts:
             cuts[donor] = best_cut(state.points.take(clusters.members(donor)))
         if cuts[donor][0] - price <= _WORTHWHILE * -error:
-            failures += 1
+            failures, vain = failures + 1, vain + len(clusters.members(donor))
             continue
-        failures = 0
+        failures = vain = 0
         clusters.merge(freed, other, price)
         clusters.cut(donor, freed, *cuts.pop(donor)[1:])
         for touched in (donor, freed, other):
@@ -87,10 +90,11 @@ def best_cut(points: Points) -> tuple[float, IntArray, FloatArray, FloatArray]:
     weights = points.weights[:, None] if points.weights.ndim == 1 else points.weights
     values = points.values.astype(np.float64)
     total = weights.sum(axis=0)
-    centred = values - (weights * values).sum(axis=0) / total
+    mean = (weights * values).sum(axis=0) / total
+    centred = values - mean
     weighted = weights * centred
     squares = (weighted * centred).sum(axis=1)
-    best, labels = -np.inf, np.zeros(len(values), np.int32)
+    best, side = -np.inf, np.zeros(len(values))
     for axis in (np.linalg.eigh(centred.T @ weighted)[1][:, -1], centred[np.argmax((centred**2).sum(axis=1))]):
         order = np.argsort(centred @ axis, kind="stable")
         left = np.cumsum(weights[order], axis=0)[:-1]
@@ -98,16 +102,26 @@ def best_cut(points: Points) -> tuple[float, IntArray, FloatArray, FloatArray]:
         place = int(np.argmax(gains))
         if gains[place] > best:
             best = gains[place]
-            labels = np.ones(len(values), np.int32)
-            labels[order[: place + 1]] = 0
-    nothing = np.zeros((2, values.shape[1]))
-    means = points.means(labels, 2, nothing)
-    sides = [points.squared_distances(means, np.full(len(values), side, np.int32)) for side in (0, 1)]
-    nearer = (sides[1] < sides[0]).astype(np.int32)
+            side = np.ones(len(values))
+            side[order[: place + 1]] = 0
+    means, errors = _two_means(centred, weights, weighted, side)
+    nearer = (errors[1] < errors[0]).astype(float)
     if 0 < nearer.sum() < len(nearer):
-        labels, means = nearer, points.means(nearer, 2, nothing)
-    errors = np.bincount(labels, points.squared_distances(means, labels), 2)
-    return float(squares.sum() - errors.sum()), labels, means, errors
+        side = nearer
+        means, errors = _two_means(centred, weights, weighted, side)
+    inside = np.where(side > 0, errors[1], errors[0])
+    sums = np.array([inside @ (1 - side), inside @ side])
+    return float(squares.sum() - sums.sum()), side.astype(np.int32), mean + means, sums
+
+
+def _two_means(
+    centred: FloatArray, weights: FloatArray, weighted: FloatArray, side: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Means (2, d) of both sides, and weighted squared distances (2, n) of all points to each."""
+    shares = np.stack([1 - side, side])
+    totals = shares @ weights
+    means = np.divide(shares @ weighted, totals, out=np.zeros((2, centred.shape[1])), where=totals > 0)
+    return means, np.stack([(weights * (centred - mean) ** 2).sum(axis=1) for mean in means])
 
 
 class _Clusters:

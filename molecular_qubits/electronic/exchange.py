@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from molecular_qubits.electronic.projection import (
     unprojected_factor,
 )
 from molecular_qubits.electronic.scf import SCFSettings, SCFSolution, Workspace
+from molecular_qubits.electronic.uncertainty import ErrorBar, combine_errors
 from molecular_qubits.structure.clashes import check_clashes
 from molecular_qubits.structure.interfaces import as_molecule
 from molecular_qubits.structure.molecule import Molecule, check_multiplicity
@@ -80,6 +82,13 @@ class ExchangeResult:
         energies = np.array([state.energy_hartree for state in self.states]) * HARTREE_TO_CM1
         return bool(np.abs(self.residual_cm1).max() > POOR_FIT_SHARE * np.ptp(energies))
 
+    def error_bar(self, i: int, j: int) -> ErrorBar:
+        """Return the Yamaguchi coupling of centres `i` and `j` with the error of the projection, the only part that one
+        functional, basis, grid and geometry can show; the others are listed as missing.
+        """
+        values = [float(j_cm1[i, j]) for j_cm1 in (self.j_yamaguchi_cm1, self.j_noodleman_cm1, self.j_unprojected_cm1)]
+        return combine_errors(values[0], projections_cm1=values)
+
     def to_json(self, path: str | Path | None = None) -> str:
         """Return the result as JSON text, and write it to `path` if one is given (atomically)."""
         record = {
@@ -94,6 +103,9 @@ class ExchangeResult:
             "j_unprojected_cm1": self.j_unprojected_cm1.tolist(),
             "residual_cm1": self.residual_cm1.tolist(),
             "poor_fit": self.poor_fit,
+            "error_bars": [
+                {"centres": [i, j]} | self.error_bar(i, j).to_dict() for i, j in combinations(range(len(self.spins)), 2)
+            ],
             "provenance": self.provenance,
         }
         text = json.dumps(record, indent=1, allow_nan=False) + "\n"

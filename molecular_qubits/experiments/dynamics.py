@@ -271,19 +271,22 @@ def run(writer: "ResultsWriter", config: DynamicsConfig) -> dict[str, Any]:
     -------
     dict
         ``trajectories`` (see `switching`), ``temperature`` (see `temperature_scan`), ``multiplets``, ``thermal`` and
-        ``zfs`` (table rows).
+        ``zfs`` (table rows), and ``maps`` (see `entanglement_maps.maps`).
     """
     from molecular_qubits.experiments import dynamics_figures as figures
     from molecular_qubits.experiments import dynamics_tables as tables
+    from molecular_qubits.experiments import entanglement_maps
 
     trajectories = switching(config)
     temperature = temperature_scan(config)
+    maps = entanglement_maps.maps(config)
     results: dict[str, Any] = {
         "trajectories": trajectories,
         "temperature": temperature,
         "multiplets": tables.multiplet_rows(),
         "thermal": tables.thermal_rows(),
         "zfs": tables.zfs_rows(config),
+        "maps": maps,
     }
     largest = {name: float(found.concurrence().max()) for name, found in trajectories.items()}
     writer.section("Entanglement of two radicals, switched by light", _switching_text(config, trajectories, largest))
@@ -313,6 +316,18 @@ def run(writer: "ResultsWriter", config: DynamicsConfig) -> dict[str, Any]:
         "are kept; only the detailed balance and the thermal start follow the temperature.",
     )
     writer.table(tables.angle_rows(config), "concurrence_angle", "Concurrence at chosen angles.")
+    writer.figure(
+        lambda: entanglement_maps.draw_maps(maps, config),
+        "concurrence_maps",
+        "Largest radical–radical concurrence within 3 µs after the pulse over pairs of parameters, all others as in the "
+        "table above. Dot: these parameters, with J of the mono-radical by DFT and D as inverted from experiment.",
+    )
+    writer.table(
+        entanglement_maps.summary_rows(maps),
+        "concurrence_maps_summary",
+        "How much of each map is entangled, how much of that spin correlators alone prove, and what is left of it when "
+        "seven lifetimes of the triplet have passed.",
+    )
     writer.section(
         "Laws the dynamics is held to",
         "Three checks with known answers. The concurrence that each multiplet of radical, triplet and radical leaves "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from molecular_qubits.screening.gate import GateConditions, best_hold, predict_gate
+from molecular_qubits.control.switched_gate import GateConditions, best_hold, predict_gate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

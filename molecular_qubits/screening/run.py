@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from molecular_qubits.control.switched_gate import GateConditions, predict_gate
 from molecular_qubits.screening.assembly import Candidate
-from molecular_qubits.screening.gate import GateConditions, predict_gate
 from molecular_qubits.screening.library import LibraryFault, read_library
 from molecular_qubits.screening.stages import Job, Stage, finished, n_atoms, run_job
 from shared.artifacts import provenance

@@ -10,7 +10,7 @@ from molecular_qubits.spins.problem import Problem, build_problem
 from molecular_qubits.spins.system import QuantumSystem
 from molecular_qubits.spins.trajectory import Trajectory
 
-Solver = Literal["qutip", "expm", "jax"]
+Solver = Literal["qutip", "expm", "jax", "trajectories"]
 
 MEMORY_LIMIT_GIB = 4.0
 """Default limit of what a solver with dense generators may need."""
@@ -25,6 +25,8 @@ def evolve(
     solver: Solver = "qutip",
     field_tesla: Any = 0.0,
     memory_limit_gib: float = MEMORY_LIMIT_GIB,
+    n_trajectories: int = 500,
+    seed: int = 0,
 ) -> Trajectory:
     """Solve d rho / dt = -i [H, rho] + sum_k D[L_k] rho.
 
@@ -41,11 +43,14 @@ def evolve(
     solver
         ``"qutip"``: ODE solver, for short windows (the fastest coherence may turn by 1e7 rad at most) and large
         dimensions. ``"expm"``: exact exponential of the generator, for any time, dense. ``"jax"``: the same by another
-        algorithm, compiled and batched; `evolve_sweep` runs many at once.
+        algorithm, compiled and batched; `evolve_sweep` runs many at once. ``"trajectories"``: mean over quantum jumps
+        with an error of about 1/sqrt(n), for dimensions whose density matrix is too large to propagate.
     field_tesla
         Field along z (a number) or a vector of three.
     memory_limit_gib
         Memory the dense solvers may need.
+    n_trajectories, seed
+        Of ``"trajectories"``.
 
     Returns
     -------
@@ -68,11 +73,16 @@ def evolve(
     >>> evolve(spin, [1, 0], [0.0, 50.0], channels=[bath], solver="expm").populations()[-1].round(6)
     array([0.803265, 0.196735])
     """
-    known_name(solver, ("qutip", "expm", "jax"), "solver")
-    if solver != "qutip":
+    known_name(solver, ("qutip", "expm", "jax", "trajectories"), "solver")
+    if solver in ("expm", "jax"):
         check_memory(system.dims, solver, memory_limit_gib)
     problem = build_problem(system, initial_state, times_ns, channels, field_tesla)
-    states = _solver(solver)(problem)
+    if solver == "trajectories":
+        from molecular_qubits.spins.solvers import trajectory_solver
+
+        states = trajectory_solver.solve(problem, n_trajectories, seed)
+    else:
+        states = _solver(solver)(problem)
     return Trajectory(problem.times_ns, states, problem.dims, problem.names, solver)
 
 
@@ -144,7 +154,8 @@ def check_memory(dims: Sequence[int], solver: str, limit_gib: float) -> None:
     needed = 6 * 16 * dimension**4 / 2**30
     if needed > limit_gib:
         raise ValueError(
-            f"Argument `solver` must be 'qutip' for a system of dimension {dimension}, but was {solver!r}: its dense "
+            f"Argument `solver` must be 'qutip' or 'trajectories' for a system of dimension {dimension}, but was "
+            f"{solver!r}: its dense "
             f"generator of {dimension**2} x {dimension**2} needs about {needed:.3g} GiB, more than the limit of "
             f"{limit_gib:g} GiB (`memory_limit_gib`)."
         )

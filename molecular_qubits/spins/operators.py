@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,11 @@ def spin_matrices(spin: float) -> ComplexArray:
     ndarray of complex, shape (3, 2S+1, 2S+1)
         In units of h-bar.
     """
-    dimension = spin_dimension(spin)
+    return _spin_matrices(spin_dimension(spin)).copy()
+
+
+@cache
+def _spin_matrices(dimension: int) -> ComplexArray:
     m = (dimension - 1) / 2 - np.arange(dimension)
     s = (dimension - 1) / 2
     raising = np.diag(np.sqrt(s * (s + 1) - m[1:] * (m[1:] + 1)), 1)
@@ -74,6 +79,22 @@ def embed(operator: ComplexArray, position: int, dims: Sequence[int]) -> Complex
     placed = np.einsum("ab,...cd,ef->...acebdf", np.eye(before), operator, np.eye(after))
     total = before * size * after
     return placed.reshape(*operator.shape[:-2], total, total)
+
+
+@lru_cache(maxsize=256)
+def embedded_spin(dims: tuple[int, ...], position: int) -> ComplexArray:
+    """Return Sx, Sy, Sz of the spin at a position in the whole space, (3, D, D); kept, and not to be written to."""
+    found = embed(_spin_matrices(dims[position]), position, dims)
+    found.flags.writeable = False
+    return found
+
+
+def change_basis(matrices: ComplexArray, vectors: ComplexArray) -> ComplexArray:
+    """Return V^+ A V of a stack of matrices (k, D, D) by two large products; V is (D, D)."""
+    k, d, _ = matrices.shape
+    right = (matrices.reshape(k * d, d) @ vectors).reshape(k, d, d)
+    both = vectors.conj().T @ right.transpose(1, 0, 2).reshape(d, k * d)
+    return np.ascontiguousarray(both.reshape(d, k, d).transpose(1, 0, 2))
 
 
 def triplet_kets(frame: FloatArray | None = None) -> ComplexArray:

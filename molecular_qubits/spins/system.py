@@ -12,6 +12,7 @@ from molecular_qubits.spins.operators import (
     ComplexArray,
     FloatArray,
     embed,
+    embedded_spin,
     spin_dimension,
     spin_matrices,
     thermal_density,
@@ -182,7 +183,7 @@ class SpinSystem:
 
     def spin(self, index: int) -> ComplexArray:
         """Return Sx, Sy, Sz of one spin in the whole space, shape (3, D, D)."""
-        return embed(spin_matrices(self.spins[index]), index, self.dims)
+        return embedded_spin(self.dims, index).copy()
 
     def total_spin(self) -> ComplexArray:
         """Return the components of the total spin, shape (3, D, D)."""
@@ -212,7 +213,9 @@ class SpinSystem:
         for index, name in enumerate(self.names):
             matrix += embed(self.site_hamiltonian(name, field), index, self.dims)
         for (first, second), tensor in self._couplings().items():
-            matrix += CM1_TO_RAD_PER_NS * _bilinear(self.spin(first), tensor, self.spin(second))
+            matrix += CM1_TO_RAD_PER_NS * _bilinear(
+                embedded_spin(self.dims, first), tensor, embedded_spin(self.dims, second)
+            )
         return np.asarray((matrix + matrix.conj().T) / 2, dtype=complex)
 
     def hamiltonian(self, field_tesla: Any = 0.0) -> "qutip.Qobj":

@@ -1,6 +1,7 @@
 """The two-qubit unit: radical x coupler x radical, the coupler having the levels S0, S1 and T."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,9 +115,7 @@ class TwoQubitUnit:
 
     def level_embedding(self, level: str) -> ComplexArray:
         """Return the isometry (20, n) from the spin space of one electronic level into the unit; n is 4 or 12."""
-        coupler = np.eye(5)[:, LEVELS[known_name(level, list(LEVELS), "level")]]
-        radical = np.eye(2)
-        return np.kron(np.kron(radical, coupler), radical).astype(complex)
+        return _embedding(known_name(level, list(LEVELS), "level")).copy()
 
     def level_projector(self, level: str) -> ComplexArray:
         """Return the projector (20, 20) on one electronic level."""
@@ -147,7 +146,7 @@ class TwoQubitUnit:
         """Return the Hamiltonian as an array (20, 20) in rad/ns; see `hamiltonian`."""
         matrix = np.zeros((20, 20), dtype=complex)
         for level, spins in self.levels.items():
-            isometry = self.level_embedding(level)
+            isometry = _embedding(level)
             matrix += isometry @ spins.hamiltonian_matrix(field_tesla) @ isometry.conj().T
         return matrix
 
@@ -188,6 +187,12 @@ class TwoQubitUnit:
     def site_operator(self, operator: ComplexArray, name: str) -> ComplexArray:
         """Return the operator (d, d) of one site in the whole space, (20, 20)."""
         return embed(operator, self.names.index(known_name(name, self.names, "name")), self.dims)
+
+
+@cache
+def _embedding(level: str) -> ComplexArray:
+    radical = np.eye(2)
+    return np.kron(np.kron(radical, np.eye(5)[:, LEVELS[level]]), radical).astype(complex)
 
 
 def _on_triplet(matrix: ComplexArray) -> ComplexArray:

@@ -32,6 +32,12 @@ def test_exchange_of_an_xyz_file(xyz, tmp_path, capsys):
     assert j_cm1 < -100
     assert f"{j_cm1:+.3f}" in printed
     assert "broken-symmetry state ↑↓" in printed
+    assert "(projection " in printed
+    assert record["error_bars"][0]["missing"] == ["functional", "basis", "grid", "geometry"]
+    spread = max(record[f"j_{name}_cm1"][0][1] for name in ("yamaguchi", "noodleman", "unprojected")) - min(
+        record[f"j_{name}_cm1"][0][1] for name in ("yamaguchi", "noodleman", "unprojected")
+    )
+    assert record["error_bars"][0]["error_cm1"] == pytest.approx(spread / 12**0.5)
     assert record["provenance"]["config"]["basis"] == "6-31g"
 
 

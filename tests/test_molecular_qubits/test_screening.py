@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from molecular_qubits.control import switched_gate as gate_module
 from molecular_qubits.control.fidelity import best_local_fidelity, target_gate, transfer_matrix
-from molecular_qubits.screening import gate as gate_module
+from molecular_qubits.control.switched_gate import GateConditions, best_hold, gate_channels, predict_gate
 from molecular_qubits.screening import run as run_module
 from molecular_qubits.screening.assembly import assemble
-from molecular_qubits.screening.gate import GateConditions, best_hold, gate_channels, predict_gate
 from molecular_qubits.screening.library import SHIPPED, read_library
 from molecular_qubits.screening.run import ScreeningConfig, screen
 from molecular_qubits.screening.stages import Job, Stage, finished, geometry, run_job

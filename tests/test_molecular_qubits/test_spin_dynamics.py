@@ -325,3 +325,37 @@ def test_too_long_a_window_names_the_exponential():
     system = unit(100.0)
     with pytest.raises(ValueError, match="'expm'"):
         evolve(system, system.thermal_state(30.0), [0.0, 1e6], solver="qutip")
+
+
+def test_trajectories_approach_the_exponential_and_repeat():
+    """A radical that relaxes and precesses: within five standard errors, the same numbers for the same seed."""
+    bath = RadicalRelaxation("radical", 5.0, 300.0, 4.0)
+    state = np.array([[0.7, 0.2 - 0.1j], [0.2 + 0.1j, 0.3]])
+    times = np.linspace(0, 6, 4)
+    problem = (ELECTRON, state, times)
+    exact = evolve(*problem, channels=[bath], solver="expm", field_tesla=0.01).states
+    found = [
+        evolve(*problem, channels=[bath], solver="trajectories", field_tesla=0.01, n_trajectories=400, seed=seed).states
+        for seed in (3, 3, 4)
+    ]
+    assert np.max(np.abs(found[0] - exact)) < 5 * 0.5 / np.sqrt(400)
+    assert np.array_equal(found[0], found[1])
+    assert np.max(np.abs(found[0] - found[2])) > 1e-6
+
+
+def test_trajectories_meet_a_pulse_between_the_output_times():
+    system = unit(0.02)
+    channels = [OpticalPulse(0.5, 1.0, 2.0), Emission(0.3), IntersystemCrossing(0.5)]
+    state = system.thermal_state(30.0)
+    times = [0.0, 0.4, 2.0]
+    exact = evolve(system, state, times, channels=channels, solver="expm").expectation(system.level_projector("S0"))
+    run = evolve(system, state, times, channels=channels, solver="trajectories", n_trajectories=200)
+    found = run.expectation(system.level_projector("S0"))
+    assert found[1] == pytest.approx(1, abs=1e-6)  # nothing happens before the pulse
+    assert found[2] == pytest.approx(exact[2], abs=0.15)
+    assert exact[2] < 0.8
+
+
+def test_trajectories_refuse_what_they_cannot_do():
+    with pytest.raises(ValueError, match="`n_trajectories`"):
+        evolve(ELECTRON, MIXED, [0.0, 1.0], solver="trajectories", n_trajectories=0)

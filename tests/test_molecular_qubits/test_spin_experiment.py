@@ -3,6 +3,7 @@ import pytest
 
 from molecular_qubits.experiments import dynamics
 from molecular_qubits.experiments.dynamics import DynamicsConfig
+from molecular_qubits.experiments.entanglement_maps import entanglement_map
 from shared.config import ConfigError
 from shared.results import ResultsWriter
 
@@ -14,9 +15,9 @@ def test_the_experiment_writes_its_figures_and_tables(tmp_path):
     results = dynamics.run(writer, FAST)
     writer.finish()
     folder = tmp_path / "molecular_qubits"
-    for name in ("concurrence_against_time", "concurrence_against_angle", "concurrence_against_temperature"):
-        assert (folder / f"{name}.png").stat().st_size > 10_000
-        assert (folder / f"{name}.pdf").exists()
+    for name in ("against_time", "against_angle", "against_temperature", "maps"):
+        assert (folder / f"concurrence_{name}.png").stat().st_size > 10_000
+        assert (folder / f"concurrence_{name}.pdf").exists()
     trajectories = results["trajectories"]
     assert trajectories["lit"].concurrence().max() > 0.05
     for name in ("dark", "unselective", "mixed"):
@@ -62,3 +63,18 @@ def test_configuration_refuses_unknown_keys_and_impossible_values():
         DynamicsConfig.build({"temperatur_k": 10.0})
     with pytest.raises(ConfigError, match="temperature_k"):
         DynamicsConfig.build({"temperature_k": 0.0})
+
+
+def test_entanglement_map_obeys_its_limits():
+    """Cold and short-lived against warm and long-lived: entangled or not; the witness never above the concurrence."""
+    config = DynamicsConfig(j_rt_cm1=95.0)
+    found = entanglement_map(config, ("temperature_k", (10.0, 300.0)), ("triplet_lifetime_ns", (1e2, 1e4)))
+    assert found.concurrence.dims == ("temperature_k", "triplet_lifetime_ns")
+    assert np.all(found.concurrence.sel(temperature_k=10.0) > 0.05)
+    assert np.all(found.concurrence.sel(temperature_k=300.0) < 1e-9)
+    assert np.all(found.witness <= found.concurrence + 1e-9)
+    assert np.all(found.left <= found.concurrence + 1e-9)
+    assert float(found.radical_triplet.max()) > 0
+    turned = entanglement_map(config, ("angle_deg", (0.0, 60.0)), ("field_tesla", (0.34, 3.0)))
+    assert float(turned.concurrence.sel(angle_deg=0.0, field_tesla=0.34)) > 0.05
+    assert np.all(turned.concurrence.sel(angle_deg=60.0) < 0.01)

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molecular_qubits.spins.multiplets import DIMS, radical_triplet_radical_multiplets
-from molecular_qubits.spins.observables import concurrence, fidelity, log_negativity, purity, reduced_state
+from molecular_qubits.spins.observables import (
+    concurrence,
+    correlator_witness,
+    fidelity,
+    log_negativity,
+    purity,
+    reduced_state,
+    spin_correlators,
+)
 from molecular_qubits.spins.operators import spin_matrices
 from molecular_qubits.spins.system import SpinSystem
 from molecular_qubits.spins.tensors import axial_coupling_tensor, d_and_e, zfs_tensor
@@ -190,3 +198,34 @@ def test_mixed_multiplets_are_refused():
     system = SpinSystem((0.5, 1), exchange_cm1={(0, 1): 0.001}, zfs={1: zfs_tensor(0.063)})
     with pytest.raises(ValueError, match="exchange separates"):
         multiplet_zfs_tensor(system, 1.5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=SEEDS, rank=st.integers(1, 4))
+def test_witness_is_at_most_the_concurrence(seed, rank):
+    state = random_density(seed, 4, rank)
+    assert correlator_witness(spin_correlators(state)) <= concurrence(state) + 1e-9
+
+
+@settings(max_examples=50, deadline=None)
+@given(shares=st.lists(st.floats(0.01, 1), min_size=4, max_size=4), seed=SEEDS)
+def test_witness_is_the_concurrence_of_rotated_bell_diagonal_states(shares, seed):
+    bell = np.array([[1, 0, 0, 1], [1, 0, 0, -1], [0, 1, 1, 0], [0, 1, -1, 0]]) / np.sqrt(2)
+    shares = np.array(shares) / np.sum(shares)
+    rng = np.random.default_rng(seed)
+    local = [np.linalg.qr(rng.normal(size=(2, 2)) + 1j * rng.normal(size=(2, 2)))[0] for _ in range(2)]
+    kets = np.kron(*local) @ bell.T
+    state = (kets * shares) @ kets.conj().T
+    assert correlator_witness(spin_correlators(state)) == pytest.approx(max(0, 2 * shares.max() - 1), abs=1e-9)
+
+
+def test_witness_of_product_states_is_zero():
+    for seed in range(30):
+        ket = np.kron(random_ket((seed, 1), 2), random_ket((seed, 2), 2))
+        assert correlator_witness(spin_correlators(ket)) == pytest.approx(0, abs=1e-12)
+
+
+def test_bad_correlators():
+    for bad in (np.eye(2), 2 * np.eye(3), np.full((3, 3), np.nan)):
+        with pytest.raises(ValueError, match="`correlators`"):
+            correlator_witness(bad)

@@ -9,7 +9,7 @@ import numpy as np
 from molecular_qubits.spins.channels.base import Channel
 from molecular_qubits.spins.channels.transfer import coupler_level
 from molecular_qubits.spins.checks import field_vector, known_name, non_negative, positive, thermal_frequency
-from molecular_qubits.spins.operators import ComplexArray, embed
+from molecular_qubits.spins.operators import ComplexArray, change_basis, embed
 from molecular_qubits.spins.system import QuantumSystem
 
 FREQUENCY_TOLERANCE_RAD_PER_NS = 1e-6
@@ -180,20 +180,22 @@ class ThermalRelaxation(Channel):
     def jumps(self, system: QuantumSystem, field_tesla: Any) -> ComplexArray:
         """Return the jump operators of all couplings, shape (k, D, D)."""
         thermal = thermal_frequency(self.temperature_k)
-        stacks = []
-        for site in self.sites:
-            index = system.names.index(known_name(site, system.names, "sites"))
-            couplings = system.site_spin(site)[["xyz".index(axis) for axis in self.axes]]
-            if self.basis == "local":
-                local = davies_jumps(system.site_hamiltonian(site, field_tesla), couplings, self.rate_per_ns, thermal)
+        axes = ["xyz".index(axis) for axis in self.axes]
+        indices = [system.names.index(known_name(site, system.names, "sites")) for site in self.sites]
+        if self.basis == "local":
+            stacks = []
+            for index, site in zip(indices, self.sites, strict=True):
+                alone = system.site_hamiltonian(site, field_tesla)
+                local = davies_jumps(alone, system.site_spin(site)[axes], self.rate_per_ns, thermal)
                 stacks.append(embed(local, index, system.dims))
-            else:
-                whole = embed(couplings, index, system.dims)
-                if self.level is not None:
-                    projector = coupler_level(system, self.level)
-                    whole = projector @ whole @ projector
-                stacks.append(davies_jumps(system.hamiltonian_matrix(field_tesla), whole, self.rate_per_ns, thermal))
-        return np.concatenate(stacks)
+            return np.concatenate(stacks)
+        couplings = np.concatenate(
+            [embed(system.site_spin(site)[axes], i, system.dims) for i, site in zip(indices, self.sites, strict=True)]
+        )
+        if self.level is not None:
+            projector = coupler_level(system, self.level)
+            couplings = projector @ couplings @ projector
+        return davies_jumps(system.hamiltonian_matrix(field_tesla), couplings, self.rate_per_ns, thermal)
 
 
 def davies_jumps(
@@ -215,7 +217,8 @@ def davies_jumps(
     Returns
     -------
     ndarray of complex, shape (k, D, D)
-        One for each coupling and transition frequency at which it acts, in ns^-1/2.
+        In ns^-1/2: for each transition frequency one for each coupling that acts at it, or as many as it has
+        elements if these are fewer.
     """
     energies, vectors = np.linalg.eigh(hamiltonian)
     lowering = energies[None, :] - energies[:, None]
@@ -225,17 +228,26 @@ def davies_jumps(
     groups[order] = np.cumsum(np.diff(flat[order], prepend=flat[order[0]]) > FREQUENCY_TOLERANCE_RAD_PER_NS)
     frequency = np.bincount(groups, weights=flat) / np.bincount(groups)
     label = groups.reshape(lowering.shape)
-    jumps = []
-    for coupling in couplings:
-        elements = vectors.conj().T @ coupling @ vectors
-        elements[np.abs(elements) < 1e-13 * max(np.abs(elements).max(), 1.0)] = 0
-        active = np.unique(label[elements != 0])
-        for group in active:
-            gamma = 2 * rate_per_ns / (1 + np.exp(-frequency[group] / thermal_rad_ns))
-            part = np.where(label == group, elements, 0)
-            jumps.append(np.sqrt(gamma) * (vectors @ part @ vectors.conj().T))
+    gamma = 2 * rate_per_ns / (1 + np.exp(-frequency / thermal_rad_ns))
+    elements = change_basis(np.asarray(couplings, dtype=complex), vectors)
+    size = np.abs(elements).max(axis=(1, 2), keepdims=True)
+    elements = np.where(np.abs(elements) < 1e-13 * np.maximum(size, 1.0), 0, elements).reshape(len(couplings), -1)
+    active = np.flatnonzero(np.any(elements, axis=0))
+    active = active[np.argsort(label.ravel()[active], kind="stable")]
+    groups, first = np.unique(label.ravel()[active], return_index=True)
+    rows = []
+    for group, places in zip(groups, np.split(active, first[1:]), strict=True):
+        amplitudes: Any = elements[:, places]
+        if len(places) == 1:  # the same sum of A rho A^+ by no more operators than elements
+            amplitudes = np.linalg.norm(amplitudes, axis=0, keepdims=True)
+        elif len(amplitudes) > len(places):
+            amplitudes = np.linalg.qr(amplitudes, mode="r")
+        row = np.zeros((len(amplitudes), flat.size), dtype=complex)
+        row[:, places] = np.sqrt(gamma[group]) * amplitudes
+        rows.append(row[np.any(amplitudes, axis=1)])
     dimension = len(energies)
-    return np.array(jumps, dtype=complex).reshape(-1, dimension, dimension)
+    parts = np.concatenate([np.zeros((0, flat.size), dtype=complex), *rows]).reshape(-1, dimension, dimension)
+    return change_basis(parts, vectors.conj().T)
 
 
 def _two_levels(system: QuantumSystem, site: str, field_tesla: Any) -> tuple[ComplexArray, ComplexArray, float]:

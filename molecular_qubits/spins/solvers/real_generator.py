@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order
 
 from molecular_qubits.spins.liouvillian import NEGLIGIBLE, block_eigenvectors
-from molecular_qubits.spins.operators import ComplexArray
+from molecular_qubits.spins.operators import ComplexArray, change_basis
 from molecular_qubits.spins.problem import Problem
 
 TAYLOR_NORM = 0.35
@@ -62,15 +62,25 @@ def frame_problem(problem: Problem, different: Sequence[int]) -> FramedProblem:
     vectors = block_eigenvectors(problem.pieces[-1].hamiltonian)
     adjoint = vectors.conj().T
     effective, jumps = [], []
+    last, framed = np.zeros((0, *vectors.shape), dtype=complex), np.zeros((0, *vectors.shape), dtype=complex)
     for index in different:
         piece = problem.pieces[index]
-        framed = clean(adjoint @ piece.jumps @ vectors)
+        shared = _equal_first(piece.jumps, last)  # what acts in both pieces comes first in both
+        framed = np.concatenate([framed[:shared], clean(change_basis(piece.jumps[shared:], vectors))])
+        last = piece.jumps
         stacked = framed.reshape(-1, problem.dimension)
         loss = clean(stacked.conj().T @ stacked)
         effective.append(clean(adjoint @ piece.hamiltonian @ vectors) - 0.5j * loss)
         jumps.append(framed)
     initial = clean(adjoint @ problem.initial @ vectors)
     return FramedProblem(vectors, initial, np.array(effective), tuple(jumps), _rest(problem, different, vectors))
+
+
+def _equal_first(one: ComplexArray, other: ComplexArray) -> int:
+    """Return how many matrices of two stacks are equal before the first that differs."""
+    count = min(len(one), len(other))
+    differs = np.any(one[:count] != other[:count], axis=(1, 2))
+    return int(differs.argmax()) if differs.any() else count
 
 
 def _rest(problem: Problem, different: Sequence[int], vectors: ComplexArray) -> ComplexArray | None:

@@ -2,7 +2,8 @@
 
 The field lies along the triplet's z axis, and everything is in the frame that rotates at the radicals' frequency: with
 equal g factors and axial zero-field splitting that is exact. The average over a Gaussian jitter is exact too: it damps
-each coherence between eigenstates by exp(-(w sigma)^2 / 2).
+each coherence between eigenstates by exp(-(w sigma)^2 / 2). So is that over triplets which decay on their own, with a
+lifetime, before they are switched off.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class GateConditions(FrozenConfig):
         crossings allow. Exchange beyond 1 / jitter is averaged out.
     max_hold_ns
         Longest such time.
+    triplet_lifetime_ns
+        Of the triplet's own decay to S0, the same for all sublevels; ``None``: it lasts until it is switched off.
     t1_ns, t2_ns
         Relaxation of each radical, kT far above its level splitting; T2 at most 2 T1.
     """
@@ -62,6 +65,7 @@ class GateConditions(FrozenConfig):
     share_z: float = Field(0.9, ge=0, le=1)
     jitter_ns: float = Field(1e-4, ge=0)
     max_hold_ns: float = Field(20.0, gt=0)
+    triplet_lifetime_ns: float | None = Field(None, gt=0)
     t1_ns: float = Field(1e5, gt=0)
     t2_ns: float = Field(2.1e3, gt=0)
 
@@ -213,8 +217,11 @@ def gate_channels(j_on_cm1: float, j_off_cm1: float, holds_ns: FloatArray, condi
     after = np.array([_with_coupler(pauli, np.eye(3)) for pauli in PAULI_PRODUCTS])
     before, after = (vectors.conj().T @ stack @ vectors for stack in (before, after))
     gaps = energies[:, None] - energies[None, :]
-    damping = np.exp(-((gaps * conditions.jitter_ns) ** 2) / 2)
-    phases = np.exp(-1j * gaps * holds_ns[:, None, None]) * damping
+    decay_rate = 0.0 if conditions.triplet_lifetime_ns is None else 1 / conditions.triplet_lifetime_ns
+    turning = decay_rate + 1j * gaps
+    phases = np.exp(-turning * holds_ns[:, None, None]) * np.exp((turning * conditions.jitter_ns) ** 2 / 2)
+    if decay_rate > 0:  # those that decay at t < hold: integral of exp(-t / tau) / tau over exp(-i w t)
+        phases = phases + decay_rate * (1 - phases) / turning
     gates = np.einsum("lba,kab,tab->tlk", after, before, phases, optimize=True).real / 4
     dark = sum(np.kron(p, p) for p in _PAULI) / 4
     levels, states = np.linalg.eigh(-2 * j_off_cm1 * cm1_to_rad_per_ns(1.0) * dark)

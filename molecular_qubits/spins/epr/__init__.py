@@ -1,0 +1,1 @@
+"""Electron paramagnetic resonance: orientations of a powder, resonance fields, spectra and nutation."""
