@@ -30,7 +30,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "spins.system": ["SpinSystem"],
         "spins.unit": ["TwoQubitUnit"],
         "spins.evolution": ["evolve", "evolve_sweep"],
-        "spins.trajectory": ["Trajectory"],
+        "spins.trajectory": ["Trajectory", "sweep_dataset"],
         "spins.observables": ["concurrence", "correlator_witness", "fidelity", "log_negativity", "purity"],
         "spins.epr.spectrum": ["epr_spectrum", "zero_field_state"],
         "spins.zfs": ["zfs_quartet", "zfs_quintet"],

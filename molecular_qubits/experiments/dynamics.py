@@ -319,8 +319,8 @@ def run(writer: "ResultsWriter", config: DynamicsConfig) -> dict[str, Any]:
     writer.figure(
         lambda: entanglement_maps.draw_maps(maps, config),
         "concurrence_maps",
-        "Largest radical–radical concurrence within 3 µs after the pulse over pairs of parameters, all others as in the "
-        "table above. Dot: these parameters, with J of the mono-radical by DFT and D as inverted from experiment.",
+        "Largest radical–radical concurrence within 3 µs after the pulse over pairs of parameters, all others as in "
+        "the table above. Dot: these parameters, with J of the mono-radical by DFT and D as inverted from experiment.",
     )
     writer.table(
         entanglement_maps.summary_rows(maps),

@@ -1,7 +1,7 @@
 """The result of a time evolution: states at the times asked for, with what is read off them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,3 +121,58 @@ class Trajectory:
                 names=tuple(json.loads(data.attrs["names"])),
                 solver=str(data.attrs["solver"]),
             )
+
+
+def sweep_dataset(
+    trajectories: Sequence[Trajectory],
+    coordinates: Mapping[str, Sequence[Any]],
+    observables: Mapping[str, Callable[[Trajectory], Any]],
+) -> "xarray.Dataset":
+    """Return observables of a sweep over a grid of parameters as labelled data; ``to_netcdf`` saves them.
+
+    Parameters
+    ----------
+    trajectories
+        One for each point of the grid, the last parameter varying fastest, with the same times.
+    coordinates
+        Values of each parameter, by name.
+    observables
+        Functions of a trajectory that return an array (n,) along its times, by name.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dimensions: the parameters, then ``time_ns``.
+
+    Raises
+    ------
+    ValueError
+        If the number of trajectories is not that of the grid, or their times differ.
+
+    Examples
+    --------
+    >>> from molecular_qubits import SpinSystem, evolve_sweep
+    >>> fields = [0.1, 0.2, 0.3]
+    >>> spin = SpinSystem((0.5,), names=("radical",))
+    >>> runs = evolve_sweep([spin] * 3, [1, 0], [0.0, 1.0], field_tesla=lambda index: fields[index])
+    >>> sweep_dataset(runs, {"field_tesla": fields}, {"up": lambda run: run.populations()[:, 0]}).up.shape
+    (3, 2)
+    """
+    import xarray
+
+    shape = tuple(len(values) for values in coordinates.values())
+    if len(trajectories) != int(np.prod(shape)) or not trajectories:
+        raise ValueError(
+            f"Argument `trajectories` must hold {int(np.prod(shape))} runs, one for each point of the grid {shape}, "
+            f"but holds {len(trajectories)}."
+        )
+    times = trajectories[0].times_ns
+    for number, run in enumerate(trajectories):
+        if not np.array_equal(run.times_ns, times):
+            raise ValueError(f"Argument `trajectories` must share their times, but number {number} differs.")
+    dims = (*coordinates, "time_ns")
+    data = {
+        name: (dims, np.array([np.asarray(read(run)) for run in trajectories]).reshape(*shape, len(times)))
+        for name, read in observables.items()
+    }
+    return xarray.Dataset(data, {name: list(values) for name, values in coordinates.items()} | {"time_ns": times})

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.dynamics.laws import violations
 from molecular_qubits.spins.channels.optical import CoherentPulse, OpticalPulse
 from molecular_qubits.spins.channels.relaxation import PureDephasing, RadicalRelaxation, ThermalRelaxation
 from molecular_qubits.spins.channels.transfer import Emission, IntersystemCrossing, TripletDecay
@@ -11,7 +12,7 @@ from molecular_qubits.spins.multiplets import radical_triplet_radical_multiplets
 from molecular_qubits.spins.problem import build_problem
 from molecular_qubits.spins.system import SpinSystem
 from molecular_qubits.spins.tensors import axial_coupling_tensor, zfs_tensor
-from molecular_qubits.spins.trajectory import Trajectory
+from molecular_qubits.spins.trajectory import Trajectory, sweep_dataset
 from molecular_qubits.spins.unit import TwoQubitUnit
 from molecular_qubits.units import CM1_TO_RAD_PER_NS, KELVIN_TO_CM1
 
@@ -359,3 +360,28 @@ def test_trajectories_meet_a_pulse_between_the_output_times():
 def test_trajectories_refuse_what_they_cannot_do():
     with pytest.raises(ValueError, match="`n_trajectories`"):
         evolve(ELECTRON, MIXED, [0.0, 1.0], solver="trajectories", n_trajectories=0)
+
+
+def test_a_sweep_as_labelled_data(tmp_path):
+    grid = {"field_tesla": [0.1, 0.2], "t1_ns": [5.0, 10.0, 20.0]}
+    points = [(field, t1) for field in grid["field_tesla"] for t1 in grid["t1_ns"]]
+    runs = evolve_sweep(
+        [ELECTRON] * 6, [1, 0], [0.0, 3.0],
+        channels=lambda index: [RadicalRelaxation("radical", points[index][1], 300.0)],
+        field_tesla=lambda index: points[index][0],
+    )  # fmt: skip
+    data = sweep_dataset(
+        runs, grid, {"up": lambda run: run.populations()[:, 0], "trace": lambda run: run.expectation(np.eye(2))}
+    )
+    assert data.up.dims == ("field_tesla", "t1_ns", "time_ns")
+    data.to_netcdf(tmp_path / "sweep.nc", engine="h5netcdf")
+    assert float(data.up.sel(field_tesla=0.2, t1_ns=10.0, time_ns=3.0)) == runs[4].populations()[-1, 0]
+    assert np.all(np.diff(data.up.isel(time_ns=-1), axis=1) > 0)  # the longer T1, the more is left
+    with pytest.raises(ValueError, match="`trajectories`"):
+        sweep_dataset(runs[:5], grid, {})
+
+
+def test_trace_hermiticity_and_positivity_of_random_systems():
+    """As ``python -m benchmarks.dynamics.laws`` checks for 100,000 of them."""
+    worst = violations(200, seed=1)
+    assert max(worst.values()) < 1e-10

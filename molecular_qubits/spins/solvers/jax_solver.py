@@ -23,6 +23,7 @@ from molecular_qubits.spins.solvers.real_generator import (
     jump_places,
     reached_elements,
 )
+from shared.progress import progress
 
 
 def solve(problem: Problem) -> ComplexArray:
@@ -60,8 +61,11 @@ def solve_batch(problems: Sequence[Problem], batch_size: int = 32) -> list[Compl
     if not problems[0].pieces:
         return [problem.initial[None] for problem in problems]
     states: list[ComplexArray] = []
-    for begin in range(0, len(problems), batch_size):
-        states += _solve_chunk(problems[begin : begin + batch_size], min(batch_size, len(problems)))
+    with progress("sweep", total=len(problems)) as step:
+        for begin in range(0, len(problems), batch_size):
+            chunk = problems[begin : begin + batch_size]
+            states += _solve_chunk(chunk, min(batch_size, len(problems)))
+            step(len(chunk))
     return states
 
 
