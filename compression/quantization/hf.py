@@ -6,7 +6,7 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -91,7 +91,9 @@ class PGIPQQuantizer(HfQuantizer):
 
     def _dequantize(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> PreTrainedModel:
         decode_(model)
-        return model if dtype is None else model.to(dtype=dtype)
+        if dtype is not None:
+            torch.nn.Module.to(model, dtype=dtype)
+        return model
 
     def get_state_dict_and_metadata(self, model: PreTrainedModel) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """Return what ``save_pretrained`` writes."""
@@ -124,7 +126,7 @@ def attach_quantizer_(model: PreTrainedModel) -> PreTrainedModel:
     if not pq_modules(model):
         raise ValueError("Argument `model` must have product-quantized layers, but has none: call `quantize_` first.")
     quantizer = PGIPQQuantizer(PGIPQConfig())
-    model.hf_quantizer = quantizer
+    cast(Any, model).hf_quantizer = quantizer
     model.config.quantization_config = quantizer.quantization_config
     model.is_quantized = True  # type: ignore[assignment]
     return model
