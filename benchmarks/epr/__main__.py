@@ -79,7 +79,7 @@ def against_eigenfields(system: SpinSystem, rounds: int, n_orientations: int) ->
 
 
 def eigenfields(system: SpinSystem, direction: np.ndarray) -> np.ndarray:
-    """Return the real eigenfields, see R. L. Belford et al., J. Magn. Reson. 11, 251 (1973)."""
+    """Return the real eigenfields, see R. L. Belford et al., J. Magnetic Resonance 11, 251 (1973)."""
     zero = system.hamiltonian_matrix(0.0)
     slope = system.hamiltonian_matrix(direction) - zero
     one = np.eye(len(zero))

@@ -1,6 +1,6 @@
 """What entropy coding of the codes would save: their empirical entropy beside the packed bits, on real weights.
 
-The entropy of the codes of a layer is the least that an ideal order-0 coder (arithmetic coding, ANS) with the layer's
+The entropy of the codes of a layer is the least that an ideal order-0 coder (arithmetic coding) with the layer's
 own frequencies can reach; its table of frequencies (12 bits a codeword) counts too. zlib and LZMA work on the packed
 bytes.
 """

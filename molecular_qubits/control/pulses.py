@@ -4,7 +4,7 @@ The generator of slice s is A_0 + sum_k u_sk A_k, real on the elements of the de
 slices are multiplied on the 16 Pauli inputs, and JAX differentiates the average gate fidelity of what comes out. The
 amplitudes are u = F x with a low-pass filter F of positive rows of sum 1, so that bounds on x bound u as well.
 
-N. Khaneja et al., J. Magn. Reson. 172, 296 (2005); bandwidth limits: F. Motzoi et al., Phys. Rev. A 84, 022307
+N. Khaneja et al., J. Magnetic Resonance 172, 296 (2005); bandwidth limits: F. Motzoi et al., Phys. Rev. A 84, 022307
 (2011).
 """
 

@@ -329,7 +329,7 @@ def test_too_long_a_window_names_the_exponential():
 
 
 def test_trajectories_approach_the_exponential_and_repeat():
-    """A radical that relaxes and precesses: within five standard errors, the same numbers for the same seed."""
+    """A radical that relaxes in a field: within five standard errors, the same numbers for the same seed."""
     bath = RadicalRelaxation("radical", 5.0, 300.0, 4.0)
     state = np.array([[0.7, 0.2 - 0.1j], [0.2 + 0.1j, 0.3]])
     times = np.linspace(0, 6, 4)
