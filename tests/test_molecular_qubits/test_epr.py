@@ -230,7 +230,7 @@ def test_command(tmp_path, capsys):
     for override, word in (
         ("populations=null", "temperature_k"),
         ("field_tesla=[0.4, 0.3]", "ascend"),
-        ("sistem=a", "system"),
+        ("spin_system=a", "spin_system"),
     ):
         assert cli.main(["epr", config, "--set", override]) == 2
         assert word in capsys.readouterr().err
