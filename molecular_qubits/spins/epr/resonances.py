@@ -1,7 +1,7 @@
 """Fields at which a microwave frequency is in resonance, with the moment, slope and states of each line.
 
 Energies and their slopes on a few fields give cubic Hermite interpolants of every transition energy (Stoll and
-Schweiger, J. Magnetic Resonance 179, 42, 2006); their roots are then refined by Newton's method on the exact Hamiltonian.
+Schweiger, J. Magnetic Resonance 179, 42, 2006); their roots are refined by Newton's method on the exact Hamiltonian.
 """
 
 from collections.abc import Callable
