@@ -50,7 +50,7 @@ def against_dynamiqs() -> dict[str, Any]:
         dynamiqs.asqarray(state, dims=(2, 3)),
         times,
         method=dynamiqs.method.Tsit5(rtol=1e-11, atol=1e-11, max_steps=10**6),
-        options=dynamiqs.Options(progress_meter=None),
+        progress_meter=False,
     )
     theirs = np.asarray(found.states.to_jax())
     return {"problem": "radical and triplet, relaxing", "largest difference": float(np.max(np.abs(ours - theirs)))}
