@@ -72,15 +72,19 @@ seconds = time.monotonic() - started
 
 kills = 0
 for number in range(n_timed):  # the parent kills a run again and again, at moments spread over the time that it takes
-    checkpoints, out = folder / f"timed-{number}", folder / f"timed-{number}.json"
-    fraction = (number + 1) / (n_timed + 1)
-    while not out.exists():
-        child = run(out, checkpoints)
-        time.sleep(fraction * seconds)
-        os.kill(child, signal.SIGKILL)
-        kills += wait(child) == -signal.SIGKILL
-        fraction += 0.4
-    assert out.read_text() == whole, number
+    fraction, killed, attempt = (number + 1) / (n_timed + 1), 0, 0
+    while not killed:  # a run that ended before its first kill shows nothing: another one, killed earlier
+        checkpoints, out = folder / f"timed-{number}-{attempt}", folder / f"timed-{number}-{attempt}.json"
+        delay = fraction * seconds / 2**attempt
+        while not out.exists():
+            child = run(out, checkpoints)
+            time.sleep(delay)
+            os.kill(child, signal.SIGKILL)
+            killed += wait(child) == -signal.SIGKILL
+            delay += 0.4 * seconds
+        assert out.read_text() == whole, number
+        attempt += 1
+    kills += killed
 
 points = 0
 for after in (False, True):  # and it kills itself at every writing of a file, before and after the file takes its name
