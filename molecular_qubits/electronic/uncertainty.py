@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from molecular_qubits.electronic.thermal_average import ThermalAverage
+
+if TYPE_CHECKING:
+    from molecular_qubits.electronic.exchange import ExchangeResult
 
 PARTS = ("projection", "functional", "basis", "grid", "geometry")
 """Sources of error, in the order of reports."""
@@ -165,3 +168,35 @@ def ratio_or_bound(
     ratio = abs(on_cm1 / off_cm1)
     relative = off_error_cm1 / abs(off_cm1)
     return ratio, float(np.hypot(on_error_cm1 / abs(off_cm1), ratio * relative))
+
+
+def radical_triplet_exchange(result: ExchangeResult) -> dict[str, Any]:
+    """Return the radical-triplet coupling of a result with its error bar.
+
+    Returns
+    -------
+    dict
+        ``j_on_cm1`` (Yamaguchi, mean over the pairs of a radical and a triplet), ``j_on_error_cm1``, ``projection``
+        (Yamaguchi, Noodleman, unprojected) and ``not_in_the_error`` (sources of error that were not looked at).
+
+    Raises
+    ------
+    ValueError
+        If the result has no pair of spins 1/2 and 1.
+    """
+    spins = result.spins
+    pairs = [(i, j) for i in range(len(spins)) for j in range(len(spins)) if (spins[i], spins[j]) == (0.5, 1.0)]
+    if not pairs:
+        raise ValueError(f"The exchange result must have a radical (1/2) and a triplet (1), but has spins {spins}.")
+    rows, columns = np.array(pairs).T
+    projections = [
+        float(np.mean(matrix[rows, columns]))
+        for matrix in (result.j_yamaguchi_cm1, result.j_noodleman_cm1, result.j_unprojected_cm1)
+    ]
+    bar = combine_errors(projections[0], projections_cm1=projections)
+    return {
+        "j_on_cm1": projections[0],
+        "j_on_error_cm1": bar.total_cm1,
+        "projection": projections,
+        "not_in_the_error": list(bar.missing),
+    }

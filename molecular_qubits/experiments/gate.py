@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from molecular_qubits.control.switched_gate import GateConditions
+from molecular_qubits.electronic.uncertainty import radical_triplet_exchange
 from shared.config import FrozenConfig
 
 if TYPE_CHECKING:
@@ -63,40 +64,6 @@ class GateConfig(FrozenConfig):
             if len(axis) < 2 or axis[0] <= 0 or np.any(np.diff(axis) <= 0):
                 raise ValueError(f"{name} must hold at least 2 ascending numbers above 0, but was {axis}")
         return self
-
-
-def radical_triplet_exchange(result: ExchangeResult) -> dict[str, Any]:
-    """Return the radical-triplet coupling of a result with its error bar.
-
-    Returns
-    -------
-    dict
-        ``j_on_cm1`` (Yamaguchi, mean over the pairs of a radical and a triplet), ``j_on_error_cm1``, ``projection``
-        (Yamaguchi, Noodleman, unprojected) and ``not_in_the_error`` (sources of error that were not looked at).
-
-    Raises
-    ------
-    ValueError
-        If the result has no pair of spins 1/2 and 1.
-    """
-    from molecular_qubits.electronic.uncertainty import combine_errors
-
-    spins = result.spins
-    pairs = [(i, j) for i in range(len(spins)) for j in range(len(spins)) if (spins[i], spins[j]) == (0.5, 1.0)]
-    if not pairs:
-        raise ValueError(f"The exchange result must have a radical (1/2) and a triplet (1), but has spins {spins}.")
-    rows, columns = np.array(pairs).T
-    projections = [
-        float(np.mean(matrix[rows, columns]))
-        for matrix in (result.j_yamaguchi_cm1, result.j_noodleman_cm1, result.j_unprojected_cm1)
-    ]
-    bar = combine_errors(projections[0], projections_cm1=projections)
-    return {
-        "j_on_cm1": projections[0],
-        "j_on_error_cm1": bar.total_cm1,
-        "projection": projections,
-        "not_in_the_error": list(bar.missing),
-    }
 
 
 def run(config: GateConfig, folder: Path, exchange: ExchangeResult | None = None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 ComplexArray = NDArray[np.complex128]
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 
 def spin_dimension(spin: float) -> int:
