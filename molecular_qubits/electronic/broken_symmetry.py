@@ -194,7 +194,8 @@ class StateRunner:
         label = state_label(determinant)
         n_unpaired = round(2 * sum(sign * spin for sign, spin in zip(determinant, self.spins, strict=True)))
         high_spin = all(sign > 0 for sign in determinant)
-        names: tuple[str, ...] = ("small basis" if self.guess_basis else "minao",) if high_spin else self.guesses
+        start = ("small basis", "minao") if self.guess_basis else ("minao",)
+        names: tuple[str, ...] = start if high_spin else self.guesses
         saved = read_checkpoint(checkpoint)
         if saved is not None and saved.guess in names:
             names = names[names.index(saved.guess) :]

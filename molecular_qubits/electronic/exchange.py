@@ -28,7 +28,7 @@ from molecular_qubits.electronic.projection import (
     project_j,
     unprojected_factor,
 )
-from molecular_qubits.electronic.scf import SCFSettings, SCFSolution, Workspace
+from molecular_qubits.electronic.scf import SCFSettings, SCFSolution, Workspace, can_ramp
 from molecular_qubits.electronic.uncertainty import ErrorBar, combine_errors
 from molecular_qubits.structure.clashes import check_clashes
 from molecular_qubits.structure.interfaces import as_molecule
@@ -39,6 +39,9 @@ from shared.artifacts import Cache, provenance, write_text
 
 __all__ = ["ExchangeResult", "HeisenbergFit", "ProjectedJ", "exchange_couplings", "map_heisenberg", "project_j"]
 
+
+GUESS_BASIS = "sto-3g"
+"""Basis in which the high-spin state of a ramped calculation is converged first."""
 
 POOR_FIT_SHARE = 0.1
 """Largest residual of a good Heisenberg fit, as a share of the energy range of the determinants."""
@@ -146,6 +149,7 @@ def exchange_couplings(
     max_cycle: int = 60,
     guesses: Sequence[str] = GUESSES,
     guess_basis: str | None = None,
+    ramp: bool | None = None,
     stability: bool = True,
     cache: Cache | None = None,
 ) -> ExchangeResult:
@@ -176,7 +180,11 @@ def exchange_couplings(
         Broken-symmetry guesses in the order in which they are tried: ``"fragment"`` (localised magnetic orbitals
         flipped), ``"swap"`` (density exchanged on the flipped centre).
     guess_basis
-        Small basis in which the high-spin state is converged first; saves time for large molecules.
+        Small basis in which the high-spin state is converged first; ``None``: STO-3G where the fields are ramped, else
+        PySCF's guess.
+    ramp
+        Converge cheap fields (single precision, coarse grid) corrected by exact ones: the same end, several times sooner.
+        ``None``: wherever it is possible, see `SCFSettings`.
     stability
         Analyse the internal stability of every state; it is reported, and an unstable state is not left.
     cache
@@ -220,15 +228,21 @@ def exchange_couplings(
         raise ValueError(f"Argument `guesses` must hold some of {GUESSES}, but is empty.")
     check_clashes(molecule)
     check_method(molecule, xc, basis)
+    fit = molecule.n_atoms >= 20 if density_fit is None else density_fit
     settings = SCFSettings(
         xc=xc,
         basis=basis,
         grid_level=grid_level,
-        density_fit=molecule.n_atoms >= 20 if density_fit is None else density_fit,
+        density_fit=fit,
         auxbasis=auxbasis,
         conv_tol=conv_tol,
         max_cycle=max_cycle,
+        ramp=can_ramp(xc, fit, conv_tol) if ramp is None else ramp,
     )
+    if guess_basis is None and settings.ramp:
+        guess_basis = GUESS_BASIS
+    if guess_basis is not None:
+        check_method(molecule, xc, guess_basis, name="guess_basis")
     workspace = Workspace(molecule, settings)
     if settings.density_fit:
         check_fit_memory(workspace.mole, basis, auxbasis)

@@ -9,15 +9,32 @@ from typing import Any
 
 import numpy as np
 
+from molecular_qubits.electronic import ramp
 from molecular_qubits.electronic.errors import SCFNotConvergedError
 from molecular_qubits.electronic.guesses import density_of
+from molecular_qubits.electronic.ramp import CheapField
+from molecular_qubits.electronic.xc_blocks import blocked_numint
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.pyscf_input import build_mole, without_checkpoint_file
 from shared.artifacts import atomic_path
 from shared.progress import progress, say
 
+CHEAP_GRID_LEVEL = 1
+"""Integration grid of the cheap cycles of a ramped field."""
+
 LADDER: tuple[str, ...] = ("diis", "level shift", "newton")
 """Solvers, tried in this order: Pulay's DIIS; DIIS with level shift and damping; second order (co-iterative AH)."""
+
+
+RAMP_CONV_TOL = 1e-10
+"""Smallest ``conv_tol`` that single precision can serve."""
+
+
+def can_ramp(xc: str, density_fit: bool, conv_tol: float) -> bool:
+    """Return whether cheap fields can lead to the field wanted."""
+    from molecular_qubits.electronic.xc_blocks import supports
+
+    return density_fit and xc.lower() != "hf" and conv_tol >= RAMP_CONV_TOL and supports(xc)
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,9 @@ class SCFSettings:
         Energy change at convergence in hartree; the orbital gradient must fall below its square root times 0.1 at most.
     max_cycle
         Cycles allowed for each solver of the ladder.
+    ramp
+        Converge cheap fields, corrected by exact ones (see `ramp`): the same end, several times sooner. Needs density
+        fitting, a functional that `xc_blocks.supports`, and ``conv_tol`` of 1e-10 at least.
     """
 
     xc: str = "b3lyp"
@@ -47,6 +67,7 @@ class SCFSettings:
     auxbasis: str | None = None
     conv_tol: float = 1e-9
     max_cycle: int = 60
+    ramp: bool = False
 
     def __post_init__(self) -> None:
         if self.grid_level not in range(10):
@@ -55,6 +76,12 @@ class SCFSettings:
             raise ValueError(f"Argument `conv_tol` must be between 0 and 1e-3 hartree, but is {self.conv_tol!r}.")
         if self.max_cycle < 1:
             raise ValueError(f"Argument `max_cycle` must be at least 1, but is {self.max_cycle!r}.")
+        if self.ramp and not can_ramp(self.xc, self.density_fit, self.conv_tol):
+            raise ValueError(
+                "Argument `ramp` must be False without density fitting, for Hartree-Fock, for functionals with non-local "
+                f"correlation and for `conv_tol` below {RAMP_CONV_TOL:g}, but is True for {self.xc!r} with `density_fit` "
+                f"{self.density_fit} and `conv_tol` {self.conv_tol:g}."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as a JSON-able record."""
@@ -97,6 +124,15 @@ def make_uks(mole: Any, xc: str, grid_level: int, density_fit: bool, auxbasis: s
     return mean_field.density_fit(auxbasis=auxbasis) if density_fit else mean_field
 
 
+def make_grids(mole: Any, level: int) -> Any:
+    """Return PySCF's integration grid of a level, built."""
+    from pyscf.dft import gen_grid
+
+    grids = gen_grid.Grids(mole)
+    grids.level = level
+    return grids.build()
+
+
 @dataclass
 class Workspace:
     """Integrals and grids shared by the states of one molecule: only the numbers of α and β electrons differ."""
@@ -107,10 +143,14 @@ class Workspace:
     _fit: Any = field(default=None, repr=False)
     _grids: Any = field(default=None, repr=False)
     _eri: Any = field(default=None, repr=False)
+    _numint: Any = field(default=None, repr=False)
+    _cheap: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.mole is None:
             self.mole = build_mole(self.molecule, self.settings.basis, self.molecule.n_electrons % 2)
+        if self.settings.ramp:
+            self._grids, self._numint = make_grids(self.mole, self.settings.grid_level), blocked_numint()
 
     def mean_field(self, n_unpaired: int) -> Any:
         """Return a fresh field with ``n_unpaired`` more α than β electrons, on the shared integrals and grid."""
@@ -125,9 +165,21 @@ class Workspace:
             mean_field._eri = self._eri
         if self._grids is not None:
             mean_field.grids = self._grids
+        if self._numint is not None:
+            mean_field._numint = self._numint
         mean_field.conv_tol = s.conv_tol
         mean_field.max_cycle = s.max_cycle
         return mean_field
+
+    def cheap(self) -> CheapField:
+        """Return the cheap field of the molecule; made at the first call."""
+        if self._cheap is None:
+            self.mean_field(self.mole.spin)
+            if self._fit._cderi is None:
+                self._fit.build()
+            grids = make_grids(self.mole, min(self.settings.grid_level, CHEAP_GRID_LEVEL))
+            self._cheap = CheapField(self.mole, self.settings.xc, self._fit, grids)
+        return self._cheap
 
     def keep(self, mean_field: Any) -> None:
         """Keep the integrals and the grid that a finished field has built."""
@@ -231,11 +283,9 @@ def run_scf(
         ladder = LADDER[LADDER.index(saved.solver) :]
         say(f"{label}: continues after cycle {cycles} from its checkpoint.")
     for solver in ladder:
-        mean_field = _with_solver(workspace.mean_field(n_unpaired), solver)
         with progress(f"{label} [{workspace.settings.xc}/{workspace.settings.basis}, {solver}]") as step:
             recorder = _Recorder(checkpoint, guess, solver, cycles, seconds, step)
-            mean_field.callback = recorder
-            mean_field.kernel(dm0=density)
+            mean_field = _converge(workspace, n_unpaired, solver, density, recorder)
         workspace.keep(mean_field)
         cycles, seconds = recorder.cycles, recorder.seconds
         if mean_field.converged:
@@ -255,6 +305,26 @@ def run_scf(
         f"({workspace.settings.max_cycle} cycles each). Raise `max_cycle`, relax `conv_tol`, start from a smaller "
         "basis or check the geometry."
     )
+
+
+def _converge(workspace: Workspace, n_unpaired: int, solver: str, density: Any, recorder: _Recorder) -> Any:
+    """Return the PySCF field of a state after running it with one solver."""
+    mean_field = workspace.mean_field(n_unpaired)
+    if not workspace.settings.ramp or solver == "newton":  # second-order steps are few: all of them exact
+        mean_field = _with_solver(mean_field, solver)
+        mean_field.callback = recorder
+        mean_field.kernel(dm0=density)
+        return mean_field
+
+    def inner() -> Any:
+        cheap = _with_solver(workspace.mean_field(n_unpaired), solver)
+        cheap.callback = recorder
+        return cheap
+
+    found = ramp.converge(mean_field, inner, workspace.cheap(), density, workspace.settings.conv_tol**0.5)
+    mean_field.converged, mean_field.e_tot = found.converged, found.energy_hartree
+    mean_field.mo_coeff, mean_field.mo_occ, mean_field.mo_energy = found.mo_coeff, found.mo_occ, found.mo_energy
+    return mean_field
 
 
 def _with_solver(mean_field: Any, solver: str) -> Any:

@@ -29,8 +29,8 @@ def _nearest(name: str, known: tuple[str, ...]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def check_method(molecule: Molecule, xc: str, basis: str) -> None:
-    """Raise a `ValueError` if PySCF does not know the functional, or the basis for one of the elements."""
+def check_method(molecule: Molecule, xc: str, basis: str, name: str = "basis") -> None:
+    """Raise a `ValueError` if PySCF does not know the functional, or the basis (argument `name`) for an element."""
     from pyscf import gto
     from pyscf.dft import libxc
 
@@ -53,7 +53,7 @@ def check_method(molecule: Molecule, xc: str, basis: str) -> None:
                 known = False
             if not known:
                 raise ValueError(
-                    f"Argument `basis` must be a PySCF basis set for {symbol}, such as '6-31g*', but is {basis!r}."
+                    f"Argument `{name}` must be a PySCF basis set for {symbol}, such as '6-31g*', but is {basis!r}."
                     f"{_nearest(basis, COMMON_BASES)}"
                 )
 

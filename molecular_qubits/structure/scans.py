@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,18 +109,24 @@ def scan_torsion(
 def relax_at_torsion(
     molecule: Molecule, atoms: Sequence[int], degrees: float, fmax_ev_per_angstrom: float = 0.02, max_steps: int = 300
 ) -> Molecule:
-    """Relax with GFN2-xTB while one torsion is held.
+    """Relax with GFN2-xTB while one torsion is held; see `relax_at_torsions`."""
+    torsion = (atoms[0], atoms[1], atoms[2], atoms[3])
+    return relax_at_torsions(molecule, {torsion: degrees}, fmax_ev_per_angstrom, max_steps)
+
+
+def relax_at_torsions(
+    molecule: Molecule, torsions: Mapping[Torsion, float], fmax_ev_per_angstrom: float = 0.02, max_steps: int = 300
+) -> Molecule:
+    """Relax with GFN2-xTB while torsions are held.
 
     Parameters
     ----------
     molecule
-        Start geometry, charge and multiplicity; its torsion is set to `degrees` first.
-    atoms
-        Four atom indices.
-    degrees
-        The torsion.
+        Start geometry, charge and multiplicity; its torsions are set first.
+    torsions
+        Degrees for each torsion, named by its four atom indices.
     fmax_ev_per_angstrom, max_steps
-        Largest force at the end, without that along the torsion, and largest number of steps.
+        Largest force at the end, without that along the torsions, and largest number of steps.
 
     Raises
     ------
@@ -132,14 +138,18 @@ def relax_at_torsion(
 
     from molecular_qubits.structure.relaxation import gfn2_atoms
 
-    held = gfn2_atoms(molecule.set_torsion((atoms[0], atoms[1], atoms[2], atoms[3]), degrees))
-    held.set_constraint(FixInternals(dihedrals_deg=[[degrees % 360.0, list(atoms)]], epsilon=1e-6))
+    for atoms, degrees in torsions.items():
+        molecule = molecule.set_torsion(atoms, degrees)
+    held = gfn2_atoms(molecule)
+    fixed = [[degrees % 360.0, list(atoms)] for atoms, degrees in torsions.items()]
+    angles = " and ".join(f"{degrees:g}°" for degrees in torsions.values())
+    held.set_constraint(FixInternals(dihedrals_deg=fixed, epsilon=1e-6))
     try:
         converged = BFGS(held, logfile=None).run(fmax=fmax_ev_per_angstrom, steps=max_steps)
     except ValueError as error:  # ASE's way to say that the constraint cannot be met
-        raise GeometryNotConvergedError(f"The torsion could not be held at {degrees:g}°: {error}.") from None
+        raise GeometryNotConvergedError(f"The torsion could not be held at {angles}: {error}.") from None
     if not converged:
         raise GeometryNotConvergedError(
-            f"GFN2-xTB did not relax the geometry at the torsion {degrees:g}° in {max_steps} steps. Raise `max_steps`."
+            f"GFN2-xTB did not relax the geometry at the torsion {angles} in {max_steps} steps. Raise `max_steps`."
         )
     return molecule.with_positions(held.get_positions())

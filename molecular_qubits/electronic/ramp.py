@@ -1,0 +1,186 @@
+"""Self-consistent fields by defect correction: cheap cycles, corrected at their end by the exact field.
+
+Cheap cycles take a coarse grid and single precision. At their end the exact Fock matrix and energy are computed once; the
+difference from the cheap ones, frozen, is added to the next cheap cycles. Their fixed point is that of the exact field, for
+what is left out is of second order in the last change of the density times the relative error of the cheap field. The end is
+judged by the gradient of the exact Fock matrix: nothing of the cheap field is in the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from molecular_qubits.electronic.fitted_exchange import exchange_matrix
+from molecular_qubits.electronic.xc_blocks import BlockedXC
+
+MAX_TURNS = 6
+"""Corrections before the solver counts as not converged; two are the rule."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """Fock contribution of a density: potential ``(2, n_ao, n_ao)``, Coulomb and exchange-correlation energy."""
+
+    potential: np.ndarray
+    coulomb: float
+    exchange_correlation: float
+
+
+@dataclass(frozen=True)
+class Defect:
+    """Exact minus cheap field at a density, for other densities to first order."""
+
+    density: np.ndarray
+    difference: Field
+
+
+class CheapField:
+    """Coulomb by density fitting, exchange in single precision, functional in single precision on a coarse grid."""
+
+    def __init__(self, mole: Any, xc: str, fit: Any, grids: Any) -> None:
+        self.xc_blocks = BlockedXC(mole, xc, grids, dtype=np.float32, keep=True)
+        numint = self.xc_blocks.numint
+        self.fit, self.hybrid = fit, numint.libxc.is_hybrid_xc(xc)
+        self.omega, self.long_range, self.short_range = numint.rsh_and_hybrid_coeff(xc) if self.hybrid else (0, 0, 0)
+
+    def __call__(self, density: Any) -> Field:
+        """Return the field of a density; occupied orbitals are read from its tags as PySCF sets them."""
+        exc, potential = self.xc_blocks.potential(np.asarray(density))[1:]
+        total = np.asarray(density[0]) + np.asarray(density[1])
+        coulomb = self.fit.get_jk(total, hermi=1, with_k=False)[0]
+        potential = potential + coulomb
+        if self.hybrid:
+            exchange = self._exchange(density)
+            potential = potential - exchange
+            exc -= 0.5 * float(np.einsum("sij,sij->", np.asarray(density), exchange))
+        return Field(potential, 0.5 * float(np.einsum("ij,ij->", total, coulomb)), exc)
+
+    def _exchange(self, density: Any) -> np.ndarray:
+        occupied = [c[:, n > 0] * np.sqrt(n[n > 0]) for c, n in zip(density.mo_coeff, density.mo_occ, strict=True)]
+        if self.omega == 0:
+            return self.short_range * self._of(occupied)
+        parts = []  # as in pyscf.dft.uks.get_veff
+        if self.long_range == 0:
+            parts.append(self.short_range * self._of(occupied, -self.omega))
+        elif self.short_range == 0:
+            parts.append(self.long_range * self._of(occupied, self.omega))
+        else:
+            parts.append(self.short_range * self._of(occupied))
+            parts.append((self.long_range - self.short_range) * self._of(occupied, self.omega))
+        return sum(parts)
+
+    def _of(self, occupied: list[np.ndarray], omega: float = 0.0) -> np.ndarray:
+        if omega == 0:
+            return np.array([exchange_matrix(self.fit, orbitals) for orbitals in occupied])
+        with self.fit.range_coulomb(omega) as fit:
+            return np.array([exchange_matrix(fit, orbitals) for orbitals in occupied])
+
+
+@dataclass(frozen=True)
+class Ramped:
+    """End of a run: whether it converged, exact energy, orbitals, norm of the exact gradient, corrections made."""
+
+    converged: bool
+    energy_hartree: float
+    mo_coeff: np.ndarray
+    mo_occ: np.ndarray
+    mo_energy: np.ndarray
+    gradient: float
+    turns: int
+
+    @property
+    def density(self) -> Any:
+        """Density matrices with their orbitals as tags."""
+        from molecular_qubits.electronic.guesses import density_of
+
+        return density_of(*(self.mo_coeff[spin][:, self.mo_occ[spin] > 0] for spin in (0, 1)))
+
+
+def converge(
+    exact: Any, inner: Callable[[], Any], cheap: CheapField, density: Any, gradient_tol: float
+) -> Ramped:
+    """Converge a field by defect correction.
+
+    Parameters
+    ----------
+    exact
+        PySCF field of the state with the wanted grid and precision; not run, only evaluated.
+    inner
+        Makes a PySCF field of the same state with its solver, callback and number of cycles.
+    cheap
+        The cheap field of the molecule.
+    density
+        Start density ``(2, n_ao, n_ao)``, or ``None``: PySCF's guess. The field of a density without tags of its orbitals
+        is exact.
+    gradient_tol
+        Norm of the gradient of the exact energy at the end. The energy is not looked at: single precision leaves a noise of
+        1e-6 hartree in that of the cheap cycles, and the exact one is of second order in the gradient.
+
+    Returns
+    -------
+    Ramped
+        Not converged if the cheap cycles or the corrections did not get there.
+    """
+    core = exact.get_hcore()
+    defect: Defect | None = None
+    energy = float("nan")
+    for turn in range(1, MAX_TURNS + 1):
+        field = inner()
+        field.conv_check = False
+        field.get_hcore = lambda *args: core
+        limit = (0.5 if defect else 10.0) * gradient_tol
+        field.check_convergence = lambda found, limit=limit: found["norm_gorb"] < limit
+        bound = _Bound(cheap, defect, exact)
+        field.get_veff = bound
+        field.kernel(dm0=density)
+        orbitals = (np.asarray(field.mo_coeff), np.asarray(field.mo_occ))
+        density = field.make_rdm1()
+        if not field.converged:
+            return Ramped(False, energy, *orbitals, np.asarray(field.mo_energy), float("nan"), turn)
+        potential = exact.get_veff(exact.mol, density)
+        fock = core + potential
+        energy = float(exact.energy_tot(density, core, potential))
+        gradient = float(np.linalg.norm(exact.get_grad(*orbitals, fock)))
+        if gradient < gradient_tol:
+            break
+        raw = bound.raw
+        defect = Defect(
+            np.asarray(density),
+            Field(
+                np.asarray(potential) - raw.potential,
+                float(potential.ecoul) - raw.coulomb,
+                float(potential.exc) - raw.exchange_correlation,
+            ),
+        )
+    energies = np.einsum("sui,suv,svi->si", orbitals[0], fock, orbitals[0], optimize=True)
+    return Ramped(gradient < gradient_tol, energy, *orbitals, energies, gradient, turn)
+
+
+class _Bound:
+    """``get_veff`` of a PySCF field; keeps the cheap field of the last density."""
+
+    def __init__(self, cheap: CheapField, defect: Defect | None, exact: Any) -> None:
+        self.cheap, self.defect, self.exact = cheap, defect, exact
+        self.raw: Any = None
+
+    def __call__(self, mol: Any = None, dm: Any = None, dm_last: Any = 0, vhf_last: Any = 0, hermi: int = 1) -> Any:
+        from pyscf import lib
+
+        if getattr(dm, "mo_coeff", None) is None:  # a guess without orbitals
+            found = self.exact.get_veff(mol, dm)
+            self.raw = Field(np.asarray(found), float(found.ecoul), float(found.exc))
+            return found
+        self.raw = field = self.cheap(dm)
+        potential, exc = field.potential, field.exchange_correlation
+        coulomb = field.coulomb
+        if self.defect is not None:
+            difference = self.defect.difference
+            potential = potential + difference.potential
+            change = np.asarray(dm) - self.defect.density
+            coulomb += difference.coulomb
+            exc += difference.exchange_correlation + float(np.einsum("sij,sij->", difference.potential, change))
+        return lib.tag_array(potential, ecoul=coulomb, exc=exc, vj=None, vk=None)

@@ -1,0 +1,165 @@
+"""One exchange calculation of a study: geometry, spin centres, method; computed once, kept as one row."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from molecular_qubits.electronic.errors import SCFNotConvergedError, WrongStateError
+from molecular_qubits.electronic.exchange import ExchangeResult, exchange_couplings
+from molecular_qubits.structure.library import library_entry, start_geometry
+from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.relaxation import cached_relaxation, gfn2_energy_cm1
+from molecular_qubits.structure.scans import relax_at_torsions
+from shared.artifacts import Cache, versions, write_json
+
+STATES = ("excited", "ground")
+
+
+@dataclass(frozen=True)
+class Calculation:
+    """What one row computes.
+
+    Attributes
+    ----------
+    molecule
+        Name in the library.
+    state
+        ``"excited"``: all centres of the library entry, the chromophore as a triplet; ``"ground"``: the radicals alone.
+    xc, basis, grid_level
+        Method.
+    torsion_degrees
+        The torsions at the chromophore are held at this angle (its sign follows the relaxed geometry); ``None``: relaxed.
+    geometry
+        State in which the geometry is relaxed by GFN2-xTB, as `state`; ``None``: the same.
+    """
+
+    molecule: str
+    state: str = "excited"
+    xc: str = "b3lyp"
+    basis: str = "6-31g*"
+    grid_level: int = 2
+    torsion_degrees: float | None = None
+    geometry: str | None = None
+    conv_tol: float = 1e-8
+    stability: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("state", "geometry"):
+            if getattr(self, name) not in (*STATES, *([None] if name == "geometry" else [])):
+                raise ValueError(f"Argument `{name}` must be one of {STATES}, but is {getattr(self, name)!r}.")
+
+    @property
+    def spins(self) -> tuple[float, ...]:
+        """Spin of each centre."""
+        return tuple(spin for spin in library_entry(self.molecule).spins if self._counts(spin))
+
+    @property
+    def centres(self) -> tuple[tuple[int, ...], ...]:
+        """Atoms of each centre."""
+        entry = library_entry(self.molecule)
+        return tuple(atoms for atoms, spin in zip(entry.centres, entry.spins, strict=True) if self._counts(spin))
+
+    def _counts(self, spin: float) -> bool:
+        return self.state == "excited" or spin == 0.5
+
+    def key(self) -> dict[str, Any]:
+        """Return a JSON-able record that tells calculations apart."""
+        return asdict(self)
+
+
+def geometry(calculation: Calculation, cache: Cache | None = None) -> Molecule:
+    """Return the GFN2-xTB geometry of a calculation (cached), relaxed in the spin state that it names."""
+    cache = Cache(name="geometry") if cache is None else cache
+    entry = library_entry(calculation.molecule)
+    state = calculation.geometry or calculation.state
+    spins = [spin for spin in entry.spins if state == "excited" or spin == 0.5]
+    multiplicity = round(2 * sum(spins)) + 1
+    relaxed = cached_relaxation(start_geometry(Molecule.from_smiles(entry.smiles)), "gfn2", multiplicity, cache)
+    if calculation.torsion_degrees is None:
+        return relaxed
+    torsions = {
+        atoms: float(np.sign(relaxed.torsion(atoms)) * calculation.torsion_degrees)
+        for atoms in chromophore_torsions(relaxed, entry.centres[int(np.argmax(entry.spins))])
+    }
+    key = {
+        "kind": "geometry at torsions",
+        "molecule": relaxed.to_dict(),
+        "torsions": [[list(atoms), degrees] for atoms, degrees in torsions.items()],
+        "versions": versions(("tblite", "ase")),
+    }
+
+    def make(folder: Path) -> None:
+        write_json(folder / "molecule.json", relax_at_torsions(relaxed, torsions).to_dict())
+
+    folder = cache.get_or_make(key, make)
+    return Molecule.from_dict(json.loads((folder / "molecule.json").read_text(encoding="utf-8")))
+
+
+def chromophore_torsions(molecule: Molecule, chromophore: tuple[int, ...]) -> tuple[tuple[int, int, int, int], ...]:
+    """Return the ring-ring torsions about the bonds of a chromophore."""
+    inside = set(chromophore)
+    return tuple(atoms for atoms in molecule.ring_torsions() if (atoms[1] in inside) != (atoms[2] in inside))
+
+
+def compute(calculation: Calculation, cache: Cache | None = None) -> ExchangeResult:
+    """Return the exchange couplings of a calculation; states that were finished before come from the cache."""
+    return exchange_couplings(
+        geometry(calculation),
+        calculation.centres,
+        spins=calculation.spins,
+        xc=calculation.xc,
+        basis=calculation.basis,
+        grid_level=calculation.grid_level,
+        conv_tol=calculation.conv_tol,
+        stability=calculation.stability,
+        cache=cache,
+    )
+
+
+def row(calculation: Calculation, cache: Cache | None = None) -> dict[str, Any]:
+    """Return the couplings, determinants and geometry of a calculation as a JSON-able row.
+
+    A state that does not converge to the one asked for gives a row with ``error`` in place of couplings.
+    """
+    molecule = geometry(calculation)
+    chromophore = library_entry(calculation.molecule).centres[int(np.argmax(library_entry(calculation.molecule).spins))]
+    start = {
+        **calculation.key(),
+        "torsions_degrees": [round(molecule.torsion(atoms), 2) for atoms in molecule.ring_torsions()],
+        "chromophore_torsions_degrees": [
+            round(molecule.torsion(atoms), 2) for atoms in chromophore_torsions(molecule, chromophore)
+        ],
+        "gfn2_energy_cm1": round(gfn2_energy_cm1(molecule), 2),
+        "coordinates_angstrom": [[round(x, 5) for x in place] for place in molecule.coordinates],
+    }
+    try:
+        found = compute(calculation, cache)
+    except (SCFNotConvergedError, WrongStateError) as error:
+        return start | {"error": str(error)}
+    return start | {
+        "j_yamaguchi_cm1": found.j_yamaguchi_cm1.tolist(),
+        "j_noodleman_cm1": found.j_noodleman_cm1.tolist(),
+        "j_unprojected_cm1": found.j_unprojected_cm1.tolist(),
+        "residual_cm1": found.residual_cm1.tolist(),
+        "states": [
+            {
+                "label": state.label,
+                "determinant": list(state.determinant),
+                "energy_hartree": state.energy_hartree,
+                "s2": round(state.s2, 5),
+                "lowdin_spins": [round(spin, 4) for spin in state.lowdin_spins],
+                "cycles": state.cycles,
+                "guess": state.guess,
+                "solver": state.solver,
+                "stable": state.stable,
+                "seconds": state.seconds,
+            }
+            for state in found.states
+        ],
+        "seconds": found.provenance["seconds"],
+    }
