@@ -183,8 +183,8 @@ def exchange_couplings(
         Small basis in which the high-spin state is converged first; ``None``: STO-3G where the fields are ramped, else
         PySCF's guess.
     ramp
-        Converge cheap fields (single precision, coarse grid) corrected by exact ones: the same end, several times sooner.
-        ``None``: wherever it is possible, see `SCFSettings`.
+        Converge cheap fields (single precision, coarse grid) corrected by exact ones: the same end, several times
+        sooner. ``None``: wherever it is possible, see `SCFSettings`.
     stability
         Analyse the internal stability of every state; it is reported, and an unstable state is not left.
     cache

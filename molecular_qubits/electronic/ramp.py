@@ -1,9 +1,9 @@
 """Self-consistent fields by defect correction: cheap cycles, corrected at their end by the exact field.
 
-Cheap cycles take a coarse grid and single precision. At their end the exact Fock matrix and energy are computed once; the
-difference from the cheap ones, frozen, is added to the next cheap cycles. Their fixed point is that of the exact field, for
-what is left out is of second order in the last change of the density times the relative error of the cheap field. The end is
-judged by the gradient of the exact Fock matrix: nothing of the cheap field is in the result.
+Cheap cycles take a coarse grid and single precision. At their end the exact Fock matrix and energy are computed once;
+the difference from the cheap ones, frozen, is added to the next cheap cycles. Their fixed point is that of the exact
+field, for what is left out is of second order in the last change of the density times the relative error of the cheap
+field. The end is judged by the gradient of the exact Fock matrix: nothing of the cheap field is in the result.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class CheapField:
         self.xc_blocks = BlockedXC(mole, xc, grids, dtype=np.float32, keep=True)
         numint = self.xc_blocks.numint
         self.fit, self.hybrid = fit, numint.libxc.is_hybrid_xc(xc)
-        self.omega, self.long_range, self.short_range = numint.rsh_and_hybrid_coeff(xc) if self.hybrid else (0, 0, 0)
+        shares: tuple[float, float, float] = numint.rsh_and_hybrid_coeff(xc) if self.hybrid else (0.0, 0.0, 0.0)
+        self.omega, self.long_range, self.short_range = shares
 
     def __call__(self, density: Any) -> Field:
         """Return the field of a density; occupied orbitals are read from its tags as PySCF sets them."""
@@ -100,9 +101,7 @@ class Ramped:
         return density_of(*(self.mo_coeff[spin][:, self.mo_occ[spin] > 0] for spin in (0, 1)))
 
 
-def converge(
-    exact: Any, inner: Callable[[], Any], cheap: CheapField, density: Any, gradient_tol: float
-) -> Ramped:
+def converge(exact: Any, inner: Callable[[], Any], cheap: CheapField, density: Any, gradient_tol: float) -> Ramped:
     """Converge a field by defect correction.
 
     Parameters
@@ -114,11 +113,11 @@ def converge(
     cheap
         The cheap field of the molecule.
     density
-        Start density ``(2, n_ao, n_ao)``, or ``None``: PySCF's guess. The field of a density without tags of its orbitals
-        is exact.
+        Start density ``(2, n_ao, n_ao)``, or ``None``: PySCF's guess. The field of a density without tags of its
+        orbitals is exact.
     gradient_tol
-        Norm of the gradient of the exact energy at the end. The energy is not looked at: single precision leaves a noise of
-        1e-6 hartree in that of the cheap cycles, and the exact one is of second order in the gradient.
+        Norm of the gradient of the exact energy at the end. The energy is not looked at: single precision leaves a
+        noise of 1e-6 hartree in that of the cheap cycles, and the exact one is of second order in the gradient.
 
     Returns
     -------

@@ -78,9 +78,9 @@ class SCFSettings:
             raise ValueError(f"Argument `max_cycle` must be at least 1, but is {self.max_cycle!r}.")
         if self.ramp and not can_ramp(self.xc, self.density_fit, self.conv_tol):
             raise ValueError(
-                "Argument `ramp` must be False without density fitting, for Hartree-Fock, for functionals with non-local "
-                f"correlation and for `conv_tol` below {RAMP_CONV_TOL:g}, but is True for {self.xc!r} with `density_fit` "
-                f"{self.density_fit} and `conv_tol` {self.conv_tol:g}."
+                "Argument `ramp` must be False without density fitting, for Hartree-Fock, for functionals with "
+                f"non-local correlation and for `conv_tol` below {RAMP_CONV_TOL:g}, but is True for {self.xc!r} with "
+                f"`density_fit` {self.density_fit} and `conv_tol` {self.conv_tol:g}."
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Exchange-correlation energy and potential on blocks of neighbouring grid points, each with the orbitals that reach it.
+"""Exchange-correlation energy and potential on blocks of neighbouring points, each with the orbitals that reach it.
 
-A k-d tree makes compact blocks, so that 256 points meet a third (30 atoms) to a fifth (55 atoms) of the orbitals; matrix
-products shrink with the square of that. In single precision the orbital values are kept from one call to the next.
+A k-d tree makes compact blocks, so that 256 points meet a third (30 atoms) to a fifth (55 atoms) of the orbitals;
+matrix products shrink with the square of that. In single precision the orbital values are kept from one call to the
+next.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -107,7 +109,9 @@ class BlockedXC:
                 energy += float(electrons.sum(axis=0) @ exc)
                 if matrix:
                     weighted = np.asarray(vxc).reshape(rho.shape) * weights
-                    parts = pool.map(self._matrix, [weighted] * len(group), group, values, [group[0].first] * len(group))
+                    parts = pool.map(
+                        self._matrix, [weighted] * len(group), group, values, [group[0].first] * len(group)
+                    )
                     for block, part in zip(group, parts, strict=True):
                         _scatter(part, block.orbitals, potential)
         return n_electrons, energy, potential + potential.transpose(0, 2, 1)
@@ -135,7 +139,7 @@ class BlockedXC:
         return np.ascontiguousarray(found[:, block.orbitals], dtype=self.dtype)
 
     def _density(self, density: np.ndarray, block: Block, values: np.ndarray) -> np.ndarray:
-        """Return ρ, its gradient and τ of both spins in a block ``(2, n_components, n_points)``, as PySCF orders them."""
+        """Return ρ, its gradient and τ of both spins ``(2, n_components, n_points)``, as PySCF orders them."""
         n = len(block.orbitals)
         part = np.empty((2, n, n), dtype=self.dtype)
         _gather(density, block.orbitals, part)
@@ -172,7 +176,7 @@ def blocked_numint() -> Any:
     """Return a PySCF ``NumInt`` whose unrestricted energies and potentials come from `BlockedXC`."""
     from pyscf.dft.numint import NumInt
 
-    class BlockedNumInt(NumInt):  # type: ignore[misc]
+    class BlockedNumInt(NumInt):
         def __init__(self) -> None:
             super().__init__()
             self.made: tuple[Any, str, BlockedXC] | None = None
@@ -206,7 +210,7 @@ def _blocks(mole: Any, coords: np.ndarray, limits: Sequence[int], threshold: flo
     centres = mole.atom_coords()[[mole.bas_atom(shell) for shell in range(mole.nbas)]]
     locations = mole.ao_loc
     blocks = []
-    for first, last in zip(limits[:-1], limits[1:], strict=True):
+    for first, last in pairwise(limits):
         low, high = coords[first:last].min(axis=0), coords[first:last].max(axis=0)
         gap = np.maximum(np.maximum(low - centres, centres - high), 0.0)
         shells = np.flatnonzero(np.einsum("ij,ij->i", gap, gap) < reach**2)

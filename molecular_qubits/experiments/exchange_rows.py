@@ -33,7 +33,8 @@ class Calculation:
     xc, basis, grid_level
         Method.
     torsion_degrees
-        The torsions at the chromophore are held at this angle (its sign follows the relaxed geometry); ``None``: relaxed.
+        The torsions at the chromophore are held at this angle (its sign follows the relaxed geometry); ``None``:
+        relaxed.
     geometry
         State in which the geometry is relaxed by GFN2-xTB, as `state`; ``None``: the same.
     """

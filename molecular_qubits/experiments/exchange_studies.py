@@ -75,7 +75,9 @@ def run(study: str, calculations: Sequence[Calculation] | None = None, *, cache:
 
 def main(argv: list[str] | None = None) -> int:
     """Compute the studies named."""
-    parser = argparse.ArgumentParser(prog="python -m molecular_qubits.experiments.exchange_studies", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m molecular_qubits.experiments.exchange_studies", description=__doc__
+    )
     parser.add_argument("studies", nargs="+", choices=tuple(STUDIES))
     parser.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help="cache and checkpoints")
     arguments = parser.parse_args(argv)

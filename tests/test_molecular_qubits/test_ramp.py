@@ -1,0 +1,142 @@
+"""Fields by defect correction: their parts equal PySCF's, their end is that of the plain field."""
+
+import numpy as np
+import pytest
+
+from molecular_qubits.electronic import scf as scf_module
+from molecular_qubits.electronic.fitted_exchange import exchange_matrix
+from molecular_qubits.electronic.guesses import density_of
+from molecular_qubits.electronic.ramp import CheapField
+from molecular_qubits.electronic.scf import SCFSettings, Workspace, make_grids, run_scf
+from molecular_qubits.electronic.xc_blocks import BlockedXC, shell_reach, supports
+from molecular_qubits.structure.molecule import Molecule
+
+NITROXIDE = Molecule(
+    ("O", "N", "H", "C", "H", "H", "H"),
+    (
+        (0.0, 1.18, 0.1), (0.0, -0.08, 0.0), (0.9, -0.62, 0.1), (-1.25, -0.75, -0.05), (-1.2, -1.5, 0.75),
+        (-1.35, -1.25, -1.0), (-2.1, -0.08, 0.08),
+    ),
+)  # fmt: skip
+"""Methylnitroxide, near its geometry."""
+
+
+@pytest.fixture(scope="module")
+def workspace():
+    return Workspace(NITROXIDE, SCFSettings(basis="6-31g*", grid_level=1, density_fit=True, conv_tol=1e-8, ramp=True))
+
+
+@pytest.fixture(scope="module")
+def orbitals(workspace):
+    field = workspace.mean_field(1)
+    field.max_cycle = 3
+    field.kernel()
+    return [field.mo_coeff[spin][:, field.mo_occ[spin] > 0] for spin in (0, 1)]
+
+
+@pytest.mark.parametrize("xc", ["lda,vwn", "pbe", "b3lyp", "r2scan", "cam-b3lyp"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-8), (np.float32, 1e-5)])
+def test_blocks_give_the_energy_and_potential_of_pyscf(workspace, orbitals, xc, dtype, tolerance):
+    from pyscf import dft
+
+    mole, density = workspace.mole, np.asarray(density_of(*orbitals))
+    grids = make_grids(mole, 1)
+    electrons, energy, potential = BlockedXC(mole, xc, grids, dtype=dtype).potential(density)
+    expected = dft.numint.NumInt().nr_uks(mole, grids, xc, density)
+    assert electrons == pytest.approx(expected[0], abs=tolerance)
+    assert energy == pytest.approx(expected[1], abs=tolerance)
+    assert potential == pytest.approx(expected[2], abs=tolerance)
+
+
+@pytest.mark.parametrize("xc", ["pbe", "r2scan"])
+def test_potential_is_the_derivative_of_the_energy(workspace, orbitals, xc):
+    blocks = BlockedXC(workspace.mole, xc, make_grids(workspace.mole, 0))
+    density = np.asarray(density_of(*orbitals))
+    change = np.random.default_rng(3).standard_normal(density.shape)
+    change = (change + change.transpose(0, 2, 1)) * 1e-3
+    potential = blocks.potential(density)[2]
+    step = 1e-3
+    up, down = (blocks.potential(density + sign * step * change, matrix=False)[1] for sign in (1, -1))
+    assert (up - down) / (2 * step) == pytest.approx(float(np.sum(potential * change)), rel=1e-6)
+
+
+def test_every_point_is_in_one_block_and_far_shells_are_left_out(workspace):
+    chain = Workspace(Molecule(("H",) * 6, [(0.0, 0.0, 4.0 * i) for i in range(6)]), SCFSettings(basis="6-31g"))
+    blocks = BlockedXC(chain.mole, "pbe", make_grids(chain.mole, 0))
+    assert np.array_equal(np.concatenate([range(b.first, b.last) for b in blocks.blocks]), range(len(blocks.weights)))
+    assert min(len(block.orbitals) for block in blocks.blocks) < chain.mole.nao
+    assert sorted(map(tuple, blocks.coords)) == sorted(map(tuple, make_grids(chain.mole, 0).coords))
+    tight, loose = shell_reach(chain.mole, 1e-9), shell_reach(chain.mole, 1e-4)
+    assert np.all(tight > loose)
+
+
+def test_kept_orbitals_give_the_same_result(workspace, orbitals):
+    blocks = BlockedXC(workspace.mole, "pbe", make_grids(workspace.mole, 0), dtype=np.float32, keep=True)
+    density = np.asarray(density_of(*orbitals))
+    first, again = blocks.potential(density), blocks.potential(density)
+    assert np.array_equal(first[2], again[2])
+    assert sum(value.nbytes for group in blocks._kept for value in group) == blocks.n_bytes
+
+
+def test_exchange_in_single_precision_is_that_of_pyscf(workspace, orbitals, monkeypatch):
+    from pyscf import df
+
+    fit = df.DF(workspace.mole).build()
+    expected = fit.get_jk(density_of(*orbitals), with_j=False)[1]
+    monkeypatch.setattr("molecular_qubits.electronic.fitted_exchange.WORK_BYTES", 100_000)  # several batches
+    for occupied, matrix in zip(orbitals, expected, strict=True):
+        assert exchange_matrix(fit, occupied) == pytest.approx(matrix, abs=1e-5)
+    assert not exchange_matrix(fit, np.zeros((workspace.mole.nao, 0))).any()
+
+
+@pytest.mark.parametrize("xc", ["b3lyp", "cam-b3lyp", "hse06", "lrc-wpbe", "pbe"])
+def test_the_cheap_field_is_close_to_that_of_pyscf(workspace, orbitals, xc):
+    fields = Workspace(NITROXIDE, SCFSettings(xc=xc, grid_level=1, density_fit=True, conv_tol=1e-8, ramp=True))
+    density = density_of(*orbitals)
+    exact = fields.mean_field(1).get_veff(fields.mole, density)
+    cheap = fields.cheap()(density)
+    assert cheap.potential == pytest.approx(np.asarray(exact), abs=2e-5)
+    assert cheap.coulomb == pytest.approx(float(exact.ecoul), abs=1e-4)
+    assert cheap.exchange_correlation == pytest.approx(float(exact.exc), abs=1e-4)
+
+
+@pytest.mark.parametrize("xc", ["b3lyp", "r2scan", "cam-b3lyp"])
+@pytest.mark.parametrize("n_unpaired", [1, 3])
+def test_the_end_is_that_of_the_plain_field(xc, n_unpaired):
+    ends = []
+    for ramp in (True, False):
+        settings = SCFSettings(xc=xc, basis="6-31g", grid_level=3, density_fit=True, conv_tol=1e-9, ramp=ramp)
+        ends.append(
+            run_scf(Workspace(NITROXIDE, settings), n_unpaired, None, label="state", guess="minao", stability=False)
+        )
+    assert ends[0].energy_hartree == pytest.approx(ends[1].energy_hartree, abs=2e-8)
+    assert ends[0].density == pytest.approx(ends[1].density, abs=1e-3)
+
+
+def test_few_exact_fields_are_computed(monkeypatch):
+    settings = SCFSettings(basis="6-31g", grid_level=3, density_fit=True, conv_tol=1e-8, ramp=True)
+    workspace = Workspace(NITROXIDE, settings)
+    calls = []
+    potential = BlockedXC.potential
+    monkeypatch.setattr(
+        BlockedXC, "potential", lambda self, *a, **k: calls.append(self.dtype.itemsize) or potential(self, *a, **k)
+    )
+    solution = run_scf(workspace, 1, None, label="state", guess="minao", stability=False)
+    assert calls.count(8) <= 4  # the guess and one for each correction
+    assert calls.count(4) >= solution.cycles
+
+
+def test_a_cheap_field_that_does_not_converge_leaves_the_ladder_to_go_on(monkeypatch):
+    settings = SCFSettings(basis="sto-3g", grid_level=0, density_fit=True, conv_tol=1e-7, ramp=True)
+    monkeypatch.setattr(CheapField, "_exchange", lambda self, density: np.zeros_like(np.asarray(density)))
+    monkeypatch.setattr(scf_module.ramp, "MAX_TURNS", 1)
+    found = run_scf(Workspace(NITROXIDE, settings), 1, None, label="state", guess="minao", stability=False)
+    assert found.solver == "newton"
+
+
+@pytest.mark.parametrize("settings", [{"density_fit": False}, {"xc": "hf"}, {"xc": "wb97x-v"}, {"conv_tol": 1e-12}])
+def test_a_ramp_that_cannot_be_is_refused(settings):
+    with pytest.raises(ValueError, match="ramp"):
+        SCFSettings(**{"density_fit": True, "ramp": True, **settings})
+    assert not supports("wb97x-v")
+    assert supports("b3lyp")
