@@ -72,7 +72,7 @@ class CheapField:
         else:
             parts.append(self.short_range * self._of(occupied))
             parts.append((self.long_range - self.short_range) * self._of(occupied, self.omega))
-        return sum(parts)
+        return np.sum(parts, axis=0)
 
     def _of(self, occupied: list[np.ndarray], omega: float = 0.0) -> np.ndarray:
         if omega == 0:
