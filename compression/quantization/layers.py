@@ -171,7 +171,24 @@ class PQLinear(_PQWeight):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the layer: (..., in_features) to (..., out_features)."""
+        if self._computes_from_codes(x):
+            from compression.quantization.lookup import linear_by_tables, linear_by_tiles, tables_pay
+
+            by_tables = tables_pay(self.n_centroids, self.block_size, self.out_features)
+            linear = linear_by_tables if by_tables else linear_by_tiles
+            return linear(x, self.codebook, self.codes, self.bias)
         return functional.linear(x, self.weight, self.bias)
+
+    def _computes_from_codes(self, x: torch.Tensor) -> bool:
+        """Whether only values of float32 are asked for, without gradients, so that the weight is not needed as such."""
+        plain = type(x) is torch.Tensor and x.device.type == "cpu" and x.dtype == torch.float32
+        plain = plain and x.shape[-1:] == (self.in_features,) and not torch.is_autocast_enabled("cpu")
+        recorded = torch.is_grad_enabled() and any(
+            tensor is not None and tensor.requires_grad for tensor in (x, self.centroids, self.bias)
+        )
+        plain = plain and (self.bias is None or self.bias.dtype == torch.float32)
+        plain = plain and not torch._C._functorch.is_functorch_wrapped_tensor(x)  # no `vmap`, `grad` and so on
+        return plain and not recorded and self.latent is None and self._decodes_plainly
 
     def dense(self) -> nn.Linear:
         """Return a linear layer with the decoded weight."""

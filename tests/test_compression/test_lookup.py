@@ -1,0 +1,124 @@
+"""Linear layers computed from codes: by tables of partial products and by tiles, against the dense product."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from compression import PQLinear
+from compression.quantization import lookup
+from compression.quantization.lookup import linear_by_tables, linear_by_tiles, tables_pay
+
+
+def make(n_tokens, n_rows, n_blocks, d, k, bias=True, seed=0):
+    """Return inputs, centroids, codes and bias, random."""
+    generator = torch.Generator().manual_seed(seed)
+    return (
+        torch.randn(n_tokens, n_blocks * d, generator=generator),
+        torch.randn(k, d, generator=generator),
+        torch.randint(0, k, (n_rows, n_blocks), generator=generator).to(torch.uint8),
+        torch.randn(n_rows, generator=generator) if bias else None,
+    )
+
+
+def dense(x, centroids, codes, bias):
+    """Return the product in double precision, and a bound of the error of any order of single-precision sums."""
+    weight = centroids.double()[codes.long()].flatten(1)
+    out = functional.linear(x.double(), weight, None if bias is None else bias.double())
+    size = functional.linear(x.double().abs(), weight.abs(), None if bias is None else bias.double().abs())
+    return out, (weight.shape[1] + 1) * 2.0**-24 * size
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    n_tokens=st.integers(0, 50),
+    n_rows=st.integers(1, 70),
+    n_blocks=st.integers(1, 11),
+    d=st.integers(1, 18),
+    k=st.integers(1, 256),
+    bias=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+@example(n_tokens=16, n_rows=16, n_blocks=4, d=4, k=256, bias=True, seed=0)
+@example(n_tokens=33, n_rows=1, n_blocks=1, d=1, k=1, bias=False, seed=1)
+def test_tables_and_tiles_give_the_dense_product(n_tokens, n_rows, n_blocks, d, k, bias, seed):
+    arguments = make(n_tokens, n_rows, n_blocks, d, k, bias, seed)
+    expected, bound = dense(*arguments)
+    with torch.no_grad():
+        for found in (linear_by_tables(*arguments), linear_by_tiles(*arguments)):
+            assert found.dtype == torch.float32
+            assert ((found.double() - expected).abs() <= bound).all()
+
+
+def test_a_token_has_the_same_bits_in_any_batch_and_with_any_number_of_threads(monkeypatch):
+    x, *layer = make(75, 96, 12, 8, 200)
+    whole = linear_by_tables(x, *layer)
+    assert torch.equal(linear_by_tables(x[40:41], *layer), whole[40:41])
+    assert torch.equal(linear_by_tables(x.reshape(5, 15, -1), *layer), whole.reshape(5, 15, -1))
+    assert torch.equal(linear_by_tables(x.T.contiguous().T, *layer), whole)
+    for n_threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
+        assert torch.equal(linear_by_tables(x, *layer), whole)
+        with monkeypatch.context() as patch:  # where the library of torch's threads is not found
+            patch.setattr(lookup, "_torch_threads", lambda: None)
+            assert torch.equal(linear_by_tables(x, *layer), whole)
+
+
+def test_layers_of_several_shapes_in_several_threads():
+    cases = [make(n, rows, 8, 4, 256, seed=n) for n, rows in ((20, 64), (130, 32), (1, 200), (64, 64))]
+    expected = [linear_by_tables(*case) for case in cases]
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(20):
+            for found, right in zip(pool.map(lambda case: linear_by_tables(*case), cases), expected, strict=True):
+                assert torch.equal(found, right)
+
+
+def test_the_choice_is_by_the_shape():
+    assert tables_pay(256, 8, 384)
+    assert tables_pay(256, 4, 1536)
+    assert not tables_pay(256, 8, 100)  # as many codewords as make tables dearer than the product
+    assert not tables_pay(256, 1, 4096)  # as many sums as products
+    assert not tables_pay(257, 16, 4096)  # codes of two bytes
+
+
+@pytest.mark.parametrize(("d", "n_rows", "chosen"), [(8, 512, "linear_by_tables"), (1, 64, "linear_by_tiles")])
+def test_a_layer_computes_from_codes_only_where_values_alone_are_asked_for(monkeypatch, d, n_rows, chosen):
+    x, centroids, codes, bias = make(6, n_rows, 5, d, 100)
+    layer = PQLinear(centroids, codes, bias)
+    calls = []
+    for name in ("linear_by_tables", "linear_by_tiles"):
+        original = getattr(lookup, name)
+        monkeypatch.setattr(lookup, name, lambda *a, n=name, f=original: calls.append(n) or f(*a))
+    with torch.no_grad():
+        plain = layer(x)
+        assert calls == [chosen]
+        assert layer(x.double().float()[:0]).shape == (0, n_rows)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(x).dtype == torch.bfloat16
+        with pytest.raises(RuntimeError, match="mat1 and mat2"):
+            layer(x[:, :-1])
+    assert calls == [chosen] * 2
+    assert torch.allclose(layer(x), plain, rtol=1e-5, atol=1e-5)
+    layer.requires_grad_(False)
+    layer(x.requires_grad_()).sum().backward()
+    assert x.grad is not None
+    assert calls == [chosen] * 2
+    with torch.no_grad():
+        frozen = torch.func.vmap(layer)(x[:, None])
+    assert torch.allclose(frozen[:, 0], plain, rtol=1e-5, atol=1e-5)
+
+
+def test_tiles_bound_what_is_decoded(monkeypatch):
+    from compression.quantization import compiled_decode
+
+    arguments = make(9, 101, 6, 4, 256)
+    whole, sizes, decode = linear_by_tiles(*arguments), [], compiled_decode.decode
+    monkeypatch.setattr(lookup, "TILE_BYTES", 4 * 24 * 10)
+    monkeypatch.setattr(compiled_decode, "decode", lambda *a: sizes.append(a[1].shape[0]) or decode(*a))
+    with torch.no_grad():
+        assert torch.allclose(linear_by_tiles(*arguments), whole, rtol=1e-5, atol=1e-5)
+        assert torch.allclose(linear_by_tiles(*arguments[:3], None), whole - arguments[3], rtol=1e-5, atol=1e-5)
+    assert sizes == 2 * [*[10] * 10, 1]
