@@ -1,4 +1,4 @@
-"""Compiled decoding of weights: codewords copied in pieces of 16 or 8 bytes."""
+"""Compiled decoding of weights, codewords copied in pieces of 16 or 8 bytes, and its adjoint: means by code."""
 
 from typing import Any
 
@@ -41,3 +41,28 @@ def _copy(codes: Any, table: Any, out: Any) -> None:
             c = codes[i]
             for j in range(width):
                 out[i, j] = table[c, j]
+
+
+def mean_by_code(values: torch.Tensor, codes: torch.Tensor, k: int) -> torch.Tensor:
+    """Return the mean of the rows of values (n, d) float32 that have each code (n,) below k: (k, d), 0 where none has.
+
+    Sums are kept in double precision.
+    """
+    out = torch.empty((k, values.shape[1]), dtype=values.dtype)
+    _means(values.detach().contiguous().numpy(), codes.contiguous().numpy(), out.numpy())
+    return out
+
+
+@_njit
+def _means(values: Any, codes: Any, out: Any) -> None:
+    k, d = out.shape
+    sums = np.zeros((k, d))
+    counts = np.zeros(k, np.int64)
+    for i in range(codes.size):
+        c = codes[i]
+        counts[c] += 1
+        for j in range(d):
+            sums[c, j] += values[i, j]
+    for c in range(k):
+        for j in range(d):
+            out[c, j] = sums[c, j] / max(counts[c], 1)

@@ -9,6 +9,13 @@ from torch.nn import functional
 from compression.quantization.blocks import code_dtype, round_codebook
 
 
+def _compiled(codes: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Whether the compiled kernels apply: float32 in the memory of the processor, and no graph that is recorded."""
+    recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
+    plain = type(codes) is torch.Tensor and codes.device.type == "cpu"  # no fake tensor of a tracer
+    return plain and not recorded and dtype == torch.float32
+
+
 class _Gather(torch.autograd.Function):
     """Codewords by index; the gradient of a codeword is the mean, not the sum, over its uses.
 
@@ -20,7 +27,11 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, centroids: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(codes)
         ctx.shape = centroids.shape
-        return functional.embedding(codes, centroids)
+        if _compiled(codes, centroids.dtype):
+            from compression.quantization.compiled_decode import decode
+
+            return decode(centroids, codes.reshape(1, -1)).reshape(*codes.shape, -1)
+        return functional.embedding(codes.to(torch.int32), centroids)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
@@ -28,6 +39,10 @@ class _Gather(torch.autograd.Function):
         (gradient,) = gradients
         k, d = ctx.shape
         flat = codes.reshape(-1)
+        if _compiled(codes, gradient.dtype):
+            from compression.quantization.compiled_decode import mean_by_code
+
+            return mean_by_code(gradient.reshape(-1, d), flat, k), None
         columns = gradient.reshape(-1, d).T.contiguous()
         totals = [torch.bincount(flat, column, minlength=k) for column in columns]  # faster than index_add_ on rows
         uses = torch.bincount(flat, minlength=k).clamp_(min=1)
@@ -42,7 +57,7 @@ def gather_codewords(centroids: torch.Tensor, codes: torch.Tensor) -> torch.Tens
     centroids
         (K, d).
     codes
-        (...) int32 or int64.
+        (...) integers.
 
     Returns
     -------
@@ -119,16 +134,14 @@ class _PQWeight(nn.Module):
             from compression.quantization.compiled_decode import decode
 
             return decode(self.codebook, self.codes)
-        decoded = gather_codewords(self.codebook, self.codes.to(torch.int32)).flatten(1)
+        decoded = gather_codewords(self.codebook, self.codes).flatten(1)
         return decoded if self.latent is None else _straight_through(decoded, self.latent.flatten(1))
 
     @property
     def _decodes_plainly(self) -> bool:
-        """Whether nothing but the values is needed, of float32 in the memory of the processor."""
-        recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
-        recorded = recorded or (torch.is_grad_enabled() and self.centroids.requires_grad)
-        plain = type(self.codes) is torch.Tensor and self.codes.device.type == "cpu"  # no fake tensor of a tracer
-        return plain and not recorded and self.centroids.dtype == torch.float32
+        """Whether nothing but the values is needed, and the compiled kernel gives them."""
+        recorded = torch.is_grad_enabled() and self.centroids.requires_grad
+        return not recorded and _compiled(self.codes, self.centroids.dtype)
 
     def dense(self) -> nn.Module:
         """Return a layer of PyTorch with the decoded weight."""
@@ -239,8 +252,7 @@ class PQEmbedding(_PQWeight):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Look up rows: (...) integers to (..., embedding_dim)."""
-        codes = self.codes[ids].to(torch.int32)
-        rows = gather_codewords(self.codebook, codes).flatten(-2)
+        rows = gather_codewords(self.codebook, self.codes[ids]).flatten(-2)
         if self.latent is not None:
             rows = _straight_through(rows, functional.embedding(ids, self.latent))
         if self.padding_idx is None or not rows.requires_grad:

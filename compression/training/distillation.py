@@ -162,15 +162,15 @@ def distillation_loss(
     device = next(student.parameters()).device
     inputs = data.batch(rows, device)
     output = student(**inputs, output_hidden_states=bool(config.needed_layers))
-    loss = logit_loss(output.logits, teacher.logits[torch.as_tensor(rows)].to(device), config.temperature)
+    loss = logit_loss(output.logits.float(), teacher.logits[torch.as_tensor(rows)].to(device), config.temperature)
     if config.needed_layers:
         real = inputs["attention_mask"].bool()
         parts = [
-            hidden_loss(output.hidden_states[layer][real], teacher.hidden_of(layer, rows).to(device))
+            hidden_loss(output.hidden_states[layer][real].float(), teacher.hidden_of(layer, rows).to(device))
             for layer in config.needed_layers
         ]
         loss = loss + config.hidden_weight * torch.stack(parts).mean()
     if config.label_weight > 0:
         labels = data.labels[torch.as_tensor(rows)].to(device)
-        loss = loss + config.label_weight * label_loss(output.logits, labels)
+        loss = loss + config.label_weight * label_loss(output.logits.float(), labels)
     return loss

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 from compression.quantization.quant_noise import QuantNoise
+from compression.training.averaging import RunningAverage
 from compression.training.batches import EncodedData, encode, training_batches
 from compression.training.data import TextData, load_sentiment
 from compression.training.distributed import shard
@@ -20,6 +21,7 @@ from compression.training.loop import run_steps
 from compression.training.losses import label_loss
 from compression.training.models import load_minilm_roberta, load_minilm_tokenizer
 from compression.training.packages import PACKAGES
+from compression.training.precision import Precision, autocast
 from shared.artifacts import Cache, content_hash, provenance, versions, write_json
 from shared.config import FrozenConfig
 from shared.progress import say
@@ -36,6 +38,11 @@ class FinetuneConfig(FrozenConfig):
         Longest token sequence; longer sentences are cut.
     seed
         Of the head's initial weights, of the order of the sentences and of dropout.
+    average_from
+        The result is the mean of the weights in every tenth step from this part of the steps on: 0.5 takes the second
+        half; 1 takes the last weights alone. See `compression.training.averaging`.
+    precision
+        Of the matrix products, see `compression.training.precision.Precision`.
     checkpoint_every
         Steps between two checkpoints.
     """
@@ -48,6 +55,8 @@ class FinetuneConfig(FrozenConfig):
     max_grad_norm: float = Field(1.0, gt=0)
     max_length: int = Field(64, ge=4, le=512)
     seed: int = Field(0, ge=0)
+    average_from: float = Field(1.0, ge=0, le=1)
+    precision: Precision = "float32"
     checkpoint_every: int = Field(50, ge=1)
 
 
@@ -93,15 +102,24 @@ def finetune(
 
     def loss(step: int) -> torch.Tensor:
         rows, factor = shard(batches[step])
-        logits = model(**data.batch(rows, device)).logits
-        return factor * label_loss(logits, data.labels[rows].to(device))
+        with autocast(config.precision, device):
+            logits = model(**data.batch(rows, device)).logits
+        return factor * label_loss(logits.float(), data.labels[rows].to(device))
 
     parts = [json.loads(config.to_json()), data.sha256]
     if noise is not None:
         parts.append(json.loads(noise.config.to_json()))
+    parameters = dict(model.named_parameters())
+    average = RunningAverage(parameters, config.average_from, n_steps)
+
+    def before_step(step: int) -> None:
+        average.take(step)
+        if noise is not None:
+            noise.step(step, n_steps)
+
     try:
-        return run_steps(
-            dict(model.named_parameters()),
+        losses = run_steps(
+            parameters,
             loss,
             n_steps,
             lr=config.lr,
@@ -109,13 +127,15 @@ def finetune(
             warmup_fraction=config.warmup_fraction,
             max_grad_norm=config.max_grad_norm,
             seed=config.seed,
-            buffers=None if noise is None else noise.buffers,
-            before_step=None if noise is None else lambda step: noise.step(step, n_steps),
+            buffers=average.buffers | ({} if noise is None else dict(noise.buffers)),
+            before_step=before_step,
             checkpoint=checkpoint,
             checkpoint_every=config.checkpoint_every,
             key=content_hash(parts),
             description=description,
         )
+        average.finish()
+        return losses
     finally:
         model.eval()
 

@@ -23,6 +23,7 @@ from compression.training.batches import EncodedData, training_batches
 from compression.training.distillation import DistillationConfig, TeacherOutputs, distillation_loss, teach
 from compression.training.distributed import broadcast_, rank, shard, wait_for_all
 from compression.training.loop import run_steps
+from compression.training.precision import Precision, autocast
 from compression.training.reassignment import Latents
 from shared.artifacts import atomic_path, content_hash, remove, write_json
 from shared.config import FrozenConfig
@@ -58,6 +59,8 @@ class IPQConfig(FrozenConfig):
         The loss.
     seed
         Of clustering and of the order of the sentences.
+    precision
+        Of the matrix products in the fine-tuning, see `compression.training.precision.Precision`.
     checkpoint_every
         Steps between two checkpoints within a stage.
     """
@@ -75,6 +78,7 @@ class IPQConfig(FrozenConfig):
     max_grad_norm: float = Field(1.0, gt=0)
     distillation: DistillationConfig = DistillationConfig()
     seed: int = Field(0, ge=0)
+    precision: Precision = "float32"
     checkpoint_every: int = Field(50, ge=1)
 
 
@@ -274,7 +278,8 @@ def _distil(
 
     def loss(step: int) -> torch.Tensor:
         rows, factor = shard(batches[step])
-        return factor * distillation_loss(model, data, rows, teacher, config.distillation)
+        with autocast(config.precision, next(model.parameters()).device):
+            return factor * distillation_loss(model, data, rows, teacher, config.distillation)
 
     for parameter in frozen:
         parameter.requires_grad_(False)

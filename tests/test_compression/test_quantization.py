@@ -96,6 +96,21 @@ def test_gradient_of_a_codeword_is_the_mean_over_its_uses():
     assert centroids.grad.tolist() == [[3.0, 4.0], [0.0, 0.0], [7.0, 8.0]]
 
 
+@pytest.mark.parametrize(("k", "d"), [(256, 8), (300, 3), (5, 1), (33_000, 2)])
+def test_compiled_gather_is_that_of_torch_in_both_directions(k, d):
+    generator = torch.Generator().manual_seed(k)
+    codes = torch.randint(k // 2, (7, 400), generator=generator).to(code_dtype(k))
+    upstream = torch.randn(7, 400, d, generator=generator)
+    found = []
+    for dtype in (torch.float32, torch.float64):  # only single precision is compiled
+        centroids = torch.randn(k, d, generator=torch.Generator().manual_seed(1)).to(dtype).requires_grad_(True)
+        rows = gather_codewords(centroids, codes)
+        rows.backward(upstream.to(dtype))
+        found.append((rows.detach(), centroids.grad))
+    assert torch.equal(found[0][0], found[1][0].float())
+    assert found[0][1].numpy() == pytest.approx(found[1][1].numpy(), rel=1e-6, abs=1e-7)
+
+
 def test_embedding_gathers_rows_and_padding_gives_no_gradient():
     generator = torch.Generator().manual_seed(0)
     codes = torch.tensor([[0, 1], [2, 2], [1, 0]])

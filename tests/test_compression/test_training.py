@@ -7,12 +7,15 @@ from torch import nn
 from compression.training.evaluate import evaluate
 from compression.training.finetune import (
     FinetuneConfig,
+    RunningAverage,
     finetune,
     finetuned_minilm,
     load_classifier,
     save_classifier,
 )
 from compression.training.loop import Schedule, run_steps
+from compression.training.losses import label_loss
+from compression.training.precision import autocast, multiplies_bfloat16
 from shared.config import ConfigError
 
 SETTINGS = FinetuneConfig(epochs=2, batch_size=16, lr=2e-3, checkpoint_every=3, seed=4)
@@ -93,20 +96,59 @@ def test_finetuning_is_a_function_of_its_arguments(tiny_roberta, tiny_data):
     assert not same(results[0], results[2])
 
 
+@pytest.mark.parametrize("average_from", [0.0, 1.0])
 @pytest.mark.parametrize("stop_at", [2, 4, 11])
-def test_resumed_finetuning_equals_an_uninterrupted_one(tiny_roberta, tiny_data, interrupt, tmp_path, stop_at):
+def test_resumed_finetuning_equals_an_uninterrupted_one(
+    tiny_roberta, tiny_data, interrupt, tmp_path, stop_at, average_from
+):
+    settings = SETTINGS.model_copy(update={"average_from": average_from})
     whole = tiny_roberta(0)
-    losses = finetune(whole, tiny_data, SETTINGS)
+    losses = finetune(whole, tiny_data, settings)
     checkpoint = tmp_path / "state.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        finetune(interrupt(tiny_roberta(0), stop_at), tiny_data, SETTINGS, checkpoint=checkpoint)
+        finetune(interrupt(tiny_roberta(0), stop_at), tiny_data, settings, checkpoint=checkpoint)
     assert checkpoint.exists() == (stop_at > 3)
     resumed = tiny_roberta(0)
     calls = []
     resumed.register_forward_pre_hook(lambda *_: calls.append(1))
-    assert finetune(resumed, tiny_data, SETTINGS, checkpoint=checkpoint) == losses
+    assert finetune(resumed, tiny_data, settings, checkpoint=checkpoint) == losses
     assert same(state_of(resumed), state_of(whole))
     assert len(calls) == len(losses) - 3 * ((stop_at - 1) // 3)
+
+
+@pytest.mark.parametrize(("average_from", "expected"), [(1.0, 25.0), (0.9, 25.0), (0.5, 20.0), (0.0, 15.0)])
+def test_average_is_the_mean_of_the_weights_that_it_takes(average_from, expected):
+    # After k steps the weight is k; every tenth step counted back from the last of 25 is taken: 5, 15, 25.
+    weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    average = RunningAverage({"w": weight}, average_from, 25)
+    for step in range(25):
+        average.take(step)
+        weight.data += 1
+    average.finish()
+    assert weight.item() == pytest.approx(expected)
+
+
+def test_bfloat16_is_near_float32_and_leaves_the_parameters_in_it(tiny_roberta, tiny_data):
+    gradients = {}
+    for precision in ("float32", "bfloat16"):
+        model = tiny_roberta(0)
+        with autocast(precision, torch.device("cpu")):
+            logits = model(**tiny_data.batch(range(16))).logits
+        assert logits.dtype == getattr(torch, precision)
+        label_loss(logits.float(), tiny_data.labels[:16]).backward()
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+        gradients[precision] = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    error = (gradients["bfloat16"] - gradients["float32"]).norm() / gradients["float32"].norm()
+    assert 0 < error < 0.05
+
+
+def test_auto_precision_is_one_of_the_two(tiny_roberta, tiny_data):
+    found = {}
+    for precision in ("float32", "bfloat16", "auto"):
+        with autocast(precision, torch.device("cpu")), torch.no_grad():
+            found[precision] = tiny_roberta(0)(**tiny_data.batch(range(4))).logits
+    same_as = "bfloat16" if multiplies_bfloat16(torch.device("cpu")) else "float32"
+    assert torch.equal(found["auto"], found[same_as])
 
 
 def test_checkpoint_of_other_work_or_a_damaged_one_is_not_used(tiny_roberta, tiny_data, interrupt, tmp_path):
