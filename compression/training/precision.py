@@ -1,6 +1,6 @@
 """Mixed precision: matrix products of the training in bfloat16 where the machine has them in hardware."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     """Return whether a device multiplies bfloat16 matrices in hardware, and so faster than float32 ones."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities: dict[str, Any] = torch.cpu.get_capabilities()
+    capabilities: Mapping[str, Any] = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
