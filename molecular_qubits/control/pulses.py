@@ -221,6 +221,9 @@ class PulseFidelity:
     ----------
     problem, duration_ns, n_slices, max_rad_per_ns, bandwidth_ghz
         As in `optimise_pulse`.
+    rest_effect
+        Operator (d, d) of the other sites that is measured at the end; the identity by default. A projector leaves out
+        what ends elsewhere, so that the channels lose trace.
 
     Attributes
     ----------
@@ -237,6 +240,7 @@ class PulseFidelity:
         n_slices: int,
         max_rad_per_ns: float,
         bandwidth_ghz: float | None = None,
+        rest_effect: ComplexArray | None = None,
     ) -> None:
         import jax
 
@@ -247,7 +251,7 @@ class PulseFidelity:
         scales = np.ones(members) if problem.scales is None else np.asarray(problem.scales, dtype=float)
         step = duration_ns / n_slices
         with jax.enable_x64(True):
-            fixed, driven, before, after = _generators(problem)
+            fixed, driven, before, after = _generators(problem, rest_effect)
         largest = (
             np.abs(fixed).sum(axis=2).max() + scales.max() * max_rad_per_ns * np.abs(driven).sum(axis=2).max(1).sum()
         )
@@ -282,6 +286,24 @@ class PulseFidelity:
             return float(value), np.array(slope)
 
 
+def pulse_channels(
+    problem: ControlProblem, pulse: OptimisedPulse, rest_effect: ComplexArray | None = None
+) -> FloatArray:
+    """Return what a pulse does to the qubits of each member of the ensemble, Pauli transfer matrices (m, 16, 16).
+
+    Parameters
+    ----------
+    problem, pulse
+        What `optimise_pulse` took and returned; the problem may have other relaxation or another ensemble.
+    rest_effect
+        As in `PulseFidelity`.
+    """
+    amplitudes = np.asarray(pulse.amplitudes_rad_per_ns, dtype=float)
+    limit = max(float(np.abs(amplitudes).max()), 1e-12)
+    evaluate = PulseFidelity(problem, pulse.duration_ns, len(amplitudes), limit, rest_effect=rest_effect)
+    return evaluate.channels(amplitudes)
+
+
 def low_pass(n_slices: int, duration_ns: float, bandwidth_ghz: float | None) -> FloatArray:
     """Return a Gaussian filter (n, n) with positive rows of sum 1 that passes half the amplitude at `bandwidth_ghz`.
 
@@ -295,7 +317,9 @@ def low_pass(n_slices: int, duration_ns: float, bandwidth_ghz: float | None) -> 
     return np.asarray(rows / rows.sum(axis=1, keepdims=True))
 
 
-def _generators(problem: ControlProblem) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+def _generators(
+    problem: ControlProblem, rest_effect: ComplexArray | None = None
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Real generators (m, n, n) and (k, n, n), Pauli inputs (n, 16) and readouts (16, n)."""
     from molecular_qubits.spins.solvers.real_generator import all_elements, assemble
 
@@ -312,7 +336,10 @@ def _generators(problem: ControlProblem) -> tuple[FloatArray, FloatArray, FloatA
     rest = dimension // 4
     state = np.ones((1, 1)) if problem.rest_state is None else np.asarray(problem.rest_state)
     before = elements.vector(np.array([problem.embedded(pauli, state) for pauli in PAULI_PRODUCTS]))
-    after = elements.vector(np.array([problem.embedded(pauli, np.eye(rest)) for pauli in PAULI_PRODUCTS]))
+    effect = np.eye(rest) if rest_effect is None else np.asarray(rest_effect)
+    if effect.shape != (rest, rest):
+        raise ValueError(f"Argument `rest_effect` must have shape ({rest}, {rest}), but has {effect.shape}.")
+    after = elements.vector(np.array([problem.embedded(pauli, effect) for pauli in PAULI_PRODUCTS]))
     return fixed, driven, before.T, after / 4
 
 

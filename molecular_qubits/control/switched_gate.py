@@ -201,15 +201,37 @@ def hold_times(j_on_cm1: float, conditions: GateConditions) -> FloatArray:
 
 def gate_channels(j_on_cm1: float, j_off_cm1: float, holds_ns: FloatArray, conditions: GateConditions) -> FloatArray:
     """Return the channels on the radicals of a gate and an idle slot as long, Pauli transfer matrices (n, 16, 16)."""
+    gates = lit_channels((j_on_cm1, j_on_cm1), j_off_cm1, holds_ns, conditions)
+    idle = dark_channels(j_off_cm1, holds_ns)
+    decay = _decay(holds_ns, conditions)
+    return np.asarray(decay[:, :, None] * (idle @ (decay[:, :, None] * gates)))
+
+
+def lit_channels(
+    j_on_cm1: tuple[float, float], j_off_cm1: float, holds_ns: FloatArray, conditions: GateConditions
+) -> FloatArray:
+    """Return the channels on radicals that do not relax while the triplet is there, (n, 16, 16).
+
+    Parameters
+    ----------
+    j_on_cm1
+        Exchange of the first and of the second radical with the triplet.
+    j_off_cm1
+        Exchange of the radicals with each other.
+    holds_ns
+        Times (n,) for which the triplet is present.
+    conditions
+        Of them the triplet's zero-field splitting, populations, jitter and lifetime.
+    """
     from molecular_qubits.units import cm1_to_rad_per_ns
 
     spin_1, triplet, spin_2 = _spins()
-    exchange = sum(a @ b for r in (spin_1, spin_2) for a, b in zip(r, triplet, strict=True))
+    exchange = sum(
+        j * a @ b for j, r in zip(j_on_cm1, (spin_1, spin_2), strict=True) for a, b in zip(r, triplet, strict=True)
+    )
     direct = sum(a @ b for a, b in zip(spin_1, spin_2, strict=True))
     splitting = triplet[2] @ triplet[2] - 2 / 3 * np.eye(12)
-    hamiltonian = cm1_to_rad_per_ns(1.0) * (
-        -2 * j_on_cm1 * exchange - 2 * j_off_cm1 * direct + conditions.d_t_cm1 * splitting
-    )
+    hamiltonian = cm1_to_rad_per_ns(1.0) * (-2 * exchange - 2 * j_off_cm1 * direct + conditions.d_t_cm1 * splitting)
     energies, vectors = np.linalg.eigh(hamiltonian)
     side = (1 - conditions.share_z) / 2
     start = np.diag([side, conditions.share_z, side]).astype(complex)  # Tz is m = 0; Tx, Ty average to m = +1, -1
@@ -222,12 +244,19 @@ def gate_channels(j_on_cm1: float, j_off_cm1: float, holds_ns: FloatArray, condi
     phases = np.exp(-turning * holds_ns[:, None, None]) * np.exp((turning * conditions.jitter_ns) ** 2 / 2)
     if decay_rate > 0:  # those that decay at t < hold: integral of exp(-t / tau) / tau over exp(-i w t)
         phases = phases + decay_rate * (1 - phases) / turning
-    gates = np.einsum("lba,kab,tab->tlk", after, before, phases, optimize=True).real / 4
+    weights = np.einsum("lba,kab->abkl", after, before).reshape(144, 256)
+    found = (phases.reshape(-1, 144) @ weights).real / 4
+    return np.asarray(found.reshape(-1, 16, 16).swapaxes(1, 2))
+
+
+def dark_channels(j_off_cm1: float, times_ns: FloatArray) -> FloatArray:
+    """Return the channels of the exchange of two radicals through the dark coupler, (n, 16, 16)."""
+    from molecular_qubits.units import cm1_to_rad_per_ns
+
     dark = sum(np.kron(p, p) for p in _PAULI) / 4
     levels, states = np.linalg.eigh(-2 * j_off_cm1 * cm1_to_rad_per_ns(1.0) * dark)
-    idle = transfer_matrix((states * np.exp(-1j * levels * holds_ns[:, None])[:, None, :]) @ states.conj().T)
-    decay = _decay(holds_ns, conditions)
-    return np.asarray(decay[:, :, None] * (idle @ (decay[:, :, None] * gates)))
+    unitaries = (states * np.exp(-1j * levels * times_ns[:, None])[:, None, :]) @ states.conj().T
+    return np.asarray(transfer_matrix(unitaries))
 
 
 def _decay(times_ns: FloatArray, conditions: GateConditions) -> FloatArray:

@@ -1,0 +1,259 @@
+"""From a schedule to a list of noisy channels in order of time: what every simulator but the Lindblad one runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from molecular_qubits.network import transfer
+from molecular_qubits.network.noise import GateChannels
+from molecular_qubits.network.schedule import Operation, Schedule, ideal_matrix
+from molecular_qubits.spins.operators import ComplexArray, FloatArray
+
+_ONE: ComplexArray = np.eye(2, dtype=complex)
+_TWO: ComplexArray = np.eye(4, dtype=complex)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One channel on one or two sites.
+
+    Attributes
+    ----------
+    sites
+        The sites, the first being the first factor.
+    channel
+        Transfer matrix (4, 4) or (16, 16).
+    ideal
+        What was wanted, unitary (2, 2) or (4, 4).
+    """
+
+    sites: tuple[int, ...]
+    channel: FloatArray = field(repr=False)
+    ideal: ComplexArray = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Channels to be applied one after another.
+
+    Attributes
+    ----------
+    n_sites
+        Sites simulated, numbered from 0.
+    initial
+        1, <X>, <Y>, <Z> of each site at the start, (n, 4).
+    steps
+        The channels.
+    confusion
+        (n, 2, 2): probability to report a (row) of b (column).
+    read
+        Site that is read for each logical qubit.
+    labels
+        Number in the network of each site.
+    """
+
+    n_sites: int
+    initial: FloatArray
+    steps: tuple[Step, ...]
+    confusion: FloatArray
+    read: tuple[int, ...]
+    labels: tuple[int, ...]
+
+    @cached_property
+    def fused(self) -> Program:
+        """The same with the steps on one site put into those on two, and neighbours on the same pair into one."""
+        return replace(self, steps=_fuse(self.steps))
+
+    def ideal(self) -> Program:
+        """Return the program without noise, from |0> on every site."""
+        steps = tuple(Step(step.sites, transfer.from_unitary(step.ideal), step.ideal) for step in self.steps)
+        initial = np.tile([1.0, 0.0, 0.0, 1.0], (self.n_sites, 1))
+        return replace(self, steps=steps, initial=initial, confusion=np.tile(np.eye(2), (self.n_sites, 1, 1)))
+
+    def components(self) -> list[tuple[int, ...]]:
+        """Return the sets of sites that steps join."""
+        parent = list(range(self.n_sites))
+
+        def root(site: int) -> int:
+            while parent[site] != site:
+                parent[site] = parent[parent[site]]
+                site = parent[site]
+            return site
+
+        for step in self.steps:
+            if len(step.sites) == 2:
+                parent[root(step.sites[0])] = root(step.sites[1])
+        groups: dict[int, list[int]] = {}
+        for site in range(self.n_sites):
+            groups.setdefault(root(site), []).append(site)
+        return [tuple(group) for group in groups.values()]
+
+
+def build_program(schedule: Schedule, channels: GateChannels) -> Program:
+    """Return the channels of a schedule.
+
+    Radicals that no operation touches and that hold no qubit are left out, with what light and exchange would do to
+    them. Each radical idles between its operations; the exchange through dark couplers acts on a pair when either of
+    its radicals is next touched, for the time since.
+
+    Parameters
+    ----------
+    schedule
+        What to do.
+    channels
+        What each operation really does.
+
+    Raises
+    ------
+    ValueError
+        If the schedule and the channels differ in their number of sites or in the ideal gate, if an operation begins
+        before its site is free, or if a coupler is missing.
+    """
+    if schedule.n_sites != channels.n_sites:
+        raise ValueError(
+            f"Argument `schedule` must have as many sites as the network, {channels.n_sites}, but has "
+            f"{schedule.n_sites}."
+        )
+    if not np.allclose(schedule.entangler, channels.entangler, rtol=0, atol=1e-9):
+        raise ValueError("Argument `schedule` must be made for the network's entangling gate, but has another one.")
+    return _Builder(schedule, channels).program()
+
+
+class _Builder:
+    """Walks through the operations with a clock for each site and each pair with a dark exchange.
+
+    What pulses for other radicals do to a site since it was last touched is one factor of Z and one of X and Y.
+    """
+
+    def __init__(self, schedule: Schedule, channels: GateChannels) -> None:
+        used = {site for operation in schedule.operations for site in operation.sites}
+        used |= {*schedule.initial_sites, *schedule.final_sites}
+        self._labels = tuple(sorted(used))
+        self._place = {label: place for place, label in enumerate(self._labels)}
+        self._schedule, self._channels = schedule, channels
+        self._steps: list[Step] = []
+        self._clock = dict.fromkeys(self._labels, 0.0)
+        self._pair_clock: dict[tuple[int, int], float] = {}
+        self._along, self._across = np.ones(channels.n_sites), np.ones(channels.n_sites)
+
+    def program(self) -> Program:
+        schedule = self._schedule
+        for operation in schedule.operations:
+            self._apply(operation)
+        measured = {operation.sites[0] for operation in schedule.operations if operation.name == "measure"}
+        end = schedule.duration_ns
+        for site in self._labels:
+            if site not in measured:
+                self._wait(site, end)
+        labels = list(self._labels)
+        return Program(
+            len(labels),
+            self._channels.initial[labels],
+            tuple(self._steps),
+            self._channels.confusion[labels],
+            tuple(self._place[site] for site in schedule.final_sites),
+            self._labels,
+        )
+
+    def _apply(self, operation: Operation) -> None:
+        for site in operation.sites:
+            if operation.start_ns < self._clock[site] - 1e-9:
+                raise ValueError(
+                    f"Argument `schedule` must not begin {operation.name} on site {site} at {operation.start_ns:g} ns, "
+                    f"where it is busy until {self._clock[site]:g} ns."
+                )
+            self._wait(site, operation.start_ns)
+        channels, sites = self._channels, operation.sites
+        if operation.name == "measure":
+            return
+        ideal = ideal_matrix(operation, self._schedule.entangler)
+        if operation.name == "rz":
+            self._add(sites, transfer.from_unitary(ideal), ideal)
+            return
+        if operation.name == "rotation":
+            theta, phi = operation.angles
+            self._add(sites, channels.rotation(sites[0], theta, phi, operation.duration_ns), ideal)
+            flips = channels.bystander_flips(sites[0], theta, operation.duration_ns)
+            if flips is not None:
+                self._along *= 1 - 2 * flips
+                self._across *= 1 - flips
+        else:
+            pair = (sites[0], sites[1])
+            self._add(pair, channels.coupler(*pair, operation.duration_ns), ideal)
+            for others, channel in channels.lit_by_accident(*pair):
+                self._add(others, channel, _TWO)
+            self._pair_clock[(min(pair), max(pair))] = operation.end_ns
+        for site in sites:
+            self._clock[site] = operation.end_ns
+
+    def _wait(self, site: int, until_ns: float) -> None:
+        """Let a site idle, and its dark couplers act, up to a time."""
+        gap = until_ns - self._clock[site]
+        if gap > 0:
+            self._add((site,), self._channels.idle(site, gap), _ONE)
+            self._clock[site] = until_ns
+        along, across = self._along[site], self._across[site]
+        if along != 1 or across != 1:
+            self._add((site,), np.diag([1.0, across, across, along]), _ONE)
+            self._along[site] = self._across[site] = 1.0
+        for other in self._channels.dark_neighbours.get(site, ()):
+            key = (min(site, other), max(site, other))
+            since = until_ns - self._pair_clock.get(key, 0.0)
+            if since > 0 and other in self._place:
+                self._add((site, other), self._channels.dark(site, other, since), _TWO)
+                self._pair_clock[key] = until_ns
+
+    def _add(self, sites: Sequence[int], channel: FloatArray, ideal: ComplexArray) -> None:
+        if all(site in self._place for site in sites):
+            self._steps.append(Step(tuple(self._place[site] for site in sites), channel, ideal))
+
+
+def _fuse(steps: Sequence[Step]) -> tuple[Step, ...]:
+    waiting: dict[int, Step] = {}
+    done: list[Step] = []
+    last: dict[int, int] = {}
+    for step in steps:
+        if len(step.sites) == 1:
+            (site,) = step.sites
+            before = waiting.get(site)
+            waiting[site] = step if before is None else _after(before, step)
+            continue
+        for position, site in enumerate(step.sites):
+            if site in waiting:
+                step = _after(_widened(waiting.pop(site), step.sites, position), step)
+        first, second = step.sites
+        place = last.get(first, -1)
+        if place >= 0 and place == last.get(second, -1):
+            done[place] = _after(done[place], _ordered(step, done[place].sites))
+        else:
+            last[first] = last[second] = len(done)
+            done.append(step)
+    for site, step in waiting.items():
+        place = last.get(site, -1)
+        if place >= 0:
+            done[place] = _after(done[place], _widened(step, done[place].sites, done[place].sites.index(site)))
+        else:
+            done.append(step)
+    return tuple(done)
+
+
+def _after(first: Step, second: Step) -> Step:
+    return Step(first.sites, second.channel @ first.channel, second.ideal @ first.ideal)
+
+
+def _ordered(step: Step, sites: tuple[int, ...]) -> Step:
+    if step.sites == sites:
+        return step
+    ideal = step.ideal.reshape(2, 2, 2, 2).transpose(1, 0, 3, 2).reshape(4, 4)
+    return Step(sites, transfer.swap_sites(step.channel), ideal)
+
+
+def _widened(step: Step, sites: tuple[int, ...], position: int) -> Step:
+    channel, ideal, nothing = step.channel, step.ideal, transfer.identity(1)
+    if position == 0:
+        return Step(sites, np.kron(channel, nothing), np.kron(ideal, _ONE))
+    return Step(sites, np.kron(nothing, channel), np.kron(_ONE, ideal))
