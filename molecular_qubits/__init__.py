@@ -30,6 +30,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "network.lattice": ["MolecularNetwork"],
         "network.molecules": ["Coupler", "Microwaves", "Preparation", "Radical", "Readout"],
         "network.optics": ["Optics"],
+        "network.noise": ["GateChannels", "NoiseSettings"],
+        "network.simulate": ["run_circuit"],
         "screening.run": ["ScreeningConfig", "screen"],
         "spins.system": ["SpinSystem"],
         "spins.unit": ["TwoQubitUnit"],

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -208,8 +209,13 @@ def gate_channels(j_on_cm1: float, j_off_cm1: float, holds_ns: FloatArray, condi
 
 
 def lit_channels(
-    j_on_cm1: tuple[float, float], j_off_cm1: float, holds_ns: FloatArray, conditions: GateConditions
-) -> FloatArray:
+    j_on_cm1: tuple[float, float],
+    j_off_cm1: float,
+    holds_ns: FloatArray,
+    conditions: GateConditions,
+    difference_mhz: float = 0.0,
+    project: ComplexArray | None = None,
+) -> Any:
     """Return the channels on radicals that do not relax while the triplet is there, (n, 16, 16).
 
     Parameters
@@ -222,6 +228,10 @@ def lit_channels(
         Times (n,) for which the triplet is present.
     conditions
         Of them the triplet's zero-field splitting, populations, jitter and lifetime.
+    difference_mhz
+        Resonance of the first radical minus that of the second; the triplet's is in the middle.
+    project
+        (256, k): which combinations of the elements, rows first, are wanted in place of all; the result is (n, k).
     """
     from molecular_qubits.units import cm1_to_rad_per_ns
 
@@ -232,6 +242,7 @@ def lit_channels(
     direct = sum(a @ b for a, b in zip(spin_1, spin_2, strict=True))
     splitting = triplet[2] @ triplet[2] - 2 / 3 * np.eye(12)
     hamiltonian = cm1_to_rad_per_ns(1.0) * (-2 * exchange - 2 * j_off_cm1 * direct + conditions.d_t_cm1 * splitting)
+    hamiltonian = hamiltonian + 1e-3 * np.pi * difference_mhz * (spin_1[2] - spin_2[2])
     energies, vectors = np.linalg.eigh(hamiltonian)
     side = (1 - conditions.share_z) / 2
     start = np.diag([side, conditions.share_z, side]).astype(complex)  # Tz is m = 0; Tx, Ty average to m = +1, -1
@@ -244,17 +255,22 @@ def lit_channels(
     phases = np.exp(-turning * holds_ns[:, None, None]) * np.exp((turning * conditions.jitter_ns) ** 2 / 2)
     if decay_rate > 0:  # those that decay at t < hold: integral of exp(-t / tau) / tau over exp(-i w t)
         phases = phases + decay_rate * (1 - phases) / turning
-    weights = np.einsum("lba,kab->abkl", after, before).reshape(144, 256)
-    found = (phases.reshape(-1, 144) @ weights).real / 4
-    return np.asarray(found.reshape(-1, 16, 16).swapaxes(1, 2))
+    weights = np.einsum("lba,kab->ablk", after, before).reshape(144, 256) / 4
+    if project is not None:
+        return phases.reshape(-1, 144) @ (weights @ project)
+    return (phases.reshape(-1, 144) @ weights).real.reshape(-1, 16, 16)
 
 
-def dark_channels(j_off_cm1: float, times_ns: FloatArray) -> FloatArray:
-    """Return the channels of the exchange of two radicals through the dark coupler, (n, 16, 16)."""
+def dark_channels(j_off_cm1: float, times_ns: FloatArray, difference_mhz: float = 0.0) -> FloatArray:
+    """Return the channels of the exchange of two radicals through the dark coupler, (n, 16, 16).
+
+    Both are in one frame; with a difference of their resonances it is that of the mean.
+    """
     from molecular_qubits.units import cm1_to_rad_per_ns
 
-    dark = sum(np.kron(p, p) for p in _PAULI) / 4
-    levels, states = np.linalg.eigh(-2 * j_off_cm1 * cm1_to_rad_per_ns(1.0) * dark)
+    dark = -2 * j_off_cm1 * cm1_to_rad_per_ns(1.0) * sum(np.kron(p, p) for p in _PAULI) / 4
+    apart = 1e-3 * np.pi * difference_mhz * (np.kron(_PAULI[2], np.eye(2)) - np.kron(np.eye(2), _PAULI[2])) / 2
+    levels, states = np.linalg.eigh(dark + apart)
     unitaries = (states * np.exp(-1j * levels * times_ns[:, None])[:, None, :]) @ states.conj().T
     return np.asarray(transfer_matrix(unitaries))
 

@@ -7,12 +7,12 @@ turned by local rotations after it until it is a Clifford gate, and the rotation
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from molecular_qubits.network.program import Step
-from molecular_qubits.network.transfer import from_unitary, on_both, twirled
+from molecular_qubits.network.program import Program, Step
+from molecular_qubits.network.transfer import from_unitary, on_both, pauli_signs, to_kraus, twirled
 from molecular_qubits.spins.operators import FloatArray
 
 TOLERANCE = 1e-6
@@ -65,18 +65,28 @@ def clifford_steps(steps: Iterable[Step]) -> Iterator[CliffordStep]:
                 carried[site] = rotation
         yield CliffordStep(step.sites, gate, probabilities)
     for site in sorted(carried):
-        gate = _rounded(carried[site])
-        if gate is None:  # a turn about z does not change what is read
-            turned = carried[site]
+        turned = carried[site]
+        last = _rounded(turned)
+        if last is None:  # a turn about z does not change what is read
             if abs(abs(turned[3, 3]) - 1) > TOLERANCE:
                 raise NotCliffordError(f"The circuit must be Clifford, but site {site} ends in a turned frame.")
-            gate = np.diag([1.0, 1.0, turned[3, 3], turned[3, 3]]).round()
-        yield CliffordStep((site,), gate, np.array([1.0, 0.0, 0.0, 0.0]))
+            last = np.diag([1.0, 1.0, turned[3, 3], turned[3, 3]]).round()
+        yield CliffordStep((site,), last, np.array([1.0, 0.0, 0.0, 0.0]))
 
 
-def _one(
-    step: Step, before: list[FloatArray | None], number: int
-) -> tuple[FloatArray, FloatArray, list[FloatArray]]:
+def twirled_program(program: Program) -> Program:
+    """Return a Clifford program with every channel turned into its gate and Pauli noise: what a stabiliser run samples.
+
+    The last changes of frame, which nothing reads, are left out.
+    """
+    steps = []
+    for step in clifford_steps(program.fused.steps):
+        noise = pauli_signs(len(step.sites)) @ step.probabilities
+        steps.append(Step(step.sites, noise[:, None] * step.transfer, to_kraus(step.transfer)[0]))
+    return replace(program, steps=tuple(steps))
+
+
+def _one(step: Step, before: list[FloatArray | None], number: int) -> tuple[FloatArray, FloatArray, list[FloatArray]]:
     """Return gate, Pauli probabilities and the local rotations that are left for later."""
     start = [np.eye(4) if rotation is None else rotation for rotation in before]
     both = start[0] if len(start) == 1 else on_both(start[0], start[1])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
+from molecular_qubits.control.fidelity import PAULI_PRODUCTS
 from molecular_qubits.control.switched_gate import GateConditions, dark_channels, lit_channels
 from molecular_qubits.network.transfer import average_fidelity, frame, from_unitary, on_both, relaxation
 from molecular_qubits.spins.operators import ComplexArray, FloatArray
@@ -43,6 +44,8 @@ class CouplerNoise(FrozenConfig):
         As in `molecular_qubits.control.switched_gate.GateConditions`.
     isc_yield
         Probability that light makes the triplet; otherwise the coupler stays dark and nobody knows.
+    difference_mhz
+        Resonance of the first radical minus that of the second; frames follow each radical's own.
     max_hold_ns
         Longest time for which the triplet may be present.
     """
@@ -55,6 +58,7 @@ class CouplerNoise(FrozenConfig):
     jitter_ns: float = Field(1e-4, ge=0)
     triplet_lifetime_ns: float | None = Field(None, gt=0)
     isc_yield: float = Field(1.0, ge=0, le=1)
+    difference_mhz: float = 0.0
     max_hold_ns: float = Field(20.0, gt=0)
 
     def conditions(self) -> GateConditions:
@@ -69,21 +73,22 @@ class CouplerNoise(FrozenConfig):
 
     def raw_channels(self, holds_ns: FloatArray) -> FloatArray:
         """Return what lighting the coupler does to radicals that do not relax, (n, 16, 16), frames left alone."""
-        holds, conditions = np.atleast_1d(np.asarray(holds_ns, dtype=float)), self.conditions()
+        holds = np.atleast_1d(np.asarray(holds_ns, dtype=float))
         if self.j_spread:
             found = sum(
-                weight / _WEIGHTS.sum() * lit_channels(self._scaled(1 + self.j_spread * node), self.j_off_cm1, holds,
-                                                       conditions)
+                weight / _WEIGHTS.sum() * self._lit(holds, 1 + self.j_spread * node)
                 for node, weight in zip(_NODES, _WEIGHTS, strict=True)
-            )  # fmt: skip
+            )
         else:
-            found = lit_channels(self.j_on_cm1, self.j_off_cm1, holds, conditions)
+            found = self._lit(holds)
         if self.isc_yield < 1:
-            found = self.isc_yield * found + (1 - self.isc_yield) * dark_channels(self.j_off_cm1, holds)
+            dark = dark_channels(self.j_off_cm1, holds, self.difference_mhz)
+            found = self.isc_yield * found + (1 - self.isc_yield) * dark
         return np.asarray(found)
 
-    def _scaled(self, factor: float) -> tuple[float, float]:
-        return (self.j_on_cm1[0] * factor, self.j_on_cm1[1] * factor)
+    def _lit(self, holds: FloatArray, factor: float = 1.0) -> FloatArray:
+        scaled = (self.j_on_cm1[0] * factor, self.j_on_cm1[1] * factor)
+        return np.asarray(lit_channels(scaled, self.j_off_cm1, holds, self.conditions(), self.difference_mhz))
 
     def hold_grid(self) -> FloatArray:
         """Return the hold times to try: eight in each period of the fastest beat, up to `max_hold_ns`.
@@ -234,23 +239,63 @@ def _best_hold(
     quiet = coupler.model_copy(update={"j_spread": 0.0, "isc_yield": 1.0})  # the hold is made for the mean coupling
 
     def score(times: FloatArray, sweeps: int, starts: int) -> tuple[FloatArray, FloatArray]:
-        parts = [
-            best_frames(relaxed(quiet.raw_channels(part), part, relaxation_ns), target, sweeps=sweeps, starts=starts)
-            for part in np.split(times, range(_CHUNK, len(times), _CHUNK))
-        ]
-        return np.concatenate([angles for angles, _ in parts]), np.concatenate([value for _, value in parts])
+        return best_frames(
+            relaxed(quiet.raw_channels(times), times, relaxation_ns), target, sweeps=sweeps, starts=starts
+        )
 
-    rough = score(holds, 6, 2)[1]
-    kept = holds[np.argsort(rough)[-64:]]
+    rough = _rough_scores(quiet, holds, np.frombuffer(entangler, dtype=complex).reshape(4, 4), relaxation_ns)
+    kept = holds[np.argsort(rough)[-32:]]
     best = float(kept[np.argmax(score(kept, 60, 4)[1])])
     width = float(np.min(np.diff(holds))) if len(holds) > 1 else 0.0
     for _ in range(3):
-        near = np.clip(best + np.linspace(-width, width, 33), max(3 * coupler.jitter_ns, 0), coupler.max_hold_ns)
+        near = np.clip(best + np.linspace(-width, width, 17), 3 * coupler.jitter_ns, coupler.max_hold_ns)
         best = float(near[np.argmax(score(near, 60, 2)[1])])
-        width /= 8
+        width /= 4
     angles, _ = score(np.array([best]), 200, 8)
     first, second, third, fourth = (float(angle) for angle in angles[0])
     return best, (first, second, third, fourth)
+
+
+def _rough_scores(
+    coupler: CouplerNoise,
+    holds: FloatArray,
+    entangler: ComplexArray,
+    relaxation_ns: tuple[tuple[float, float], tuple[float, float]],
+) -> FloatArray:
+    """Return about the process fidelity (n,) of many holds, from no more elements than the ideal gate has.
+
+    With the elements U_p = <o|U|i> that are not 0, the overlap is sum_pq U_p^* U_q <o_p|E(|i_p><i_q|)|o_q>, and a frame
+    turns the phase of U_p. The relaxation is that of radicals left alone.
+    """
+    outs, ins = np.nonzero(np.abs(entangler) > 1e-9)
+    values = entangler[outs, ins]
+    units = np.eye(4)
+    after = np.einsum("lab,pa,qb->lpq", PAULI_PRODUCTS, units[outs], units[outs])  # <o_p|P_l|o_q>
+    before = np.einsum("kab,pa,qb->kpq", PAULI_PRODUCTS.conj(), units[ins], units[ins]) / 4
+    project = np.einsum("lpq,kpq,p,q->lkpq", after, before, values.conj(), values).reshape(256, -1)
+    half = 0.5 - np.array([[0, 0], [0, 1], [1, 0], [1, 1]])  # S_z of both sites
+    powers = np.concatenate([half[ins], half[outs]], axis=1).T
+    powers = powers[:, :, None] - powers[:, None, :]  # of exp(i angle) of each frame, (4, p, q)
+    found = []
+    for times in np.split(holds, range(_CHUNK, len(holds), _CHUNK)):
+        elements = lit_channels(
+            coupler.j_on_cm1, coupler.j_off_cm1, times, coupler.conditions(), coupler.difference_mhz, project
+        )
+        best = np.full(len(times), -np.inf)
+        for start in ((0.0, 0.0, 0.0, 0.0), (0.7, 2.9, 1.9, -1.3)):
+            angles = np.tile(start, (len(times), 1))
+            for _ in range(4):
+                for which in range(4):
+                    others = np.delete(np.arange(4), which)
+                    phase = np.exp(1j * np.tensordot(angles[:, others], powers[others], axes=1))
+                    turned = elements * phase.reshape(len(times), -1)
+                    rising = turned @ (powers[which].ravel() > 0.5)
+                    angles[:, which] = -np.angle(rising)
+            value = (turned @ (np.abs(powers[which].ravel()) < 0.5)).real + 2 * np.abs(rising)
+            best = np.maximum(best, value)
+        alone = [(1 + np.exp(-times / t1) + 2 * np.exp(-times / t2)) / 4 for t1, t2 in relaxation_ns]
+        found.append(best / 16 * alone[0] * alone[1])
+    return np.concatenate(found)
 
 
 def best_frames(

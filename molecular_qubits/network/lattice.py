@@ -11,8 +11,9 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from molecular_qubits.control.fidelity import TARGETS, target_gate
-from molecular_qubits.control.switched_gate import GateConditions, best_hold
+from molecular_qubits.control.switched_gate import GateConditions
 from molecular_qubits.network import geometry
+from molecular_qubits.network.coupler_gate import CouplerNoise, calibrate
 from molecular_qubits.network.disorder import Disorder, draw
 from molecular_qubits.network.molecules import Coupler, Microwaves, Preparation, Radical, Readout
 from molecular_qubits.network.optics import Optics
@@ -329,4 +330,9 @@ class MolecularNetwork(FrozenConfig):
 
 @lru_cache(maxsize=4096)
 def _best_hold(j_on_cm1: float, j_off_cm1: float, conditions: GateConditions) -> float:
-    return best_hold(j_on_cm1, j_off_cm1, conditions)[1]
+    coupler = CouplerNoise(
+        j_on_cm1=(j_on_cm1, j_on_cm1), j_off_cm1=j_off_cm1, d_t_cm1=conditions.d_t_cm1, share_z=conditions.share_z,
+        jitter_ns=conditions.jitter_ns, triplet_lifetime_ns=conditions.triplet_lifetime_ns,
+        max_hold_ns=conditions.max_hold_ns,
+    )  # fmt: skip
+    return calibrate(coupler, target_gate(conditions.target), ((conditions.t1_ns, conditions.t2_ns),) * 2).hold_ns

@@ -173,27 +173,32 @@ class GateChannels:
         from molecular_qubits.network.addressing import crosstalk
 
         settings = NoiseSettings() if settings is None else settings
-        start, rest = network.initial_polarisation, network.equilibrium_polarisation
+        start, rest, frequencies = (
+            network.initial_polarisation,
+            network.equilibrium_polarisation,
+            network.frequencies_ghz,
+        )
         read = (network.readout.fidelity_0, network.readout.fidelity_1)
         radicals = [
             RadicalNoise(
                 t1_ns=site.t1_ns, t2_ns=site.t2_ns, polarisation=float(start[number]), equilibrium=float(rest[number]),
-                readout=read, frequency_ghz=float(network.frequencies_ghz[number]),
+                readout=read, frequency_ghz=float(frequencies[number]),
             )
             for number, site in enumerate(network.sites)
         ]  # fmt: skip
-        couplers = {
-            (bond.sites[0], bond.sites[1]): CouplerNoise(
-                j_on_cm1=(bond.j_on_cm1, bond.j_on_cm1), j_off_cm1=bond.j_off_cm1, d_t_cm1=bond.d_t_cm1,
-                share_z=bond.share_z, jitter_ns=bond.jitter_ns, triplet_lifetime_ns=bond.triplet_lifetime_ns,
-                j_spread=settings.exchange_spread, max_hold_ns=network.max_hold_ns,
-                isc_yield=network.optics.triplet_probability,
-            )
-            for bond in network.bonds
-        }  # fmt: skip
         living = [number for number, bond in enumerate(network.bonds) if bond.alive]
         pairs = [(bond.sites[0], bond.sites[1]) for bond in network.bonds]
         found = crosstalk(network, living)
+        made = dict(zip(living, found[np.arange(len(living)), living].tolist(), strict=True)) if living else {}
+        couplers = {
+            pairs[number]: CouplerNoise(
+                j_on_cm1=(bond.j_on_cm1, bond.j_on_cm1), j_off_cm1=bond.j_off_cm1, d_t_cm1=bond.d_t_cm1,
+                share_z=bond.share_z, jitter_ns=bond.jitter_ns, triplet_lifetime_ns=bond.triplet_lifetime_ns,
+                j_spread=settings.exchange_spread, max_hold_ns=network.max_hold_ns, isc_yield=made.get(number, 0.0),
+                difference_mhz=1e3 * float(frequencies[bond.sites[0]] - frequencies[bond.sites[1]]),
+            )
+            for number, bond in enumerate(network.bonds)
+        }  # fmt: skip
         light = {
             pairs[lit]: {
                 pairs[other]: float(row[other])
@@ -257,8 +262,8 @@ class GateChannels:
     def bystander_flips(self, site: int, theta: float, duration_ns: float) -> FloatArray | None:
         """Return the probability (n,) with which the pulse for one radical flips each other one; ``None``: nothing.
 
-        A radical off by d is flipped with p = (W / E)^2 sin^2(E t / 2), E^2 = W^2 + d^2. Its phase in the pulse is taken
-        as random and the shift of its frequency as corrected: Z is multiplied with 1 - 2 p, X and Y with 1 - p.
+        A radical off by d is flipped with p = (W / E)^2 sin^2(E t / 2), E^2 = W^2 + d^2. Its phase in the pulse is
+        taken as random and the shift of its frequency as corrected: Z is multiplied with 1 - 2 p, X and Y with 1 - p.
         """
         if "microwave crosstalk" in self._off or not duration_ns or not theta:
             return None
@@ -303,6 +308,13 @@ class GateChannels:
             found = framed_gate(channel, ideal, hold, (first, second, third, fourth))
             self._gates[pair] = self._perfect(found, time) if "hold" in self._off else found
 
+    def planned_hold_ns(self, first: int, second: int) -> float:
+        """Return the hold that was given for a bond, or the best one, whatever gate was set since."""
+        pair = self._pair(first, second)
+        if pair not in self._holds:
+            self._holds[pair] = self.gate(*pair).hold_ns
+        return self._holds[pair]
+
     def set_gate(self, first: int, second: int, gate: CouplerGate) -> None:
         """Use another gate on a bond: of an optimised pulse, or of the full levels."""
         self._gates[self._pair(first, second)] = gate
@@ -330,9 +342,21 @@ class GateChannels:
             found.append((other, (1 - probability) * np.eye(16) + probability * lit))
         return found
 
-    def dark(self, first: int, second: int, time_ns: float) -> FloatArray:
-        """Return what the exchange of two radicals through the dark coupler does, (16, 16)."""
-        return _dark(self.couplers[self._pair(first, second)].j_off_cm1, float(time_ns))
+    def dark(self, first: int, second: int, start_ns: float, stop_ns: float) -> FloatArray:
+        """Return what the exchange of two radicals through the dark coupler does between two times, (16, 16).
+
+        Each radical is in its own frame: where their resonances differ by far more than J, only Z Z acts.
+        """
+        pair = self._pair(first, second)
+        coupler = self.couplers[pair]
+        difference = coupler.difference_mhz if pair == (first, second) else -coupler.difference_mhz
+        (found,) = dark_channels(coupler.j_off_cm1, np.array([stop_ns - start_ns]), difference)
+        if difference:
+            half = 1e-3 * np.pi * difference
+            before = transfer.on_both(transfer.frame(half * start_ns), transfer.frame(-half * start_ns))
+            after = transfer.on_both(transfer.frame(-half * stop_ns), transfer.frame(half * stop_ns))
+            found = after @ found @ before
+        return found
 
     @cached_property
     def dark_neighbours(self) -> dict[int, tuple[int, ...]]:
@@ -371,8 +395,3 @@ def _rotation(
 @lru_cache(maxsize=4096)
 def _raw(coupler: CouplerNoise, hold_ns: float) -> FloatArray:
     return np.asarray(coupler.raw_channels(np.array([hold_ns]))[0])
-
-
-@lru_cache(maxsize=4096)
-def _dark(j_off_cm1: float, time_ns: float) -> FloatArray:
-    return np.asarray(dark_channels(j_off_cm1, np.array([time_ns]))[0])

@@ -202,9 +202,9 @@ class _Builder:
             self._along[site] = self._across[site] = 1.0
         for other in self._channels.dark_neighbours.get(site, ()):
             key = (min(site, other), max(site, other))
-            since = until_ns - self._pair_clock.get(key, 0.0)
-            if since > 0 and other in self._place:
-                self._add((site, other), self._channels.dark(site, other, since), _TWO)
+            since = self._pair_clock.get(key, 0.0)
+            if since < until_ns and other in self._place:
+                self._add((site, other), self._channels.dark(site, other, since, until_ns), _TWO)
                 self._pair_clock[key] = until_ns
 
     def _add(self, sites: Sequence[int], channel: FloatArray, ideal: ComplexArray) -> None:
@@ -253,7 +253,7 @@ def _ordered(step: Step, sites: tuple[int, ...]) -> Step:
 
 
 def _widened(step: Step, sites: tuple[int, ...], position: int) -> Step:
-    channel, ideal, nothing = step.channel, step.ideal, transfer.identity(1)
+    nothing = transfer.identity(1)
     if position == 0:
-        return Step(sites, np.kron(channel, nothing), np.kron(ideal, _ONE))
-    return Step(sites, np.kron(nothing, channel), np.kron(_ONE, ideal))
+        return Step(sites, transfer.on_both(step.channel, nothing), np.asarray(np.kron(step.ideal, _ONE), complex))
+    return Step(sites, transfer.on_both(nothing, step.channel), np.asarray(np.kron(_ONE, step.ideal), complex))

@@ -130,9 +130,7 @@ def logical_z(tensors: list[FloatArray], order: list[int], read: tuple[int, ...]
     return found
 
 
-def pure_fidelity(
-    tensors: list[FloatArray], kets: list[np.ndarray], order: list[int], read: tuple[int, ...]
-) -> float:
+def pure_fidelity(tensors: list[FloatArray], kets: list[np.ndarray], order: list[int], read: tuple[int, ...]) -> float:
     """Return <psi|rho|psi> of the logical qubits, of a chain of Pauli values and one of a ket, (left, 2, right)."""
     left: Any = np.ones((1, 1, 1), dtype=complex)
     for tensor, ket, site in zip(tensors, kets, order, strict=True):

@@ -1,4 +1,4 @@
-"""Quantum trajectories at the level of gate channels: kets in place of matrices, with an error that shots bring down."""
+"""Quantum trajectories at the level of gate channels: kets in place of matrices, an error that shots bring down."""
 
 from __future__ import annotations
 

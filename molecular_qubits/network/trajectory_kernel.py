@@ -130,9 +130,7 @@ def run(
                 which, probability = offsets[step], 1.0
                 if offsets[step + 1] - offsets[step] > 1:
                     _local_two(ket, first, second, rho)
-                    which, probability = _draw(
-                        rho, effects, offsets[step], offsets[step + 1], uniforms[shot, n + step]
-                    )
+                    which, probability = _draw(rho, effects, offsets[step], offsets[step + 1], uniforms[shot, n + step])
                 _apply_two(ket, first, second, kraus[which] / math.sqrt(probability))
             parts[:] = 0
             norm = 0.0

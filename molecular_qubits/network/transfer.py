@@ -18,7 +18,7 @@ from molecular_qubits.spins.operators import ComplexArray, FloatArray
 PAULIS: ComplexArray = np.array([[[1, 0], [0, 1]], [[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
 """1, X, Y, Z, shape (4, 2, 2)."""
 
-_SIGNS = np.array([[1, 1, 1, 1], [1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]])
+_SIGNS: FloatArray = np.array([[1.0, 1, 1, 1], [1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]])
 """Sign of P_b under conjugation with P_a, one site."""
 
 
@@ -156,10 +156,14 @@ def twirled(transfer: FloatArray) -> FloatArray:
     channel loses counts as full depolarisation.
     """
     size = len(transfer)
-    signs = _SIGNS if size == 4 else np.kron(_SIGNS, _SIGNS)
-    kept = transfer[0, 0]
-    probabilities = signs @ (np.diag(transfer) - 0) / size + (1 - kept) / size
-    return np.asarray(np.clip(probabilities, 0, None) / np.clip(probabilities, 0, None).sum())
+    found = pauli_signs(sites_of(transfer)) @ np.diag(transfer) / size + (1 - transfer[0, 0]) / size
+    found = np.clip(found, 0, None)
+    return np.asarray(found / found.sum())
+
+
+def pauli_signs(n_sites: int) -> FloatArray:
+    """Return the sign of Pauli product b under conjugation with a, (4, 4) or (16, 16)."""
+    return _SIGNS if n_sites == 1 else np.asarray(np.kron(_SIGNS, _SIGNS), dtype=float)
 
 
 def swap_sites(transfer: FloatArray) -> FloatArray:
