@@ -26,6 +26,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "electronic.spin_spin": ["partial_spin_tensors", "spin_spin_zfs"],
         "electronic.thermal_average": ["boltzmann_average"],
         "electronic.uncertainty": ["combine_errors", "ratio_or_bound"],
+        "network.circuits": ["Circuit", "read_circuit"],
+        "network.compiler": ["compile_circuit"],
         "network.disorder": ["Disorder"],
         "network.lattice": ["MolecularNetwork"],
         "network.molecules": ["Coupler", "Microwaves", "Preparation", "Radical", "Readout"],

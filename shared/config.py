@@ -117,6 +117,10 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"valid names are {', '.join(names)}."
 
 
+_LONGEST = 300
+"""Characters of a wrong value that are shown."""
+
+
 class _Loader(yaml.SafeLoader):
     """Safe YAML in which 1e-4 is a number, as in YAML 1.2, and a key given twice is an error."""
 
@@ -175,4 +179,5 @@ def _unknown_keys(model: type[FrozenConfig], values: Mapping[str, Any], prefix: 
 
 def _fault(fault: Any) -> str:
     where = ".".join(str(part) for part in fault["loc"]) or "configuration"
-    return f"Key {where!r}: {fault['msg']}, but was {fault['input']!r}."
+    shown = repr(fault["input"])
+    return f"Key {where!r}: {fault['msg']}, but was {shown if len(shown) <= _LONGEST else shown[:_LONGEST] + ' ...'}."

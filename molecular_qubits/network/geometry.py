@@ -124,6 +124,20 @@ def alternate(bonds: Bonds, n_sites: int, kinds: int) -> list[int]:
     return chosen
 
 
+def telling_direction(positions_nm: FloatArray, length: float) -> tuple[float, float]:
+    """Return the vector of a length along which the two sites that are nearest in projection are the farthest apart."""
+    angles = np.linspace(0, np.pi, 1440, endpoint=False)
+    chunks = np.array_split(angles, 1 + len(angles) * len(positions_nm) // 1_000_000)
+    gaps = [
+        np.diff(np.sort(positions_nm @ np.array([np.cos(part), np.sin(part)]), axis=0), axis=0).min(
+            axis=0, initial=np.inf
+        )
+        for part in chunks
+    ]
+    best = angles[int(np.argmax(np.round(np.concatenate(gaps), 9)))]
+    return float(length * np.cos(best)), float(length * np.sin(best))
+
+
 def whole(value: Any, name: str) -> int:
     """Return `value` as a whole number of at least 1, or raise a `ValueError` that names it."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:

@@ -78,7 +78,8 @@ class MolecularNetwork(FrozenConfig):
     field_tesla
         Static field in the middle (the mean of all places).
     gradient_tesla_per_m
-        Its change along x and y; 1 T/um is what magnetic resonance force microscopes reach.
+        Its change along x and y. `place` turns it to where the sites differ most; 3 T/um is what the magnets of
+        magnetic resonance force microscopes reach (H. J. Mamin et al., Nano Lett. 12, 2012: 4.2 T/um).
     max_hold_ns
         Longest time for which a triplet is kept in a gate.
     microwaves, optics, preparation, readout
@@ -96,7 +97,7 @@ class MolecularNetwork(FrozenConfig):
     entangler: str = "cz"
     temperature_k: float = Field(5.0, gt=0)
     field_tesla: float = Field(0.34, gt=0)
-    gradient_tesla_per_m: tuple[float, float] = (1e6, 3e5)
+    gradient_tesla_per_m: tuple[float, float] = (3e6, 0.0)
     max_hold_ns: float = Field(20.0, gt=0)
     microwaves: Microwaves = Microwaves()
     optics: Optics = Optics()
@@ -181,7 +182,8 @@ class MolecularNetwork(FrozenConfig):
             Whether couplers that light cannot tell apart are given different wavelengths
             (`molecular_qubits.network.addressing.assign_wavelengths`).
         **settings
-            Fields of `MolecularNetwork`.
+            Fields of `MolecularNetwork`. Without `gradient_tesla_per_m` it is 3 T/um (less if that changed the field
+            by more than a quarter) along the direction in which the smallest difference of two sites is the largest.
         """
         kinds = [radicals] if isinstance(radicals, Radical) else list(radicals) or [Radical()]
         bridges = [couplers] if isinstance(couplers, Coupler) else list(couplers) or [Coupler()]
@@ -198,6 +200,11 @@ class MolecularNetwork(FrozenConfig):
             bridges[kind].model_dump() | {"sites": tuple(int(s) for s in pair)}
             for kind, pair in zip(bridge, pairs, strict=True)
         ]
+        if "gradient_tesla_per_m" not in settings:
+            away = float(np.linalg.norm(positions_nm - positions_nm.mean(axis=0), axis=1).max())
+            field = settings.get("field_tesla", cls.model_fields["field_tesla"].default)
+            steep = min(3e6, 0.25e9 * field / away) if away else 3e6
+            settings["gradient_tesla_per_m"] = geometry.telling_direction(positions_nm, steep)
         network = cls.build({"sites": sites, "bonds": bonds} | settings)
         if colour and network.bonds:
             from molecular_qubits.network.addressing import assign_wavelengths
@@ -279,7 +286,7 @@ class MolecularNetwork(FrozenConfig):
     def gate_conditions(self, bond: int) -> GateConditions:
         """Return what the gate of a bond is judged under; the rates of its two radicals are averaged."""
         coupler = self.bonds[bond]
-        ends = np.array(coupler.sites)
+        first, second = (self.sites[site] for site in coupler.sites)
         return GateConditions(
             target=self.entangler,
             d_t_cm1=coupler.d_t_cm1,
@@ -287,8 +294,8 @@ class MolecularNetwork(FrozenConfig):
             jitter_ns=coupler.jitter_ns,
             max_hold_ns=self.max_hold_ns,
             triplet_lifetime_ns=coupler.triplet_lifetime_ns,
-            t1_ns=float(1 / np.mean(1 / self.t1_ns[ends])),
-            t2_ns=float(1 / np.mean(1 / self.t2_ns[ends])),
+            t1_ns=2 / (1 / first.t1_ns + 1 / second.t1_ns),
+            t2_ns=2 / (1 / first.t2_ns + 1 / second.t2_ns),
         )
 
     def hold_ns(self, bond: int) -> float:

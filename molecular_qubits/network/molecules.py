@@ -6,7 +6,7 @@ Every default is an assumption that can be set; where one was measured the sourc
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -132,7 +132,7 @@ class Preparation(FrozenConfig):
         p0 - p1 of a spin-polarised start, between 0 and 1.
     """
 
-    method: str = Field("spin-polarised", pattern="^(thermal|spin-polarised)$")
+    method: Literal["thermal", "spin-polarised"] = "spin-polarised"
     polarisation: float = Field(0.9, ge=0, le=1)
 
 
@@ -149,7 +149,7 @@ class Readout(FrozenConfig):
         Length of a readout.
     """
 
-    method: str = Field("optical", pattern="^(optical|electrical)$")
+    method: Literal["optical", "electrical"] = "optical"
     fidelity_0: float = Field(0.98, ge=0.5, le=1)
     fidelity_1: float = Field(0.98, ge=0.5, le=1)
     duration_ns: float = Field(500.0, ge=0)
@@ -161,24 +161,29 @@ class Readout(FrozenConfig):
 
 
 class Microwaves(FrozenConfig):
-    """The drive that rotates the radicals.
+    """The drive that rotates the radicals, by Gaussian pulses.
 
     Parameters
     ----------
+    addressing
+        ``"frequency"``: one field for all radicals, told apart by their resonance; ``"local"``: each has its own, e.g.
+        from the tip of a scanning microscope.
     rabi_mhz
-        Largest Rabi frequency: a turn by 2 pi takes 1 / rabi.
+        Largest Rabi frequency, which sets the shortest pulse.
     crosstalk_limit
-        Largest probability with which a pulse may flip a radical it is not meant for. Pulses are slowed down to keep
-        it, as far as `slowest_mhz` allows; radicals nearer in frequency cannot be told apart.
+        Largest probability with which a pulse by pi may flip the radical nearest in frequency. Pulses are made longer
+        to keep it; radicals that are too near for a pulse of the largest Rabi frequency `slowest_mhz` cannot be told
+        apart.
     slowest_mhz
-        Smallest Rabi frequency.
+        See above.
     tones
         How many frequencies can be driven at once; ``None``: any number.
     """
 
+    addressing: Literal["frequency", "local"] = "frequency"
     rabi_mhz: float = Field(25.0, gt=0)
     crosstalk_limit: float = Field(0.01, gt=0, lt=1)
-    slowest_mhz: float = Field(1.0, gt=0)
+    slowest_mhz: float = Field(0.5, gt=0)
     tones: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")

@@ -1,0 +1,96 @@
+"""The network and its schedule as one self-contained page: step through the layers, see what is lit."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molecular_qubits.network.layers import Layer, cut_layers
+from molecular_qubits.network.schedule import Operation, Schedule
+from shared.artifacts import write_text
+
+if TYPE_CHECKING:
+    from molecular_qubits.network.lattice import MolecularNetwork
+
+TEMPLATE = Path(__file__).resolve().parent / "page.html"
+
+
+def write_page(
+    path: str | Path, network: MolecularNetwork, schedule: Schedule, title: str = "Molecular network"
+) -> None:
+    """Write the page: one HTML file that asks for nothing from elsewhere.
+
+    Parameters
+    ----------
+    path
+        The file.
+    network, schedule
+        What it shows.
+    title
+        Its heading.
+
+    Raises
+    ------
+    ValueError
+        If the schedule is not one of this network.
+    """
+    data = json.dumps(page_data(network, schedule), allow_nan=False, separators=(",", ":"))
+    data = data.replace("<", "\\u003c")  # nothing in the data can end the script
+    text = TEMPLATE.read_text(encoding="utf-8")
+    write_text(path, text.replace("__TITLE__", html.escape(title)).replace("__DATA__", data))
+
+
+def page_data(network: MolecularNetwork, schedule: Schedule) -> dict[str, Any]:
+    """Return what the page shows as a JSON-able record."""
+    optics = network.optics
+    frequencies = network.frequencies_ghz
+    return {
+        "entangler": network.entangler,
+        "spot": optics.spot,
+        "limit": optics.crosstalk_limit,
+        "duration": schedule.duration_ns,
+        "qubits": {str(site): qubit for qubit, site in enumerate(schedule.initial_sites)},
+        "final": {str(site): qubit for qubit, site in enumerate(schedule.final_sites)},
+        "sites": [
+            {
+                "x": site.position_nm[0],
+                "y": site.position_nm[1],
+                "molecule": site.molecule,
+                "ghz": round(float(frequencies[k]), 5),
+            }
+            for k, site in enumerate(network.sites)
+        ],
+        "bonds": [
+            {
+                "a": bond.sites[0],
+                "b": bond.sites[1],
+                "molecule": bond.molecule,
+                "nm": round(bond.absorption_nm, 1),
+                "class": bond.wavelength_class,
+                "alive": bond.alive,
+                "j": round(bond.j_on_cm1, 4),
+                "spot": round(optics.spot_nm(bond.absorption_nm), 3),
+            }
+            for bond in network.bonds
+        ],
+        "layers": [_layer(layer) for layer in cut_layers(schedule, network)],
+    }
+
+
+def _layer(layer: Layer) -> dict[str, Any]:
+    return {
+        "start": round(layer.start_ns, 6),
+        "end": round(layer.end_ns, 6),
+        "lit": list(layer.lit),
+        "stray": [[bond, float(f"{probability:.3g}")] for bond, probability in layer.stray],
+        "turned": [_turn(operation) for operation in layer.operations if operation.name == "rotation"],
+        "read": [operation.sites[0] for operation in layer.operations if operation.name == "measure"],
+    }
+
+
+def _turn(operation: Operation) -> list[float]:
+    theta, phi = (round(math.degrees(angle), 2) + 0.0 for angle in operation.angles)
+    return [operation.sites[0], theta, phi]

@@ -1,0 +1,384 @@
+"""OpenQASM 2 and 3: gates, also the user's own and modified ones, readout and barriers.
+
+Both are read by the reference parser of OpenQASM 3, whose grammar keeps the old statements. What has no meaning on the
+network (classical control, reset, loops, timing) is refused with its line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from molecular_qubits.network.circuits import Circuit, Instruction, apply
+from molecular_qubits.network.gates import QELIB1, STANDARD, builtin_u, controlled, power, u3
+from molecular_qubits.spins.operators import ComplexArray
+from shared.config import nearest
+
+MOST_CONTROLLED = 8
+"""Qubits of the largest gate that is kept as one matrix: gates under modifiers."""
+
+_CONSTANTS = {
+    "pi": math.pi, "π": math.pi, "tau": 2 * math.pi, "τ": 2 * math.pi, "euler": math.e, "ℇ": math.e,
+}  # fmt: skip
+_FUNCTIONS: dict[str, Callable[[float], float]] = {
+    "sin": math.sin, "cos": math.cos, "tan": math.tan, "exp": math.exp, "ln": math.log, "log": math.log,
+    "sqrt": math.sqrt, "arcsin": math.asin, "arccos": math.acos, "arctan": math.atan, "floor": math.floor,
+    "ceiling": math.ceil, "abs": abs,
+}  # fmt: skip
+
+
+class QasmError(ValueError):
+    """OpenQASM that cannot be read; the message begins with its line."""
+
+
+@dataclass
+class _Program:
+    version: int
+    gates: dict[str, tuple[int, int, Any]] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=lambda: dict(_CONSTANTS))
+    registers: dict[str, list[int]] = field(default_factory=dict)
+    bits: set[str] = field(default_factory=set)
+    own: set[str] = field(default_factory=set)
+    n_qubits: int = 0
+    instructions: list[Instruction] = field(default_factory=list)
+
+
+def read_qasm(text: str) -> Circuit:
+    """Read a program.
+
+    Parameters
+    ----------
+    text
+        OpenQASM 2.0 or 3.x. The first line must state the version; ``qelib1.inc`` or ``stdgates.inc`` bring the named
+        gates.
+
+    Returns
+    -------
+    Circuit
+        Qubits in the order of their declarations.
+
+    Raises
+    ------
+    QasmError
+        A `ValueError` that names the line and what is wrong there.
+    ImportError
+        If the extra ``network`` is not installed.
+    """
+    version = _version(text)
+    program = _Program(version)
+    if version == 2:
+        text = re.sub(r"\^", "**", text)
+    for statement in _parse(text).statements:
+        _Reader(program, statement.span.start_line).statement(statement)
+    if not program.n_qubits:
+        raise QasmError("Line 1: the program must declare qubits, but declares none.")
+    return Circuit(program.n_qubits, tuple(program.instructions))
+
+
+def _version(text: str) -> int:
+    bare = re.sub(r"//[^\n]*|/\*.*?\*/", " ", text, flags=re.DOTALL)
+    found = re.match(r"\s*OPENQASM\s+(\d+)(\.\d+)?\s*;", bare)
+    if found is None:
+        raise QasmError("Line 1: an OpenQASM program must begin with its version, such as OPENQASM 3;")
+    if found[1] not in ("2", "3"):
+        raise QasmError(f"Line 1: the version must be 2 or 3, but is {found[1]}.")
+    return int(found[1])
+
+
+def _parse(text: str) -> Any:
+    try:
+        import openqasm3
+        from openqasm3.parser import QASM3ParsingError
+    except ImportError as error:
+        raise ImportError("OpenQASM needs the extra `network`: pip install molecular-compression[network]") from error
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return openqasm3.parse(text)
+    except QASM3ParsingError as error:
+        token = getattr(next(iter(getattr(error.__cause__, "args", ())), None), "offendingToken", None)
+        if token is not None:
+            near = "the end" if token.type == -1 else repr(token.text)
+            raise QasmError(f"Line {token.line}: the program cannot be parsed at {near}.") from None
+        message = str(error) or said.getvalue().strip()
+        place = re.match(r"L(\d+):C\d+: (.*)", message, flags=re.DOTALL)
+        line, message = (place[1], place[2]) if place else ("?", message)
+        raise QasmError(f"Line {line}: the program cannot be parsed: {message}.") from None
+
+
+@dataclass
+class _Reader:
+    """Reads one statement; `line` is where it stands."""
+
+    program: _Program
+    line: int
+
+    def fail(self, message: str) -> QasmError:
+        return QasmError(f"Line {self.line}: {message}")
+
+    def statement(self, node: Any) -> None:
+        kind = type(node).__name__
+        handler = {
+            "Include": self.include,
+            "QubitDeclaration": self.qubits_declared,
+            "ClassicalDeclaration": self.bits_declared,
+            "ConstantDeclaration": self.constant,
+            "QuantumGateDefinition": self.definition,
+            "QuantumGate": self.gate,
+            "QuantumPhase": self.phase,
+            "QuantumBarrier": self.barrier,
+            "QuantumMeasurementStatement": self.measure,
+        }.get(kind)
+        if handler is None:
+            what = re.sub(r"(?<!^)(?=[A-Z])", " ", kind).lower()
+            raise self.fail(f"a {what} is not supported: the network runs gates, barriers and final readouts only.")
+        handler(node)
+
+    def include(self, node: Any) -> None:
+        files = {"stdgates.inc": STANDARD, "qelib1.inc": QELIB1}
+        if node.filename not in files:
+            raise self.fail(f"only {' and '.join(files)} can be included, but {node.filename!r} was asked for.")
+        self.program.gates.update(files[node.filename])
+
+    def qubits_declared(self, node: Any) -> None:
+        name = node.qubit.name
+        if name in self.program.registers:
+            raise self.fail(f"the qubits {name!r} are declared twice.")
+        size = 1 if node.size is None else self.whole(node.size)
+        if size < 1:
+            raise self.fail(f"a register must have at least 1 qubit, but {name!r} has {size}.")
+        self.program.registers[name] = list(range(self.program.n_qubits, self.program.n_qubits + size))
+        self.program.n_qubits += size
+
+    def bits_declared(self, node: Any) -> None:
+        if type(node.type).__name__ != "BitType":
+            raise self.fail("only bits and constants can be declared.")
+        self.program.bits.add(node.identifier.name)
+        if node.init_expression is not None:
+            if type(node.init_expression).__name__ != "QuantumMeasurement":
+                raise self.fail("bits can be set by readouts only.")
+            self.read(node.init_expression)
+
+    def constant(self, node: Any) -> None:
+        self.program.values[node.identifier.name] = self.number(node.init_expression, self.program.values)
+
+    def definition(self, node: Any) -> None:
+        name = node.name.name
+        if name in self.program.own or name in ("U", "gphase"):
+            raise self.fail(f"the gate {name!r} is defined twice.")
+        for step in node.body:
+            if type(step).__name__ == "QuantumGate":
+                self.line = step.span.start_line
+                if step.name.name == name:
+                    raise self.fail(f"the gate {name!r} must not call itself.")
+                self.known(step.name.name)
+        self.program.own.add(name)
+        self.program.gates[name] = (len(node.arguments), len(node.qubits), node)
+
+    def gate(self, node: Any) -> None:
+        operands = [self.operand(qubit) for qubit in node.qubits]
+        lengths = {len(places) for places in operands if len(places) > 1}
+        if len(lengths) > 1:
+            raise self.fail(f"the registers of {node.name.name!r} must be equally long, but have {sorted(lengths)}.")
+        for k in range(lengths.pop() if lengths else 1):
+            qubits = [places[k if len(places) > 1 else 0] for places in operands]
+            self.emit(self.call(node, qubits, self.program.values))
+
+    def emit(self, found: tuple[list[Instruction], complex]) -> None:
+        for instruction in found[0]:
+            if len(set(instruction.qubits)) < len(instruction.qubits):
+                raise self.fail(f"{instruction.name} must act on different qubits.")
+            self.program.instructions.append(instruction)
+
+    def phase(self, node: Any) -> None:
+        if node.modifiers:
+            if not node.qubits:
+                raise self.fail("a controlled gphase needs qubits.")
+            base = np.array([[np.exp(1j * self.number(node.argument, self.program.values))]])
+            qubits = [place for qubit in node.qubits for place in self.operand(qubit)]
+            matrix = self.modified(node.modifiers, base, self.program.values)
+            if matrix.shape[0] != 2 ** len(qubits):
+                raise self.fail(f"gphase under these modifiers acts on {matrix.shape[0].bit_length() - 1} qubits.")
+            self.emit(([Instruction("gphase", tuple(qubits), matrix)], 1))
+
+    def barrier(self, node: Any) -> None:
+        qubits = [place for qubit in node.qubits for place in self.operand(qubit)] or list(range(self.program.n_qubits))
+        self.program.instructions.append(Instruction("barrier", tuple(dict.fromkeys(qubits))))
+
+    def measure(self, node: Any) -> None:
+        if node.target is not None:
+            target = getattr(node.target.name, "name", node.target.name)
+            if target not in self.program.bits:
+                raise self.fail(f"the bits {target!r} are not declared.")
+        self.read(node.measure)
+
+    def read(self, node: Any) -> None:
+        for qubit in self.operand(node.qubit):
+            if any(done.name == "measure" and done.qubits == (qubit,) for done in self.program.instructions):
+                raise self.fail("a qubit must not be read twice.")
+            self.program.instructions.append(Instruction("measure", (qubit,)))
+
+    def operand(self, node: Any) -> list[int]:
+        """Return the qubits that an operand stands for."""
+        name = getattr(node.name, "name", node.name)
+        if name.startswith("$"):
+            raise self.fail(f"qubits of the hardware such as {name} cannot be named.")
+        if name not in self.program.registers:
+            raise self.fail(f"the qubits {name!r} are not declared.")
+        places = self.program.registers[name]
+        for index in getattr(node, "indices", []):
+            places = self.selected(places, index, name)
+        return places
+
+    def selected(self, places: list[int], index: Any, name: str) -> list[int]:
+        if type(index).__name__ == "DiscreteSet":
+            return [self.one(places, value, name) for value in index.values]
+        if len(index) != 1:
+            raise self.fail(f"a register has one index, but {name!r} was given {len(index)}.")
+        if type(index[0]).__name__ != "RangeDefinition":
+            return [self.one(places, index[0], name)]
+        span = index[0]
+        step = 1 if span.step is None else self.whole(span.step)
+        if step == 0:
+            raise self.fail("a range must have a step that is not 0.")
+        first = (0 if step > 0 else len(places) - 1) if span.start is None else self.whole(span.start)
+        last = (len(places) - 1 if step > 0 else 0) if span.end is None else self.whole(span.end)
+        first, last = (k + len(places) if k < 0 else k for k in (first, last))
+        return [self.at(places, k, name) for k in range(first, last + (1 if step > 0 else -1), step)]
+
+    def one(self, places: list[int], node: Any, name: str) -> int:
+        return self.at(places, self.whole(node), name)
+
+    def at(self, places: list[int], index: int, name: str) -> int:
+        if not -len(places) <= index < len(places):
+            raise self.fail(f"{name!r} has {len(places)} qubits, but its qubit {index} was asked for.")
+        return places[index]
+
+    def call(self, node: Any, qubits: Sequence[int], values: Mapping[str, float]) -> tuple[list[Instruction], complex]:
+        """Return what a call of a gate does to given qubits, and its phase."""
+        name = node.name.name
+        arguments = [self.number(argument, values) for argument in node.arguments]
+        if not node.modifiers:
+            return self.named(name, arguments, qubits)
+        n_controls = sum(
+            1 if modifier.argument is None else self.whole(modifier.argument)
+            for modifier in node.modifiers
+            if modifier.modifier.name in ("ctrl", "negctrl")
+        )
+        inner = len(qubits) - n_controls
+        if inner < 1 or len(qubits) > MOST_CONTROLLED:
+            raise self.fail(f"{name!r} under these modifiers must act on 1 to {MOST_CONTROLLED} qubits.")
+        done, phase = self.named(name, arguments, range(inner))
+        matrix = np.eye(2**inner, dtype=complex) * phase
+        for instruction in done:
+            if instruction.matrix is not None:
+                matrix = apply(instruction.matrix, instruction.qubits, matrix, inner)
+        return [Instruction(name, tuple(qubits), self.modified(node.modifiers, matrix, values))], 1.0
+
+    def modified(self, modifiers: Sequence[Any], matrix: ComplexArray, values: Mapping[str, float]) -> ComplexArray:
+        for modifier in reversed(modifiers):
+            kind = modifier.modifier.name
+            if kind == "inv":
+                matrix = matrix.conj().T
+            elif kind == "pow":
+                matrix = power(matrix, self.number(modifier.argument, values))
+            else:
+                count = 1 if modifier.argument is None else self.whole(modifier.argument)
+                if count < 1:
+                    raise self.fail(f"{kind} needs at least 1 control, but was given {count}.")
+                matrix = controlled(matrix, count, value=kind == "ctrl")
+        return matrix
+
+    def known(self, name: str) -> tuple[int, int, Any]:
+        """Return number of angles, number of qubits and meaning of a gate."""
+        if name == "U":
+            return 3, 1, u3 if self.program.version == 2 else builtin_u
+        if name in self.program.gates:
+            return self.program.gates[name]
+        if name == "CX" and self.program.version == 2:
+            return STANDARD["CX"]
+        hint = nearest(name, [*self.program.gates, "U"])
+        if not self.program.gates and name in QELIB1:
+            hint = 'include "stdgates.inc"; (OpenQASM 3) or include "qelib1.inc"; (OpenQASM 2) defines it.'
+        raise self.fail(f"the gate {name!r} is unknown: {hint}")
+
+    def named(self, name: str, arguments: Sequence[float], qubits: Sequence[int]) -> tuple[list[Instruction], complex]:
+        n_arguments, n_qubits, body = self.known(name)
+        if len(arguments) != n_arguments:
+            raise self.fail(f"the gate {name!r} needs {n_arguments} angles, but was given {len(arguments)}.")
+        if len(qubits) != n_qubits:
+            raise self.fail(f"the gate {name!r} acts on {n_qubits} qubits, but was given {len(qubits)}.")
+        if callable(body):
+            return [Instruction(name, tuple(qubits), body(*arguments))], 1.0
+        inside = {**self.program.values, **{a.name: v for a, v in zip(body.arguments, arguments, strict=True)}}
+        where = {qubit.name: place for qubit, place in zip(body.qubits, qubits, strict=True)}
+        done: list[Instruction] = []
+        phase = 1.0 + 0j
+        for step in body.body:
+            kind = type(step).__name__
+            places = [self.local(qubit, where) for qubit in step.qubits] if hasattr(step, "qubits") else []
+            if kind == "QuantumGate":
+                more, turned = self.call(step, places, inside)
+                done, phase = done + more, phase * turned
+            elif kind == "QuantumBarrier":
+                done.append(Instruction("barrier", tuple(places)))
+            elif kind == "QuantumPhase" and not step.modifiers:
+                phase *= np.exp(1j * self.number(step.argument, inside))
+            elif kind == "QuantumPhase":
+                base = np.array([[np.exp(1j * self.number(step.argument, inside))]])
+                done.append(Instruction("gphase", tuple(places), self.modified(step.modifiers, base, inside)))
+            else:
+                raise self.fail(f"the gate {name!r} must consist of gates and barriers only.")
+        return done, phase
+
+    def local(self, node: Any, where: Mapping[str, int]) -> int:
+        name = getattr(node.name, "name", node.name)
+        if name not in where or getattr(node, "indices", None):
+            raise self.fail(f"{name!r} is no qubit of the gate.")
+        return where[name]
+
+    def whole(self, node: Any) -> int:
+        value = self.number(node, self.program.values)
+        if value != int(value):
+            raise self.fail(f"a whole number is needed here, but {value} was given.")
+        return int(value)
+
+    def number(self, node: Any, values: Mapping[str, float]) -> float:
+        """Return the value of an expression."""
+        kind = type(node).__name__
+        if kind in ("IntegerLiteral", "FloatLiteral"):
+            return float(node.value)
+        if kind == "Identifier":
+            if node.name not in values:
+                raise self.fail(f"the number {node.name!r} is not known.")
+            return values[node.name]
+        try:
+            if kind == "UnaryExpression" and node.op.name in ("-", "+"):
+                value = self.number(node.expression, values)
+                return -value if node.op.name == "-" else value
+            if kind == "BinaryExpression" and node.op.name in _OPERATORS:
+                return float(_OPERATORS[node.op.name](self.number(node.lhs, values), self.number(node.rhs, values)))
+            if kind == "FunctionCall" and node.name.name in _FUNCTIONS and len(node.arguments) == 1:
+                return float(_FUNCTIONS[node.name.name](self.number(node.arguments[0], values)))
+        except (ArithmeticError, ValueError, TypeError) as error:
+            if isinstance(error, QasmError):
+                raise
+            raise self.fail(f"an expression has no value: {error}.") from None
+        raise self.fail("an expression is not understood; numbers, + - * / ** % and functions of one number are.")
+
+
+_OPERATORS: dict[str, Callable[[float, float], Any]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b,
+    "**": lambda a, b: a**b,
+    "%": lambda a, b: a % b,
+}
