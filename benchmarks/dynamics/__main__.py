@@ -1,9 +1,12 @@
 """A sweep of the 20-level unit beside a loop over `qutip.mesolve`, and the gradient of a pulse beside its forward run.
 
 The sweep changes J around 1 cm^-1 over 10 ns with a light pulse, where an ODE solver works. All sides start from the
-same systems and end with density matrices; mesolve is timed on some points of the sweep, spread evenly, and its time
-is scaled to all of them. Of QuTiP's methods that reach an error of 1e-8, Verner's of order 7 was the fastest here; the
-default, Adams, is timed at tolerances that bring it near. The exponential solver is the reference of the errors.
+same systems, channels and state and end with density matrices; mesolve is timed on some points of the sweep, spread
+evenly, and its time is scaled to all of them. It is called on each constant piece with the Liouvillian of sparse
+matrices (with H and c_ops it takes twenty times longer here), by the default method, Adams, by the fastest ODE method
+that reaches an error of 1e-8, Verner's of order 7, and by Krylov subspaces, which are exact once they hold all that is
+reached. How much of the time passes inside mesolve is given, too: the rest is making Liouvillians. The exponential
+solver is the reference of the errors. ``--methods`` times all methods of mesolve at several tolerances on one point.
 """
 
 import argparse
@@ -24,6 +27,7 @@ from molecular_qubits.spins.problem import Problem, build_problem
 from molecular_qubits.spins.solvers.expm_solver import solve as solve_expm
 from molecular_qubits.spins.system import SpinSystem
 from molecular_qubits.spins.tensors import zfs_tensor
+from molecular_qubits.spins.trajectory import Trajectory
 from shared.artifacts import provenance, write_json
 from shared.cli import run_command
 from shared.progress import say
@@ -31,80 +35,133 @@ from shared.results import markdown_table
 
 CENTRE_CM1, SPREAD_CM1 = 1.0, 0.2
 TIMES_NS = np.linspace(0.0, 10.0, 11)
+SWEEP, EXACT = "evolve_sweep (JAX)", "evolve, exponential"
+MESOLVE: dict[str, dict[str, Any]] = {
+    "mesolve, adams": {"method": "adams", "atol": 1e-13, "rtol": 1e-10},
+    "mesolve, vern7": {"method": "vern7", "atol": 1e-11, "rtol": 1e-9},
+    "mesolve, krylov": {"method": "krylov", "atol": 1e-9, "krylov_dim": 60},
+}
 
 
-def sweep_rows(points: int, rounds: int, looped: int) -> list[dict[str, Any]]:
-    """Return rows for QuTiP and JAX: seconds of the whole sweep, ratio, largest error of an element."""
-    configs = [DynamicsConfig(j_rt_cm1=float(j)) for j in CENTRE_CM1 + SPREAD_CM1 * np.linspace(-1, 1, points)]
-    chosen = np.unique(np.linspace(0, points - 1, looped).astype(int))
-    units = [build_unit(config) for config in configs]
-    field = configs[0].field_tesla
-
-    def start(index: int) -> np.ndarray:
-        return units[index].thermal_state(configs[index].temperature_k, field)
-
-    def channels(index: int) -> Any:
-        return build_channels(configs[index])
-
-    def alone(solve: Any, index: int) -> np.ndarray:
-        return solve(build_problem(units[index], start(index), TIMES_NS, channels(index), field))
-
-    seconds: dict[str, list[float]] = {}
-    states: dict[str, list[np.ndarray]] = {}
-    for number in range(rounds + 1):
-        begin = time.perf_counter()
-        swept = evolve_sweep(units, start, TIMES_NS, channels=channels, field_tesla=field)
-        taken = time.perf_counter() - begin
-        if number == 0:
-            say(f"first sweep, with compilation: {taken:.2f} s")
-            continue
-        seconds.setdefault(SWEEP, []).append(taken)
-        for label, solve in LOOPS.items():
-            begin = time.perf_counter()
-            states[label] = [alone(solve, k) for k in chosen]
-            seconds.setdefault(label, []).append((time.perf_counter() - begin) * points / len(chosen))
-    states[SWEEP] = [swept[k].states for k in chosen]
-    medians = {label: statistics.median(values) for label, values in seconds.items()}
-    return [
-        {
-            "method": label,
-            "points": points,
-            "seconds": medians[label],
-            "mesolve vern7 / this": medians[VERN7] / medians[label],
-            "largest error": max(
-                float(np.max(np.abs(a - b))) for a, b in zip(states[label], states[EXACT], strict=True)
-            ),
-        }
-        for label in (*LOOPS, SWEEP)
-    ]
-
-
-def mesolve(problem: Problem, method: str, atol: float, rtol: float) -> np.ndarray:
-    """Return the states (n, D, D) of `qutip.mesolve`, piece by piece."""
+def mesolve(problem: Problem, options: dict[str, Any]) -> tuple[np.ndarray, float]:
+    """Return the states (n, D, D) of `qutip.mesolve`, piece by piece, and the seconds spent inside it."""
     import qutip
 
     dims = [list(problem.dims), list(problem.dims)]
-    options = {"method": method, "atol": atol, "rtol": rtol, "nsteps": 10**7, "progress_bar": "", "store_states": True}
+    steps = {} if options["method"] in ("krylov", "diag") else {"nsteps": 10**7}
+    chosen = {"progress_bar": "", "store_states": True} | steps | options
 
     def sparse(matrix: np.ndarray) -> Any:
         return qutip.Qobj(np.where(np.abs(matrix) > 1e-14 * np.abs(matrix).max(), matrix, 0), dims=dims).to("CSR")
 
-    state, states = qutip.Qobj(problem.initial, dims=dims), [problem.initial]
+    state, states, inside = qutip.Qobj(problem.initial, dims=dims), [problem.initial], 0.0
     for piece in problem.pieces:
         generator = qutip.liouvillian(sparse(piece.hamiltonian), [sparse(jump) for jump in piece.jumps])
         times = np.unique(np.concatenate([[piece.start_ns], piece.times_ns, [piece.stop_ns]]))
-        found = qutip.mesolve(generator, state, times, options=options).states
+        begin = time.perf_counter()
+        found = qutip.mesolve(generator, state, times, options=chosen).states
+        inside += time.perf_counter() - begin
         states += [one.full() for time_ns, one in zip(times, found, strict=True) if time_ns in piece.times_ns]
         state = found[-1]
-    return np.array(states)
+    return np.array(states), inside
 
 
-VERN7, EXACT, SWEEP = "mesolve, vern7 (atol 1e-11, rtol 1e-9)", "exponential, one by one", "JAX sweep"
-LOOPS: dict[str, Any] = {
-    VERN7: lambda problem: mesolve(problem, "vern7", 1e-11, 1e-9),
-    "mesolve, adams (atol 1e-13, rtol 1e-10)": lambda problem: mesolve(problem, "adams", 1e-13, 1e-10),
-    EXACT: solve_expm,
-}
+class Sweep:
+    """The systems of the sweep, with what they share."""
+
+    def __init__(self, points: int) -> None:
+        span = CENTRE_CM1 + SPREAD_CM1 * np.linspace(-1, 1, points)
+        self.units = [build_unit(DynamicsConfig(j_rt_cm1=float(j))) for j in span]
+        config = DynamicsConfig()
+        self.field = config.field_tesla
+        self.channels = build_channels(config)
+        self.start = self.units[0].thermal_state(config.temperature_k, self.field)  # dark: the same for all
+
+    def problem(self, index: int) -> Problem:
+        """Return the problem of one point."""
+        return build_problem(self.units[index], self.start, TIMES_NS, self.channels, self.field)
+
+    def all(self) -> list[Trajectory]:
+        """Return the trajectories of all points."""
+        return evolve_sweep(self.units, self.start, TIMES_NS, channels=self.channels, field_tesla=self.field)
+
+
+def sweep_rows(points: int, rounds: int, looped: int) -> list[dict[str, Any]]:
+    """Return rows for QuTiP and JAX: seconds of the whole sweep, ratio, largest error of an element."""
+    sweep = Sweep(points)
+    chosen = np.unique(np.linspace(0, points - 1, looped).astype(int))
+    seconds: dict[str, list[float]] = {}
+    inside: dict[str, list[float]] = {}
+    states: dict[str, list[np.ndarray]] = {}
+    scale = points / len(chosen)
+    for number in range(rounds + 1):
+        begin = time.perf_counter()
+        swept = sweep.all()
+        taken = time.perf_counter() - begin
+        if number == 0:
+            say(f"first sweep, with compilation: {taken:.2f} s")
+            for options in MESOLVE.values():
+                mesolve(sweep.problem(0), options)
+            continue
+        seconds.setdefault(SWEEP, []).append(taken)
+        states[SWEEP] = [swept[k].states for k in chosen]
+        for label, options in MESOLVE.items():
+            begin = time.perf_counter()
+            found = [mesolve(sweep.problem(k), options) for k in chosen]
+            seconds.setdefault(label, []).append((time.perf_counter() - begin) * scale)
+            inside.setdefault(label, []).append(sum(part for _, part in found) * scale)
+            states[label] = [one for one, _ in found]
+        begin = time.perf_counter()
+        states[EXACT] = [solve_expm(sweep.problem(k)) for k in chosen]
+        seconds.setdefault(EXACT, []).append((time.perf_counter() - begin) * scale)
+    medians = {label: statistics.median(values) for label, values in seconds.items()}
+    return [
+        {
+            "method": label,
+            "options": _shown(MESOLVE.get(label, {})),
+            "points": points,
+            "seconds": medians[label],
+            "of it inside mesolve": statistics.median(inside[label]) if label in inside else None,
+            "this / sweep": medians[label] / medians[SWEEP],
+            "largest error": max(
+                float(np.max(np.abs(a - b))) for a, b in zip(states[label], states[EXACT], strict=True)
+            ),
+        }
+        for label in (*MESOLVE, EXACT, SWEEP)
+    ]
+
+
+def method_rows() -> list[dict[str, Any]]:
+    """Return seconds and errors of all methods of mesolve on one point, at tolerances around an error of 1e-8."""
+    sweep = Sweep(2)
+    problem = sweep.problem(1)
+    exact = solve_expm(problem)
+    tried: list[dict[str, Any]] = [
+        {"method": method, "atol": 10.0**-power, "rtol": 10.0 ** (2 - power)}
+        for method in ("adams", "bdf", "dop853", "tsit5", "vern7", "vern9")
+        for power in (10, 11, 12, 13)
+    ]
+    tried += [{"method": "krylov", "atol": 1e-9, "krylov_dim": size} for size in (20, 40, 50, 60, 100)]
+    tried.append({"method": "diag"})
+    rows = []
+    for options in tried:
+        mesolve(problem, options)
+        begin = time.perf_counter()
+        states, inside = mesolve(problem, options)
+        rows.append(
+            {
+                "method": options["method"],
+                "options": _shown(options),
+                "seconds": time.perf_counter() - begin,
+                "of it inside mesolve": inside,
+                "largest error": float(np.max(np.abs(states - exact))),
+            }
+        )
+    return rows
+
+
+def _shown(options: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value:g}" for key, value in options.items() if key != "method")
 
 
 def gradient_rows(slices: int, rounds: int) -> list[dict[str, Any]]:
@@ -156,6 +213,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--looped", type=int, default=10, help="points that mesolve is timed on (default 10)")
     parser.add_argument("--slices", type=int, default=100, help="of the pulse (default 100)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each side, taking turns (default 3)")
+    parser.add_argument("--methods", action="store_true", help="time all methods of mesolve on one point as well")
     parser.add_argument("--json", type=Path, default=Path("results/benchmarks/dynamics.json"), help="results")
     arguments = parser.parse_args(argv)
     for name in ("points", "looped", "slices", "rounds"):
@@ -174,8 +232,11 @@ def _run(arguments: argparse.Namespace) -> None:
     sweep = sweep_rows(arguments.points, arguments.rounds, arguments.looped)
     gradient = gradient_rows(arguments.slices, arguments.rounds)
     print(f"\n{markdown_table(sweep)}\n\n{markdown_table(gradient)}")
-    record = {"sweep": sweep, "gradient": gradient, "provenance": provenance(None, time.perf_counter() - start)}
-    write_json(arguments.json, record)
+    record: dict[str, Any] = {"sweep": sweep, "gradient": gradient}
+    if arguments.methods:
+        record["methods"] = method_rows()
+        print(f"\n{markdown_table(record['methods'])}")
+    write_json(arguments.json, record | {"provenance": provenance(None, time.perf_counter() - start)})
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """One interface to all solvers of the Lindblad equation."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from molecular_qubits.spins.channels.base import Channel
-from molecular_qubits.spins.checks import known_name
+from molecular_qubits.spins.checks import density_matrix, field_vector, known_name, time_grid
 from molecular_qubits.spins.operators import ComplexArray
-from molecular_qubits.spins.problem import Problem, build_problem
+from molecular_qubits.spins.problem import Problem, build_problem, checked_channels, problem_of
 from molecular_qubits.spins.system import QuantumSystem
 from molecular_qubits.spins.trajectory import Trajectory
 
@@ -93,7 +94,7 @@ def evolve_sweep(
     *,
     channels: Sequence[Channel] | Callable[[int], Sequence[Channel]] = (),
     field_tesla: Any = 0.0,
-    batch_size: int = 32,
+    batch_size: int = 64,
     memory_limit_gib: float = MEMORY_LIMIT_GIB,
 ) -> list[Trajectory]:
     """Solve the same experiment on many systems at once with JAX.
@@ -111,7 +112,7 @@ def evolve_sweep(
     field_tesla
         Field as in `evolve`, or a function of the system's index.
     batch_size
-        Systems propagated at once.
+        Systems that a processor propagates at once.
     memory_limit_gib
         As in `evolve`, for each system.
 
@@ -126,18 +127,34 @@ def evolve_sweep(
     """
     from molecular_qubits.spins.solvers.jax_solver import solve_batch
 
+    if not systems:
+        raise ValueError("Argument `systems` must hold at least one system, but was empty.")
     problems = []
+    known: dict[Any, Any] = {}
+    times = time_grid(times_ns)
+    read_state = _for_each(initial_state, lambda state: density_matrix(state, math.prod(systems[0].dims)))
+    read_channels, read_field = _for_each(channels, checked_channels), _for_each(field_tesla, field_vector)
     for index, system in enumerate(systems):
+        if system.dims != systems[0].dims:
+            raise ValueError(
+                f"Argument `systems` must share their sites, but number {index} has the dimensions {system.dims} and "
+                f"the first {systems[0].dims}."
+            )
         check_memory(system.dims, "jax", memory_limit_gib)
-        state, acting, field = (
-            value(index) if callable(value) else value for value in (initial_state, channels, field_tesla)
-        )
-        problems.append(build_problem(system, state, times_ns, acting, field))
+        problems.append(problem_of(system, read_state(index), times, read_channels(index), read_field(index), known))
     states = solve_batch(problems, batch_size)
     return [
         Trajectory(problem.times_ns, found, problem.dims, problem.names, "jax")
         for problem, found in zip(problems, states, strict=True)
     ]
+
+
+def _for_each(value: Any, check: Callable[[Any], Any]) -> Callable[[int], Any]:
+    """Return a function of the index: of a value for all, checked once, or of a function, checked each time."""
+    if callable(value):
+        return lambda index: check(value(index))
+    checked = check(value)
+    return lambda _: checked
 
 
 def check_memory(dims: Sequence[int], solver: str, limit_gib: float) -> None:

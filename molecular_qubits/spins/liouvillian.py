@@ -43,19 +43,43 @@ def liouvillian(hamiltonian: ComplexArray, jumps: ComplexArray) -> ComplexArray:
 
 
 def block_eigenvectors(hamiltonian: ComplexArray) -> ComplexArray:
-    """Return eigenvectors (columns) that stay within the blocks of the Hamiltonian.
+    """Return eigenvectors (D, D), as columns, that stay within the blocks of the Hamiltonian; see `block_frames`."""
+    return block_frames(hamiltonian[None])[1][0]
 
-    States that the Hamiltonian does not connect are never mixed, whatever degeneracies there are, so that zeros of
-    the generator stay zeros.
+
+def block_frames(hamiltonians: ComplexArray) -> tuple[np.ndarray, ComplexArray, np.ndarray]:
+    """Return energies and eigenvectors of several Hamiltonians that stay within their common blocks.
+
+    States that no Hamiltonian connects are never mixed, whatever degeneracies there are, so that zeros of the generator
+    stay zeros.
+
+    Parameters
+    ----------
+    hamiltonians
+        (n, D, D), Hermitian.
+
+    Returns
+    -------
+    energies : ndarray, shape (n, D)
+    vectors : ndarray of complex, shape (n, D, D)
+        As columns, in the places of the states of their block.
+    labels : ndarray of int, shape (D,)
+        Number of the block of each state.
     """
-    scale = max(float(np.abs(hamiltonian).max()), 1e-300)
-    connected = csr_array(np.abs(hamiltonian) > NEGLIGIBLE * scale)
-    count, label = connected_components(connected, directed=False)
-    vectors = np.zeros_like(hamiltonian)
+    size = np.abs(hamiltonians)
+    scale = np.maximum(size.max(axis=(1, 2), keepdims=True), 1e-300)
+    connected = csr_array(np.any(size > NEGLIGIBLE * scale, axis=0))
+    count, labels = connected_components(connected, directed=False)
+    energies, vectors = np.zeros(hamiltonians.shape[:2]), np.zeros_like(hamiltonians)
     for block in range(count):
-        members = np.flatnonzero(label == block)
-        vectors[np.ix_(members, members)] = np.linalg.eigh(hamiltonian[np.ix_(members, members)])[1]
-    return vectors
+        members = np.flatnonzero(labels == block)
+        rows, columns = np.ix_(members, members)
+        if len(members) == 1:
+            energies[:, members] = hamiltonians[:, members, members].real
+            vectors[:, members, members] = 1
+        else:
+            energies[:, members], vectors[:, rows, columns] = np.linalg.eigh(hamiltonians[:, rows, columns])
+    return energies, vectors, labels
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,23 @@ def embedded_spin(dims: tuple[int, ...], position: int) -> ComplexArray:
     return found
 
 
+def bilinear(dims: tuple[int, ...], first: int, tensor: FloatArray, second: int) -> ComplexArray:
+    """Return S_first.T.S_second of two spins in the whole space, flat (D^2,)."""
+    if math.prod(dims) <= _KEPT_DIMENSION:
+        return tensor.ravel() @ _spin_products(dims, first, second)
+    turned = np.einsum("ab,bjk->ajk", tensor, embedded_spin(dims, second))
+    return np.einsum("aij,ajk->ik", embedded_spin(dims, first), turned).ravel()
+
+
+_KEPT_DIMENSION = 64
+
+
+@lru_cache(maxsize=256)
+def _spin_products(dims: tuple[int, ...], first: int, second: int) -> ComplexArray:
+    """Return the products S_a S_b, a row for each, (9, D^2)."""
+    return (embedded_spin(dims, first)[:, None] @ embedded_spin(dims, second)[None]).reshape(9, -1)
+
+
 def change_basis(matrices: ComplexArray, vectors: ComplexArray) -> ComplexArray:
     """Return V^+ A V of a stack of matrices (k, D, D) by two large products; V is (D, D)."""
     k, d, _ = matrices.shape

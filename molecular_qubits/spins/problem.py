@@ -3,11 +3,13 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from molecular_qubits.spins.channels.base import Channel
+from molecular_qubits.spins.channels.base import Channel, ChannelPiece
+from molecular_qubits.spins.channels.davies import Davies
 from molecular_qubits.spins.checks import density_matrix, field_vector, time_grid
 from molecular_qubits.spins.operators import ComplexArray, FloatArray
 from molecular_qubits.spins.system import QuantumSystem
@@ -21,22 +23,53 @@ class Piece:
     ----------
     start_ns, stop_ns
         The interval.
-    hamiltonian
-        (D, D) in rad/ns.
-    jumps
-        (k, D, D) in ns^-1/2.
+    system_hamiltonian
+        (D, D) in rad/ns, without what the channels add to it.
+    parts
+        What each channel adds; systems of a sweep may share these objects.
     times_ns
         Output times after `start_ns` and up to `stop_ns`.
-    superoperator
-        Generator (D^2, D^2) in 1/ns of what is not of Lindblad form, on row-major vec(rho), or None.
     """
 
     start_ns: float
     stop_ns: float
-    hamiltonian: ComplexArray
-    jumps: ComplexArray
+    system_hamiltonian: ComplexArray
+    parts: tuple[ChannelPiece, ...]
     times_ns: FloatArray
-    superoperator: ComplexArray | None = None
+
+    @cached_property
+    def hamiltonian(self) -> ComplexArray:
+        """Whole Hamiltonian (D, D) in rad/ns."""
+        drive = self.drive
+        return self.system_hamiltonian if drive is None else self.system_hamiltonian + drive
+
+    @cached_property
+    def drive(self) -> ComplexArray | None:
+        """What the channels add to the Hamiltonian, (D, D) in rad/ns, or None."""
+        drives = [part.hamiltonian for part in self.parts if part.hamiltonian is not None]
+        return sum(drives[1:], drives[0]) if drives else None
+
+    @cached_property
+    def own_jumps(self) -> ComplexArray:
+        """Jump operators (k, D, D) in ns^-1/2 without those of Davies' baths."""
+        none = np.zeros((0, *self.system_hamiltonian.shape), dtype=complex)
+        return np.concatenate([none, *(part.jumps for part in self.parts)])
+
+    @cached_property
+    def baths(self) -> tuple[Davies, ...]:
+        """Davies' baths."""
+        return tuple(bath for part in self.parts for bath in part.davies)
+
+    @cached_property
+    def jumps(self) -> ComplexArray:
+        """All jump operators (k, D, D) in ns^-1/2."""
+        return np.concatenate([self.own_jumps, *(bath.jumps(self.system_hamiltonian) for bath in self.baths)])
+
+    @cached_property
+    def superoperator(self) -> ComplexArray | None:
+        """Generator (D^2, D^2) in 1/ns of what is not of Lindblad form, on row-major vec(rho), or None."""
+        generators = [part.superoperator for part in self.parts if part.superoperator is not None]
+        return sum(generators[1:], generators[0]) if generators else None
 
 
 @dataclass(frozen=True)
@@ -61,6 +94,7 @@ def build_problem(
     times_ns: Any,
     channels: Sequence[Channel] = (),
     field_tesla: Any = 0.0,
+    shared: dict[Any, tuple[ChannelPiece, ...]] | None = None,
 ) -> Problem:
     """Check the input and cut the time axis where a channel starts or stops.
 
@@ -68,6 +102,9 @@ def build_problem(
     ----------
     system, initial_state, times_ns, channels, field_tesla
         As in `molecular_qubits.spins.evolution.evolve`.
+    shared
+        What local channels were found to add, by channel, sites and field: filled here, to be given again for the next
+        system of a sweep.
 
     Raises
     ------
@@ -76,32 +113,55 @@ def build_problem(
     TypeError
         If an entry of `channels` is no `Channel`.
     """
-    times = time_grid(times_ns)
-    field = field_vector(field_tesla)
     dimension = int(np.prod(system.dims))
-    initial = density_matrix(initial_state, dimension)
+    return problem_of(
+        system, density_matrix(initial_state, dimension), time_grid(times_ns), checked_channels(channels),
+        field_vector(field_tesla), {} if shared is None else shared,
+    )  # fmt: skip
+
+
+def checked_channels(channels: Any) -> Sequence[Channel]:
+    """Return the channels, or raise a `TypeError` that names the first that is none."""
     for number, channel in enumerate(channels):
         if not isinstance(channel, Channel):
             raise TypeError(f"Argument `channels` must hold channels, but entry {number} was {channel!r}.")
+    return channels
+
+
+def problem_of(
+    system: QuantumSystem,
+    initial: ComplexArray,
+    times: FloatArray,
+    channels: Sequence[Channel],
+    field: FloatArray,
+    memory: dict[Any, tuple[ChannelPiece, ...]],
+) -> Problem:
+    """Return the problem of checked arguments; see `build_problem`."""
     hamiltonian = system.hamiltonian_matrix(field)
-    parts = [part for channel in channels for part in channel.pieces(system, field)]
+    place = (system.local_key, field.tobytes())
+    parts = [part for channel in channels for part in _channel_pieces(channel, system, field, place, memory)]
     edges = {times[0], times[-1]}
     edges.update(edge for part in parts for edge in (part.start_ns, part.stop_ns))
     inside = np.array(sorted(edge for edge in edges if times[0] <= edge <= times[-1]))
     pieces = []
     for start, stop in itertools.pairwise(inside):
         middle = (start + stop) / 2
-        active = [part for part in parts if part.start_ns <= middle < part.stop_ns]
-        drives = [part.hamiltonian for part in active if part.hamiltonian is not None]
-        generators = [part.superoperator for part in active if part.superoperator is not None]
-        pieces.append(
-            Piece(
-                float(start),
-                float(stop),
-                sum(drives, hamiltonian.copy()),
-                np.concatenate([np.zeros((0, dimension, dimension), dtype=complex), *(part.jumps for part in active)]),
-                times[(times > start) & (times <= stop)],
-                sum(generators[1:], generators[0]) if generators else None,
-            )
-        )
+        active = tuple(part for part in parts if part.start_ns <= middle < part.stop_ns)
+        within = times[(times > start) & (times <= stop)]
+        pieces.append(Piece(float(start), float(stop), hamiltonian, active, within))
     return Problem(initial, times, tuple(pieces), tuple(system.dims), tuple(system.names))
+
+
+def _channel_pieces(
+    channel: Channel, system: QuantumSystem, field: FloatArray, place: Any, memory: dict[Any, tuple[ChannelPiece, ...]]
+) -> tuple[ChannelPiece, ...]:
+    """Return what a channel adds, from memory if it is local and was met at the same sites before."""
+    if not channel.local:
+        return channel.pieces(system, field)
+    try:
+        known = memory.get((channel, place))
+    except TypeError:  # a channel with an array or a list in it has no hash
+        return channel.pieces(system, field)
+    if known is None:
+        known = memory[channel, place] = channel.pieces(system, field)
+    return known

@@ -1,5 +1,6 @@
 """Spins of which one pair of electrons recombines: the spin system beside the levels of its products."""
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -43,6 +44,7 @@ class RadicalPair:
         self.names: tuple[str, ...] = (*spins.names, "reaction")
         self.dims: tuple[int, ...] = (*spins.dims, 3)
         self._rest = _without(spins, self.pair)
+        self.local_key: Hashable = (spins.local_key, self.pair)
 
     @property
     def dimension(self) -> int:

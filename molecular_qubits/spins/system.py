@@ -1,7 +1,7 @@
 """Any number of any spins with full tensors: H = Zeeman - 2 J S_i.S_j + S_i.D_i.S_i + S_i.D_ij.S_j + S_i.A_ij.I_j."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ from molecular_qubits.spins.nuclei import electron_scale_g, isotope
 from molecular_qubits.spins.operators import (
     ComplexArray,
     FloatArray,
-    embed,
+    bilinear,
     embedded_spin,
     spin_dimension,
     spin_matrices,
@@ -34,6 +34,10 @@ class QuantumSystem(Protocol):
     @property
     def dims(self) -> tuple[int, ...]:
         """Dimension of each site, the first varying slowest."""
+
+    @property
+    def local_key(self) -> Hashable:
+        """What the operators of the sites depend on: equal for systems that differ in their couplings only."""
 
     def hamiltonian_matrix(self, field_tesla: Any = 0.0) -> ComplexArray:
         """Hamiltonian (D, D) in rad/ns."""
@@ -133,6 +137,10 @@ class SpinSystem:
                     f"`isotopes` and give other couplings as `dipolar`."
                 )
         self.zfs = self._zero_field_tensors(zfs)
+        self.local_key: Hashable = (
+            self.spins, self.names, tuple(self.isotopes.items()), np.array(self.g).tobytes(),
+            tuple((index, tensor.tobytes()) for index, tensor in self.zfs.items()),
+        )  # fmt: skip
 
     def _g_tensors(self, g: Any) -> tuple[FloatArray, ...]:
         count = len(self.spins)
@@ -209,14 +217,15 @@ class SpinSystem:
     def hamiltonian_matrix(self, field_tesla: Any = 0.0) -> ComplexArray:
         """Return the Hamiltonian as an array (D, D) in rad/ns; see `hamiltonian`."""
         field = field_vector(field_tesla)
-        matrix = np.zeros((self.dimension, self.dimension), dtype=complex)
-        for index, name in enumerate(self.names):
-            matrix += embed(self.site_hamiltonian(name, field), index, self.dims)
-        for (first, second), tensor in self._couplings().items():
-            matrix += CM1_TO_RAD_PER_NS * _bilinear(
-                embedded_spin(self.dims, first), tensor, embedded_spin(self.dims, second)
-            )
-        return np.asarray((matrix + matrix.conj().T) / 2, dtype=complex)
+        size = self.dimension
+        matrix = np.zeros(size**2, dtype=complex)
+        for index, g in enumerate(self.g):
+            matrix += (MU_B_RAD_PER_NS_PER_T * (field @ g)) @ embedded_spin(self.dims, index).reshape(3, size**2)
+        tensors = [((index, index), tensor) for index, tensor in self.zfs.items()]
+        for pair, tensor in (*tensors, *self._couplings().items()):
+            matrix += CM1_TO_RAD_PER_NS * bilinear(self.dims, pair[0], tensor, pair[1])
+        square = matrix.reshape(size, size)
+        return np.asarray((square + square.conj().T) / 2, dtype=complex)
 
     def hamiltonian(self, field_tesla: Any = 0.0) -> "qutip.Qobj":
         """Return the Hamiltonian in rad/ns.
@@ -241,13 +250,16 @@ class SpinSystem:
         return thermal_density(self.hamiltonian_matrix(field_tesla), thermal)
 
     def _couplings(self) -> dict[tuple[int, int], FloatArray]:
-        tensors = {pair: -2.0 * j * np.eye(3) for pair, j in self.exchange_cm1.items()}
+        tensors = {pair: -2.0 * j * _IDENTITY for pair, j in self.exchange_cm1.items()}
         for pair, tensor in (*self.dipolar.items(), *self.hyperfine.items()):
             tensors[pair] = tensors.get(pair, 0.0) + tensor
         return tensors
 
     def _index(self, name: str) -> int:
         return self.names.index(known_name(name, self.names, "site"))
+
+
+_IDENTITY = np.eye(3)
 
 
 def _bilinear(left: ComplexArray, tensor: FloatArray, right: ComplexArray) -> ComplexArray:

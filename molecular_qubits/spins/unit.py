@@ -1,6 +1,6 @@
 """The two-qubit unit: radical x coupler x radical, the coupler having the levels S0, S1 and T."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +107,7 @@ class TwoQubitUnit:
                 names=self.names,
             ),
         }
+        self.local_key: Hashable = (self.levels["T"].local_key, self.triplet_frame.tobytes())
 
     @property
     def dimension(self) -> int:
@@ -146,8 +147,7 @@ class TwoQubitUnit:
         """Return the Hamiltonian as an array (20, 20) in rad/ns; see `hamiltonian`."""
         matrix = np.zeros((20, 20), dtype=complex)
         for level, spins in self.levels.items():
-            isometry = _embedding(level)
-            matrix += isometry @ spins.hamiltonian_matrix(field_tesla) @ isometry.conj().T
+            matrix[_block(level)] = spins.hamiltonian_matrix(field_tesla)
         return matrix
 
     def hamiltonian(self, field_tesla: Any = 0.0) -> "qutip.Qobj":
@@ -193,6 +193,13 @@ class TwoQubitUnit:
 def _embedding(level: str) -> ComplexArray:
     radical = np.eye(2)
     return np.kron(np.kron(radical, np.eye(5)[:, LEVELS[level]]), radical).astype(complex)
+
+
+@cache
+def _block(level: str) -> tuple[Any, Any]:
+    """Return the indices of one electronic level in the unit, in the order of its spin space."""
+    states = np.argmax(_embedding(level).real, axis=0)
+    return np.ix_(states, states)
 
 
 def _on_triplet(matrix: ComplexArray) -> ComplexArray:

@@ -385,3 +385,58 @@ def test_trace_hermiticity_and_positivity_of_random_systems():
     """As ``python -m benchmarks.dynamics.laws`` checks for 100,000 of them."""
     worst = violations(200, seed=1)
     assert max(worst.values()) < 1e-10
+
+
+@pytest.mark.parametrize("field", [0.0, 0.34, (0.1, 0.05, 0.3)])
+@pytest.mark.parametrize("basis", ["eigen", "local"])
+def test_a_sweep_of_degenerate_systems_agrees_with_the_exponential(field, basis):
+    """Equal couplings and zero field leave degenerate levels and transitions of equal frequency, others do not."""
+    rng = np.random.default_rng(7)
+    systems = [
+        SpinSystem((0.5, 1, 0.5), exchange_cm1={(0, 1): j, (1, 2): j}, zfs={1: zfs_tensor(d)}, names=("a", "t", "b"))
+        for j, d in ((0.0, 0.06), (1.0, 0.0), (1.0, 0.06), (40.0, 0.06))
+    ]
+    kets = rng.normal(size=(4, 12)) + 1j * rng.normal(size=(4, 12))
+    states = kets / np.linalg.norm(kets, axis=1, keepdims=True)
+    states[0] = np.eye(12)[3]
+    temperatures = (2.0, 30.0, 30.0, 300.0)
+
+    def channels(index):
+        kelvin = temperatures[index]
+        return [
+            ThermalRelaxation(("a", "t"), 0.2, kelvin, axes="xz"),
+            RadicalRelaxation("a", 40.0, kelvin, 30.0, basis=basis),
+            RadicalRelaxation("b", 50.0, kelvin, 60.0, basis=basis),
+            PureDephasing("t", 0.01 * (1 + index)),
+        ]
+
+    times = [0.0, 0.2, 30.0, 1e4]
+    sweep = evolve_sweep(
+        systems, lambda index: states[index], times, channels=channels, field_tesla=field, batch_size=3
+    )
+    for index, (system, found) in enumerate(zip(systems, sweep, strict=True)):
+        alone = evolve(system, states[index], times, channels=channels(index), solver="expm", field_tesla=field)
+        np.testing.assert_allclose(found.states, alone.states, atol=1e-9)
+        np.testing.assert_allclose(np.trace(found.states, axis1=1, axis2=2), 1, atol=1e-12)
+
+
+def test_a_sweep_with_a_drive_and_channels_of_its_own_agrees_with_the_exponential():
+    units = [unit(0.5), unit(2.0)]
+    starts = [units[0].thermal_state(30.0, 0.34), units[1].thermal_state(5.0, 0.34)]
+
+    def channels(index):
+        pulse = CoherentPulse(0.1, 0.4, 9.0 + index, 3.0, 0.5, shape="gaussian", slices=4)
+        return [pulse, *all_channels()[1:], ThermalRelaxation(("coupler",), 0.1 + index, 30.0, level="T")]
+
+    times = [0.0, 0.2, 1.0]
+    sweep = evolve_sweep(units, lambda index: starts[index], times, channels=channels, field_tesla=0.34)
+    for index, found in enumerate(sweep):
+        alone = evolve(units[index], starts[index], times, channels=channels(index), solver="expm", field_tesla=0.34)
+        np.testing.assert_allclose(found.states, alone.states, atol=1e-9)
+
+
+def test_a_sweep_of_unlike_systems_is_refused():
+    with pytest.raises(ValueError, match="`systems` must share their sites, but number 1"):
+        evolve_sweep([SpinSystem((0.5,)), SpinSystem((1,))], [1, 0], [0.0, 1.0])
+    with pytest.raises(ValueError, match="`systems` must hold at least one"):
+        evolve_sweep([], [1, 0], [0.0, 1.0])

@@ -165,3 +165,20 @@ def test_examples_in_the_docstrings_hold(module):
     outcome = doctest.testmod(module)
     assert outcome.attempted > 0
     assert outcome.failed == 0
+
+
+def test_large_systems_have_the_hamiltonian_of_their_terms():
+    """Beyond the dimension up to which products of spins are kept, and below: the sum of Kronecker products."""
+    for count in (4, 7):
+        couplings = {(k, k + 1): 0.1 * (k + 1) for k in range(count - 1)}
+        system = SpinSystem((0.5,) * count, exchange_cm1=couplings, dipolar={(0, 2): np.diag([1e-3, 2e-3, -3e-3])})
+        half = spin_matrices(0.5)
+        expected = sum(
+            CM1_TO_RAD_PER_NS * weight * embed(half, i, system.dims)[axis] @ embed(half, j, system.dims)[axis]
+            for (i, j), weights in [
+                *((pair, [-2 * j] * 3) for pair, j in couplings.items()),
+                ((0, 2), (1e-3, 2e-3, -3e-3)),
+            ]
+            for axis, weight in enumerate(weights)
+        )
+        np.testing.assert_allclose(system.hamiltonian_matrix(), expected, atol=1e-9)

@@ -1,10 +1,11 @@
 """What a channel is: jump operators, a Hamiltonian of its own, and the times when it acts."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from molecular_qubits.spins.channels.davies import Davies
 from molecular_qubits.spins.operators import ComplexArray
 from molecular_qubits.spins.system import QuantumSystem
 
@@ -23,6 +24,8 @@ class ChannelPiece:
         (D, D) in rad/ns, or None.
     superoperator
         (D^2, D^2) in 1/ns, or None; see `Channel.superoperator`.
+    davies
+        Baths whose jump operators follow from the Hamiltonian of the system.
     """
 
     start_ns: float
@@ -30,6 +33,7 @@ class ChannelPiece:
     jumps: ComplexArray
     hamiltonian: ComplexArray | None = None
     superoperator: ComplexArray | None = None
+    davies: tuple[Davies, ...] = ()
 
 
 class Channel:
@@ -37,12 +41,29 @@ class Channel:
 
     A channel adds sum_k D[L_k] with D[L] rho = L rho L^+ - (L^+ L rho + rho L^+ L) / 2 to the master equation, and
     its own Hamiltonian, both while it acts.
+
+    Attributes
+    ----------
+    local
+        Whether `pieces` depends on the sites of the system only (its ``local_key`` and the field) and not on their
+        couplings, so that systems of a sweep that differ in these share it.
     """
 
+    local: ClassVar[bool] = True
+
     def jumps(self, system: QuantumSystem, field_tesla: Any) -> ComplexArray:
-        """Return the jump operators, shape (k, D, D), in ns^-1/2."""
+        """Return the jump operators, shape (k, D, D), in ns^-1/2; by default those of `davies`."""
         dimension = int(np.prod(system.dims))
-        return np.zeros((0, dimension, dimension), dtype=complex)
+        none = np.zeros((0, dimension, dimension), dtype=complex)
+        baths = self.davies(system, field_tesla)
+        if not baths:
+            return none
+        hamiltonian = system.hamiltonian_matrix(field_tesla)
+        return np.concatenate([none, *(bath.jumps(hamiltonian) for bath in baths)])
+
+    def davies(self, system: QuantumSystem, field_tesla: Any) -> tuple[Davies, ...]:
+        """Return the baths that thermalise the whole system; a channel with any has no other jump operators."""
+        return ()
 
     def hamiltonian(self, system: QuantumSystem, field_tesla: Any) -> ComplexArray | None:
         """Return the Hamiltonian (D, D) in rad/ns that the channel adds, or None."""
@@ -62,7 +83,9 @@ class Channel:
 
     def pieces(self, system: QuantumSystem, field_tesla: Any) -> tuple[ChannelPiece, ...]:
         """Return what the channel adds in each interval; by default the same in all, scaled by their factors."""
-        jumps = self.jumps(system, field_tesla)
+        baths = self.davies(system, field_tesla)
+        dimension = int(np.prod(system.dims))
+        jumps = np.zeros((0, dimension, dimension), complex) if baths else self.jumps(system, field_tesla)
         drive = self.hamiltonian(system, field_tesla)
         generator = self.superoperator(system, field_tesla)
         return tuple(
@@ -72,6 +95,7 @@ class Channel:
                 np.sqrt(factor) * jumps,
                 None if drive is None else np.sqrt(factor) * drive,
                 None if generator is None else factor * generator,
+                tuple(Davies(bath.couplings, factor * bath.rate_per_ns, bath.thermal_rad_ns) for bath in baths),
             )
             for start, stop, factor in self.segments()
         )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from molecular_qubits.spins.channels.base import Channel
-from molecular_qubits.spins.channels.relaxation import FREQUENCY_TOLERANCE_RAD_PER_NS
+from molecular_qubits.spins.channels.davies import FREQUENCY_TOLERANCE_RAD_PER_NS
 from molecular_qubits.spins.checks import known_name, non_negative
 from molecular_qubits.spins.operators import ComplexArray, FloatArray, embed
 from molecular_qubits.spins.spectral_density import SpectralDensity
@@ -61,6 +61,8 @@ class Redfield(Channel):
             raise ValueError(f"Argument `axes` must hold letters of 'xyz', each once, but was {self.axes!r}.")
         if self.secular_cutoff_rad_per_ns is not None:
             non_negative(self.secular_cutoff_rad_per_ns, "secular_cutoff_rad_per_ns")
+
+    local = False
 
     def superoperator(self, system: QuantumSystem, field_tesla: Any) -> ComplexArray:
         """Return the Redfield tensor (D^2, D^2) in 1/ns."""

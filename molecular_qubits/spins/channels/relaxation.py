@@ -7,13 +7,11 @@ from typing import Any, Literal
 import numpy as np
 
 from molecular_qubits.spins.channels.base import Channel
+from molecular_qubits.spins.channels.davies import Davies, davies_jumps
 from molecular_qubits.spins.channels.transfer import coupler_level
 from molecular_qubits.spins.checks import field_vector, known_name, non_negative, positive, thermal_frequency
-from molecular_qubits.spins.operators import ComplexArray, change_basis, embed
+from molecular_qubits.spins.operators import ComplexArray, embed
 from molecular_qubits.spins.system import QuantumSystem
-
-FREQUENCY_TOLERANCE_RAD_PER_NS = 1e-6
-"""Transition frequencies closer than this are treated as one."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +60,13 @@ class RadicalRelaxation(Channel):
 
     def jumps(self, system: QuantumSystem, field_tesla: Any) -> ComplexArray:
         """Return the jump operators: down, up and dephasing of the spin, or those of Davies, shape (k, D, D)."""
+        if self.basis == "eigen":
+            return super().jumps(system, field_tesla)
         lower, upper, splitting = _two_levels(system, self.site, field_tesla)
-        t2 = 2 * self.t1_ns if self.t2_ns is None else self.t2_ns
-        pure = max(1 / t2 - 1 / (2 * self.t1_ns), 0.0)
         lowering = np.outer(lower, upper.conj())
         polarisation = np.outer(upper, upper.conj()) - np.outer(lower, lower.conj())
-        index, thermal = system.names.index(self.site), thermal_frequency(self.temperature_k)
-        if self.basis == "eigen":
-            flips = np.array([lowering + lowering.conj().T, 1j * (lowering - lowering.conj().T)]) / 2
-            whole = system.hamiltonian_matrix(field_tesla)
-            jumps = davies_jumps(
-                whole, embed(np.asarray(flips, dtype=complex), index, system.dims), 1 / self.t1_ns, thermal
-            )
-            fluctuation = embed(np.asarray(polarisation[None] / 2, dtype=complex), index, system.dims)
-            return np.concatenate([jumps, davies_jumps(whole, fluctuation, 2 * pure, thermal)])
-        boltzmann = np.exp(-splitting / thermal)
+        pure = self._pure_rate()
+        boltzmann = np.exp(-splitting / thermal_frequency(self.temperature_k))
         down = 1 / (self.t1_ns * (1 + boltzmann))
         local = np.array(
             [
@@ -85,7 +75,26 @@ class RadicalRelaxation(Channel):
                 np.sqrt(pure / 2) * polarisation,
             ]
         )
-        return embed(local, index, system.dims)
+        return embed(local, system.names.index(self.site), system.dims)
+
+    def davies(self, system: QuantumSystem, field_tesla: Any) -> tuple[Davies, ...]:
+        """Return the baths of flips and of dephasing, none with ``basis="local"``."""
+        if self.basis == "local":
+            return ()
+        lower, upper, _ = _two_levels(system, self.site, field_tesla)
+        lowering = np.outer(lower, upper.conj())
+        flips = np.array([lowering + lowering.conj().T, 1j * (lowering - lowering.conj().T)]) / 2
+        levels = np.outer(upper, upper.conj()) - np.outer(lower, lower.conj())
+        fluctuation = np.asarray(levels[None] / 2, dtype=complex)
+        index, thermal = system.names.index(self.site), thermal_frequency(self.temperature_k)
+        return (
+            Davies(embed(np.asarray(flips, dtype=complex), index, system.dims), 1 / self.t1_ns, thermal),
+            Davies(embed(fluctuation, index, system.dims), 2 * self._pure_rate(), thermal),
+        )
+
+    def _pure_rate(self) -> float:
+        t2 = 2 * self.t1_ns if self.t2_ns is None else self.t2_ns
+        return max(1 / t2 - 1 / (2 * self.t1_ns), 0.0)
 
 
 @dataclass(frozen=True)
@@ -179,75 +188,32 @@ class ThermalRelaxation(Channel):
 
     def jumps(self, system: QuantumSystem, field_tesla: Any) -> ComplexArray:
         """Return the jump operators of all couplings, shape (k, D, D)."""
+        if self.basis == "eigen":
+            return super().jumps(system, field_tesla)
         thermal = thermal_frequency(self.temperature_k)
-        axes = ["xyz".index(axis) for axis in self.axes]
-        indices = [system.names.index(known_name(site, system.names, "sites")) for site in self.sites]
+        stacks = []
+        for site, index, spin in self._spins(system):
+            local = davies_jumps(system.site_hamiltonian(site, field_tesla), spin, self.rate_per_ns, thermal)
+            stacks.append(embed(local, index, system.dims))
+        return np.concatenate(stacks)
+
+    def davies(self, system: QuantumSystem, field_tesla: Any) -> tuple[Davies, ...]:
+        """Return the baths, none with ``basis="local"``."""
         if self.basis == "local":
-            stacks = []
-            for index, site in zip(indices, self.sites, strict=True):
-                alone = system.site_hamiltonian(site, field_tesla)
-                local = davies_jumps(alone, system.site_spin(site)[axes], self.rate_per_ns, thermal)
-                stacks.append(embed(local, index, system.dims))
-            return np.concatenate(stacks)
-        couplings = np.concatenate(
-            [embed(system.site_spin(site)[axes], i, system.dims) for i, site in zip(indices, self.sites, strict=True)]
-        )
+            return ()
+        couplings = np.concatenate([embed(spin, index, system.dims) for _, index, spin in self._spins(system)])
         if self.level is not None:
             projector = coupler_level(system, self.level)
             couplings = projector @ couplings @ projector
-        return davies_jumps(system.hamiltonian_matrix(field_tesla), couplings, self.rate_per_ns, thermal)
+        return (Davies(couplings, self.rate_per_ns, thermal_frequency(self.temperature_k)),)
 
-
-def davies_jumps(
-    hamiltonian: ComplexArray, couplings: ComplexArray, rate_per_ns: float, thermal_rad_ns: float
-) -> ComplexArray:
-    """Return the jump operators of Davies' generator.
-
-    Parameters
-    ----------
-    hamiltonian
-        Hermitian (D, D), rad/ns.
-    couplings
-        Hermitian operators (m, D, D), without unit.
-    rate_per_ns
-        gamma(0).
-    thermal_rad_ns
-        k T / h-bar.
-
-    Returns
-    -------
-    ndarray of complex, shape (k, D, D)
-        In ns^-1/2: for each transition frequency one for each coupling that acts at it, or as many as it has
-        elements if these are fewer.
-    """
-    energies, vectors = np.linalg.eigh(hamiltonian)
-    lowering = energies[None, :] - energies[:, None]
-    flat = lowering.ravel()
-    order = np.argsort(flat)
-    groups = np.empty(flat.size, dtype=int)
-    groups[order] = np.cumsum(np.diff(flat[order], prepend=flat[order[0]]) > FREQUENCY_TOLERANCE_RAD_PER_NS)
-    frequency = np.bincount(groups, weights=flat) / np.bincount(groups)
-    label = groups.reshape(lowering.shape)
-    gamma = 2 * rate_per_ns / (1 + np.exp(-frequency / thermal_rad_ns))
-    elements = change_basis(np.asarray(couplings, dtype=complex), vectors)
-    size = np.abs(elements).max(axis=(1, 2), keepdims=True)
-    elements = np.where(np.abs(elements) < 1e-13 * np.maximum(size, 1.0), 0, elements).reshape(len(couplings), -1)
-    active = np.flatnonzero(np.any(elements, axis=0))
-    active = active[np.argsort(label.ravel()[active], kind="stable")]
-    groups, first = np.unique(label.ravel()[active], return_index=True)
-    rows = []
-    for group, places in zip(groups, np.split(active, first[1:]), strict=True):
-        amplitudes: Any = elements[:, places]
-        if len(places) == 1:  # the same sum of A rho A^+ by no more operators than elements
-            amplitudes = np.linalg.norm(amplitudes, axis=0, keepdims=True)
-        elif len(amplitudes) > len(places):
-            amplitudes = np.linalg.qr(amplitudes, mode="r")
-        row = np.zeros((len(amplitudes), flat.size), dtype=complex)
-        row[:, places] = np.sqrt(gamma[group]) * amplitudes
-        rows.append(row[np.any(amplitudes, axis=1)])
-    dimension = len(energies)
-    parts = np.concatenate([np.zeros((0, flat.size), dtype=complex), *rows]).reshape(-1, dimension, dimension)
-    return change_basis(parts, vectors.conj().T)
+    def _spins(self, system: QuantumSystem) -> list[tuple[str, int, ComplexArray]]:
+        """Return name, index and coupling spin components (m, d, d) of each site."""
+        axes = ["xyz".index(axis) for axis in self.axes]
+        return [
+            (site, system.names.index(known_name(site, system.names, "sites")), system.site_spin(site)[axes])
+            for site in self.sites
+        ]
 
 
 def _two_levels(system: QuantumSystem, site: str, field_tesla: Any) -> tuple[ComplexArray, ComplexArray, float]:

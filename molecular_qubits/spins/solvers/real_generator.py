@@ -2,116 +2,22 @@
 
 A Hermitian rho is the real vector x of its populations and of sqrt 2 times the real and the imaginary parts of its
 elements above the diagonal: an orthonormal basis, in which the Hamiltonian part of the generator is antisymmetric. A
-real product costs a quarter of a complex one. The host passes what is small, the effective Hamiltonian (D, D) and the
-gain sum_k vec(L_k) vec(L_k)^+ on the nonzero places of the jump operators; the (n, n) generator exists only inside the
-compiled program.
+real product costs a quarter of a complex one.
+
+What does not depend on the Hamiltonian of the system is assembled in the product basis, once for all systems of a sweep
+(`assemble`), and turned to the eigenbasis of each (`rotation`); Davies' baths are assembled there (`assemble_davies`).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order
 
-from molecular_qubits.spins.liouvillian import NEGLIGIBLE, block_eigenvectors
-from molecular_qubits.spins.operators import ComplexArray, change_basis
-from molecular_qubits.spins.problem import Problem
+from molecular_qubits.spins.channels.davies import FREQUENCY_TOLERANCE_RAD_PER_NS
 
 TAYLOR_NORM = 0.35
 """Norm up to which the Taylor series of degree 12 has a relative error below 1e-15."""
-
-
-@dataclass(frozen=True)
-class FramedProblem:
-    """A problem in the eigenbasis of the Hamiltonian of its last piece, with rounding noise set to 0.
-
-    Attributes
-    ----------
-    vectors
-        The frame (D, D), columns.
-    initial
-        (D, D).
-    effective
-        H - i/2 sum_k L_k^+ L_k of each different piece, (p, D, D) in rad/ns.
-    jumps
-        Of each different piece, (k, D, D).
-    rest
-        Generators of what is not of Lindblad form, of each different piece, (p, D^2, D^2) in 1/ns on row-major
-        vec(rho), or None if no piece has any.
-    """
-
-    vectors: ComplexArray
-    initial: ComplexArray
-    effective: ComplexArray
-    jumps: tuple[ComplexArray, ...]
-    rest: ComplexArray | None
-
-
-def frame_problem(problem: Problem, different: Sequence[int]) -> FramedProblem:
-    """Change to the eigenbasis of the Hamiltonian of the last piece.
-
-    Parameters
-    ----------
-    problem
-        The checked problem, with at least one piece.
-    different
-        Indices of the pieces to keep; pieces that equal one of these are left out.
-    """
-    vectors = block_eigenvectors(problem.pieces[-1].hamiltonian)
-    adjoint = vectors.conj().T
-    effective, jumps = [], []
-    last, framed = np.zeros((0, *vectors.shape), dtype=complex), np.zeros((0, *vectors.shape), dtype=complex)
-    for index in different:
-        piece = problem.pieces[index]
-        shared = _equal_first(piece.jumps, last)  # what acts in both pieces comes first in both
-        framed = np.concatenate([framed[:shared], clean(change_basis(piece.jumps[shared:], vectors))])
-        last = piece.jumps
-        stacked = framed.reshape(-1, problem.dimension)
-        loss = clean(stacked.conj().T @ stacked)
-        effective.append(clean(adjoint @ piece.hamiltonian @ vectors) - 0.5j * loss)
-        jumps.append(framed)
-    initial = clean(adjoint @ problem.initial @ vectors)
-    return FramedProblem(vectors, initial, np.array(effective), tuple(jumps), _rest(problem, different, vectors))
-
-
-def _equal_first(one: ComplexArray, other: ComplexArray) -> int:
-    """Return how many matrices of two stacks are equal before the first that differs."""
-    count = min(len(one), len(other))
-    differs = np.any(one[:count] != other[:count], axis=(1, 2))
-    return int(differs.argmax()) if differs.any() else count
-
-
-def _rest(problem: Problem, different: Sequence[int], vectors: ComplexArray) -> ComplexArray | None:
-    found = [problem.pieces[index].superoperator for index in different]
-    if all(part is None for part in found):
-        return None
-    change = np.kron(vectors, vectors.conj())
-    nothing = np.zeros_like(change)
-    return np.array([nothing if part is None else clean(change.conj().T @ part @ change) for part in found])
-
-
-def clean(matrices: ComplexArray) -> ComplexArray:
-    """Set elements below 1e-13 of the largest of each matrix (..., m, n) to 0."""
-    size = np.abs(matrices)
-    return np.where(size > NEGLIGIBLE * size.max(axis=(-1, -2), keepdims=True, initial=0.0), matrices, 0)
-
-
-def jump_places(problems: Sequence[FramedProblem]) -> np.ndarray:
-    """Return the flat indices (m,) at which any jump operator of any problem is not 0."""
-    d = len(problems[0].vectors)
-    found = np.zeros((d, d), dtype=bool)
-    for problem in problems:
-        for jumps in problem.jumps:
-            found |= np.any(jumps, axis=0)
-    return np.flatnonzero(found)
-
-
-def gains(problem: FramedProblem, places: np.ndarray) -> ComplexArray:
-    """Return sum_k vec(L_k) vec(L_k)^+ on the given places, for each piece: (p, m, m)."""
-    flat = [jumps.reshape(len(jumps), len(problem.vectors) ** 2)[:, places] for jumps in problem.jumps]
-    return np.array([clean(rows.T @ rows.conj()) for rows in flat])
 
 
 @dataclass(frozen=True)
@@ -145,16 +51,30 @@ class Elements:
         populations = states[..., self.populations, self.populations]
         return xp.concatenate([populations.real, upper.real, upper.imag], axis=-1)
 
-    def density(self, vectors: Any) -> Any:
-        """Return the Hermitian matrices (..., D, D) of real vectors (..., n), as JAX arrays."""
-        import jax.numpy as jnp
+    @cached_property
+    def indices(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Rows a (m, 1) and b (m, 1) of rho_aa and rho_ab, and c (1, n), e (1, n) of rho_aa, rho_ab, rho_ba."""
+        a = np.concatenate([self.populations, self.rows])[:, None]
+        b = np.concatenate([self.populations, self.columns])[:, None]
+        c = np.concatenate([self.populations, self.rows, self.columns])[None, :]
+        e = np.concatenate([self.populations, self.columns, self.rows])[None, :]
+        return a, b, c, e
 
-        n_p, n_c = len(self.populations), len(self.rows)
-        upper = (vectors[..., n_p : n_p + n_c] + 1j * vectors[..., n_p + n_c :]) / np.sqrt(2)
-        states = jnp.zeros((*vectors.shape[:-1], self.dimension, self.dimension), dtype=complex)
-        states = states.at[..., self.populations, self.populations].set(vectors[..., :n_p].astype(complex))
-        states = states.at[..., self.rows, self.columns].set(upper)
-        return states.at[..., self.columns, self.rows].set(upper.conj())
+    def density(self, vectors: Any) -> Any:
+        """Return the Hermitian matrices (..., D, D) of real vectors (..., n); NumPy or JAX."""
+        xp = _namespace(vectors)
+        d, n_p, n_c, n = self.dimension, len(self.populations), len(self.rows), self.size
+        real, imag, sign = np.full((d, d), n), np.full((d, d), n), np.zeros((d, d))
+        real[self.populations, self.populations] = np.arange(n_p)
+        for rows, columns, direction in ((self.rows, self.columns, 1), (self.columns, self.rows, -1)):
+            real[rows, columns] = n_p + np.arange(n_c)
+            imag[rows, columns] = n_p + n_c + np.arange(n_c)
+            sign[rows, columns] = direction
+        scale = np.full(n, np.sqrt(0.5))
+        scale[:n_p] = 1
+        scaled = vectors * scale
+        padded = xp.concatenate([scaled, xp.zeros_like(scaled[..., :1])], axis=-1)
+        return padded[..., real] + 1j * (padded[..., imag] * sign)
 
 
 def all_elements(dimension: int) -> Elements:
@@ -163,44 +83,8 @@ def all_elements(dimension: int) -> Elements:
     return Elements(dimension, np.arange(dimension), rows, columns)
 
 
-def reached_elements(
-    initial: np.ndarray, effective: np.ndarray, gain: np.ndarray, places: np.ndarray, rest: np.ndarray | None = None
-) -> Elements:
-    """Return the elements that can become nonzero, by a search along the nonzero elements of the generator.
-
-    Parameters
-    ----------
-    initial, effective
-        Where the initial states and the effective Hamiltonians are not 0, bool (D, D).
-    gain
-        Where the gains are not 0, bool (m, m), on `places`.
-    places
-        Of `jump_places`, (m,).
-    rest
-        Where the generators that are not of Lindblad form are not 0, bool (D^2, D^2), if there are any.
-    """
-    d = len(initial)
-    identity = np.eye(d, dtype=bool)
-    links = np.zeros((d * d + 1, d * d + 1), dtype=bool)
-    links[:-1, :-1] = np.kron(effective, identity) | np.kron(identity, effective)
-    left, right = np.nonzero(gain)
-    to_row, from_row = np.divmod(places[left], d)
-    to_column, from_column = np.divmod(places[right], d)
-    links[to_row * d + to_column, from_row * d + from_column] = True
-    if rest is not None:
-        links[:-1, :-1] |= rest
-    links[np.flatnonzero(initial | initial.T), -1] = True
-    order = breadth_first_order(csr_array(links.T), d * d, directed=True, return_predecessors=False)
-    reached = np.zeros(d * d, dtype=bool)
-    reached[order[order != d * d]] = True
-    square = reached.reshape(d, d)
-    square = square | square.T
-    rows, columns = np.nonzero(np.triu(square, 1))
-    return Elements(d, np.flatnonzero(square.diagonal()), rows, columns)
-
-
 def assemble(effective: Any, gain: Any, places: np.ndarray, elements: Elements, rest: Any = None) -> Any:
-    """Return the generator as a real matrix; pure JAX, linear in `gain` and `rest`, real-linear in `effective`.
+    """Return the generator as a real matrix; NumPy or JAX, linear in `gain` and `rest`, real-linear in `effective`.
 
     Parameters
     ----------
@@ -217,40 +101,143 @@ def assemble(effective: Any, gain: Any, places: np.ndarray, elements: Elements, 
 
     Returns
     -------
-    jax.Array, shape (n, n)
+    array, shape (n, n)
         In 1/ns.
+    """
+    xp = _namespace(effective)
+    d, n_p, n_c = elements.dimension, len(elements.populations), len(elements.rows)
+    a, b, c, e = elements.indices
+    position = np.full(d * d, len(places))
+    position[places] = np.arange(len(places))
+    padded = xp.pad(gain, ((0, 1), (0, 1)))
+    complex_rows = padded[position[a * d + c], position[b * d + e]]
+    complex_rows = complex_rows - 1j * effective[a, c] * (b == e) + 1j * effective.conj()[b, e] * (a == c)
+    generator = conserve_trace(_real_rows(complex_rows, n_p, n_c), n_p)
+    return generator if rest is None else generator + assemble_rest(rest, elements)
+
+
+def assemble_rest(rest: Any, elements: Elements) -> Any:
+    """Return a generator (D^2, D^2) on row-major vec(rho) that keeps rho Hermitian as a real matrix (n, n)."""
+    d = elements.dimension
+    a, b, c, e = elements.indices
+    return _real_rows(rest[a * d + b, c * d + e], len(elements.populations), len(elements.rows))
+
+
+def precession(energies: Any, elements: Elements) -> Any:
+    """Return -i [H, .] in the eigenbasis of H, energies (D,) in rad/ns, as a real matrix (n, n); pure JAX."""
+    import jax.numpy as jnp
+
+    n_p, n_c = len(elements.populations), len(elements.rows)
+    turning = jnp.diag(energies[elements.rows] - energies[elements.columns])
+    nothing = jnp.zeros((n_c, n_c))
+    return jnp.pad(jnp.block([[nothing, turning], [-turning, nothing]]), ((n_p, 0), (n_p, 0)))
+
+
+def bath_places(elements: Elements, alike: tuple[np.ndarray, np.ndarray], bathed: np.ndarray, size: int) -> np.ndarray:
+    """Return what `assemble_davies` needs to know of the places at which baths act, integers (11, size).
+
+    Rows: flat row and column, a, b, c, e; whether the row is a population; the columns of Gamma_ac and Gamma_be where
+    they count, else one beyond the last; flat places of A_ac and A_be among the bathed states, else one beyond.
+    """
+    d = elements.dimension
+    a, b, c, e = (index.ravel() for index in elements.indices)
+    row, column = alike
+    column_of = np.full((d, d), len(c))
+    column_of[c, e] = np.arange(len(c))
+    a, b, c, e = a[row], b[row], c[column], e[column]
+    left, right = np.where(b == e, column_of[c, a], column_of.max()), np.where(a == c, column_of[e, b], column_of.max())
+    count = len(bathed)
+    position = np.full(d, count)
+    position[bathed] = np.arange(count)
+    amplitudes = [
+        np.where((position[i] < count) & (position[j] < count), position[i] * count + position[j], count**2)
+        for i, j in ((a, c), (b, e))
+    ]
+    found = np.array([row, column, a, b, c, e, a == b, left, right, *amplitudes], dtype=np.int32)
+    filled = np.zeros((11, size), dtype=np.int32)
+    filled[0], filled[7:9] = len(elements.indices[0]), column_of.max()  # a row beyond the last: dropped
+    filled[:, : len(row)] = found
+    return filled
+
+
+def assemble_davies(
+    energies: Any, couplings: Any, bathed: np.ndarray, rates: Any, thermals: Any, places: Any, elements: Elements
+) -> Any:
+    """Return Davies' generator in the eigenbasis of H as a real matrix (n, n); pure JAX.
+
+    With the amplitudes B_ij = A_ij sqrt(gamma(E_j - E_i)), the gain links rho_ab to rho_ce of the same frequency, and
+    the loss Gamma_ac = sum_i gain_(ii)(ca) follows from the conservation of the trace.
+
+    Parameters
+    ----------
+    energies
+        (D,) in rad/ns.
+    couplings
+        Between the bathed states in the eigenbasis, (m, d, d), without unit.
+    bathed
+        Indices of these states, (d,), static.
+    rates, thermals
+        gamma(0) in 1/ns and k T / h-bar in rad/ns of each coupling, (m,).
+    places
+        Of `bath_places`.
+    elements
+        The reached elements, static.
     """
     import jax.numpy as jnp
 
-    d, n_p = elements.dimension, len(elements.populations)
-    a = np.concatenate([elements.populations, elements.rows])[:, None]
-    b = np.concatenate([elements.populations, elements.columns])[:, None]
-    c = np.concatenate([elements.populations, elements.rows, elements.columns])[None, :]
-    e = np.concatenate([elements.populations, elements.columns, elements.rows])[None, :]
-    position = np.full(d * d, len(places))
-    position[places] = np.arange(len(places))
-    padded = jnp.pad(gain, ((0, 1), (0, 1)))
-    complex_rows = padded[position[a * d + c], position[b * d + e]]
-    complex_rows += -1j * effective[a, c] * (b == e) + 1j * effective.conj()[b, e] * (a == c)
-    # Column sums of the populations vanish; rounding in the change of frame must not leak through.
-    complex_rows -= jnp.pad(
-        jnp.diag(complex_rows[:n_p, :n_p].real.sum(axis=0)),
-        ((0, len(a) - n_p), (0, c.size - n_p)),
-    )
-    if rest is not None:
-        complex_rows += rest[a * d + b, c * d + e]
-    return _real_rows(complex_rows, n_p, len(elements.rows))
+    row, column, a, b, c, e, population, left, right, first, second = places
+    lowered = energies[bathed][None, :] - energies[bathed][:, None]
+    gamma = 2 * rates[:, None, None] / (1 + jnp.exp(-lowered / thermals[:, None, None]))
+    amplitudes = jnp.pad((jnp.sqrt(gamma) * couplings).reshape(len(rates), -1), ((0, 0), (0, 1)))
+    width = elements.indices[2].size
+    gain = (amplitudes[:, first] * amplitudes[:, second].conj()).sum(axis=0)
+    alike = jnp.abs(energies[a] - energies[b] - energies[c] + energies[e]) < FREQUENCY_TOLERANCE_RAD_PER_NS
+    gain = jnp.where(alike, gain, 0)
+    loss = jnp.zeros(width + 1, dtype=complex).at[column].add(gain * population)
+    values = jnp.where(alike, gain - (loss[left] + loss[right].conj()) / 2, 0)
+    complex_rows = jnp.zeros((elements.indices[0].size, width), dtype=complex).at[row, column].add(values, mode="drop")
+    n_p = len(elements.populations)
+    return conserve_trace(_real_rows(complex_rows, n_p, len(elements.rows)), n_p)
 
 
-def _real_rows(complex_rows: Any, n_p: int, n_c: int) -> Any:
-    """Return the real matrix (n, n) from the rows of rho_aa and rho_ab in the columns rho_aa, rho_ab, rho_ba."""
-    import jax.numpy as jnp
+def rotation(vectors: Any, outer: Elements, inner: Elements) -> Any:
+    """Return the real matrix (n_outer, n_inner) that takes rho in the frame V to V rho V^+; orthonormal columns.
 
+    Parameters
+    ----------
+    vectors
+        V, (D, D); NumPy or JAX.
+    outer, inner
+        Elements in the basis that V leads to, which must hold all that `inner` becomes, and in the frame.
+    """
+    n_p, n_c = len(inner.populations), len(inner.rows)
+    i, j, _, _ = outer.indices
+    _, _, c, e = inner.indices
+    return _real_rows(vectors[i, c] * vectors.conj()[j, e], len(outer.populations), len(outer.rows), n_p, n_c)
+
+
+def conserve_trace(generator: Any, n_p: int) -> Any:
+    """Take from each column what rounding left of the sum of its `n_p` populations."""
+    xp = _namespace(generator)
+    left = generator[:n_p].sum(axis=0)
+    taken = xp.concatenate([xp.diag(left[:n_p]), xp.broadcast_to(left[n_p:] / n_p, (n_p, len(left) - n_p))], axis=1)
+    return xp.concatenate([generator[:n_p] - taken, generator[n_p:]])
+
+
+def _real_rows(complex_rows: Any, n_p: int, n_c: int, m_p: int | None = None, m_c: int | None = None) -> Any:
+    """Return the real matrix from the rows of rho_aa and rho_ab in the columns rho_aa, rho_ab, rho_ba.
+
+    The rows have `n_p` populations and `n_c` elements above the diagonal, the columns `m_p` and `m_c`; the same if not
+    given.
+    """
+    xp = _namespace(complex_rows)
     root = np.sqrt(2)
-    on_populations, on_upper, on_lower = jnp.split(complex_rows, [n_p, n_p + n_c], axis=1)
+    m_p, m_c = n_p if m_p is None else m_p, n_c if m_c is None else m_c
+    on_populations, on_upper = complex_rows[:, :m_p], complex_rows[:, m_p : m_p + m_c]
+    on_lower = complex_rows[:, m_p + m_c :]
     plus, minus = on_upper[n_p:] + on_lower[n_p:], on_upper[n_p:] - on_lower[n_p:]
     from_populations = root * on_populations[n_p:]
-    return jnp.block(
+    return xp.block(
         [
             [on_populations[:n_p].real, root * on_upper[:n_p].real, -root * on_upper[:n_p].imag],
             [from_populations.real, plus.real, -minus.imag],
