@@ -220,6 +220,8 @@ class SpinSystem:
         size = self.dimension
         matrix = np.zeros(size**2, dtype=complex)
         for index, g in enumerate(self.g):
+            if self.spins[index] == 0 or not np.any(field):
+                continue
             matrix += (MU_B_RAD_PER_NS_PER_T * (field @ g)) @ embedded_spin(self.dims, index).reshape(3, size**2)
         tensors = [((index, index), tensor) for index, tensor in self.zfs.items()]
         for pair, tensor in (*tensors, *self._couplings().items()):
