@@ -311,10 +311,15 @@ def low_pass(n_slices: int, duration_ns: float, bandwidth_ghz: float | None) -> 
     """
     if bandwidth_ghz is None:
         return np.eye(n_slices)
-    width = np.sqrt(2 * np.log(2)) / (2 * np.pi * positive(bandwidth_ghz, "bandwidth_ghz"))
+    return np.asarray(filter_rows(n_slices, duration_ns, positive(bandwidth_ghz, "bandwidth_ghz")))
+
+
+def filter_rows(n_slices: int, duration_ns: Any, bandwidth_ghz: float, xp: Any = np) -> Any:
+    """Return the filter of `low_pass` unchecked, for a duration that NumPy or JAX may trace."""
+    width = np.sqrt(2 * np.log(2)) / (2 * np.pi * bandwidth_ghz)
     times = (np.arange(n_slices) + 0.5) * duration_ns / n_slices
-    rows = np.exp(-((times[:, None] - times) ** 2) / (2 * width**2))
-    return np.asarray(rows / rows.sum(axis=1, keepdims=True))
+    rows = xp.exp(-((times[:, None] - times) ** 2) / (2 * width**2))
+    return rows / rows.sum(axis=1, keepdims=True)
 
 
 def _generators(

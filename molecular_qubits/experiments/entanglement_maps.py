@@ -20,7 +20,7 @@ AXES: dict[str, tuple[tuple[str, Any], tuple[str, Any]]] = {
         ("temperature_k", np.geomspace(4, 300, 9)),
     ),
     "field and its angle": (
-        ("angle_deg", np.linspace(0, 90, 10)),
+        ("angle_deg", np.array([0.0, 4.0, 8.0, 12.0, 16.0, 20.0, 25.0, 35.0, 50.0, 70.0, 90.0])),
         ("field_tesla", np.geomspace(0.003, 3, 9)),
     ),
     "zero-field splitting and lifetime": (
@@ -62,6 +62,24 @@ def entanglement_map(
     """
     import xarray
 
+    (name_1, values_1), (name_2, values_2) = first, second
+    points = [{name_1: float(a), name_2: float(b)} for a in values_1 for b in values_2]
+    found = entanglement_of(config, points)
+    shape = (len(values_1), len(values_2))
+    return xarray.Dataset(
+        {name: ((name_1, name_2), np.reshape(column, shape)) for name, column in found.items()},
+        {name_1: np.asarray(values_1, dtype=float), name_2: np.asarray(values_2, dtype=float)},
+    )
+
+
+def entanglement_of(config: DynamicsConfig, points: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Return the entanglement after the light pulse for changes of a configuration; see `entanglement_map`.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (n,)
+        As the variables of `entanglement_map`, and ``at_ns``, the time of the largest concurrence.
+    """
     from molecular_qubits.spins.evolution import evolve_sweep
     from molecular_qubits.spins.observables import (
         concurrence,
@@ -71,39 +89,42 @@ def entanglement_map(
         spin_correlators,
     )
 
-    (name_1, values_1), (name_2, values_2) = first, second
-    points = [{name_1: float(a), name_2: float(b)} for a in values_1 for b in values_2]
-    found: dict[str, list[float]] = {
-        name: [] for name in ("concurrence", "witness", "log_negativity", "radical_triplet", "left")
-    }
-    for point in track(points, f"{name_1} x {name_2}"):
-        changed, field = _changed(config, point)
-        unit = build_unit(changed)
-        lifetime = 1 / min(changed.triplet_decay_rates_per_ns_xyz)
-        pulse = changed.pulse_duration_ns
-        times = np.unique([0.0, pulse, *(pulse + np.geomspace(1, 3e3, 16)), pulse + 7 * lifetime])
-        (run,) = evolve_sweep(
-            [unit],
-            unit.thermal_state(changed.temperature_k, field),
-            times,
-            channels=build_channels(changed),
-            field_tesla=field,
+    changed = [_changed(config, point) for point in points]
+    groups: dict[tuple[float, ...], list[int]] = {}
+    for number, (each, _) in enumerate(changed):
+        groups.setdefault(_times(each), []).append(number)
+    names = ("concurrence", "witness", "log_negativity", "radical_triplet", "left", "at_ns")
+    found = {name: np.zeros(len(points)) for name in names}
+    for times_ns, members in track(list(groups.items()), "entanglement"):
+        units = [build_unit(changed[number][0]) for number in members]
+        runs = evolve_sweep(
+            units,
+            lambda k, u=units, m=members: u[k].thermal_state(changed[m[k]][0].temperature_k, changed[m[k]][1]),
+            times_ns,
+            channels=lambda k, m=members: build_channels(changed[m[k]][0]),
+            field_tesla=lambda k, m=members: changed[m[k]][1],
         )
-        radicals = run.reduced(("radical_1", "radical_2"))
-        values = concurrence(radicals)
-        early = values[times <= pulse + 3e3]
-        best = int(np.argmax(early))
-        found["concurrence"].append(float(early[best]))
-        found["witness"].append(float(correlator_witness(spin_correlators(radicals[best]))))
-        found["log_negativity"].append(float(log_negativity(radicals[best])))
-        pairs = reduced_state(run.states, (2, 5, 2), (0, 1))
-        found["radical_triplet"].append(float(np.max(log_negativity(pairs, (2, 5), (0,)))))
-        found["left"].append(float(values[-1]))
-    shape = (len(values_1), len(values_2))
-    return xarray.Dataset(
-        {name: ((name_1, name_2), np.reshape(column, shape)) for name, column in found.items()},
-        {name_1: np.asarray(values_1, dtype=float), name_2: np.asarray(values_2, dtype=float)},
-    )
+        for number, run in zip(members, runs, strict=True):
+            radicals = run.reduced(("radical_1", "radical_2"))
+            values = concurrence(radicals)
+            early = values[: len(times_ns) - 1]
+            best = int(np.argmax(early))
+            found["concurrence"][number] = early[best]
+            found["at_ns"][number] = times_ns[best]
+            found["witness"][number] = correlator_witness(spin_correlators(radicals[best]))
+            found["log_negativity"][number] = log_negativity(radicals[best])
+            pairs = reduced_state(run.states, (2, 5, 2), (0, 1))
+            found["radical_triplet"][number] = np.max(log_negativity(pairs, (2, 5), (0,)))
+            found["left"][number] = values[-1]
+    return found
+
+
+def _times(config: DynamicsConfig) -> tuple[float, ...]:
+    """Return the times looked at: up to 3 us after the pulse, and when seven lifetimes have passed."""
+    lifetime = 1 / min(config.triplet_decay_rates_per_ns_xyz)
+    pulse = config.pulse_duration_ns
+    early = np.unique([0.0, pulse, *(pulse + np.geomspace(1, 3e3, 16))])
+    return (*early.tolist(), max(pulse + 7 * lifetime, early[-1] + 1.0))
 
 
 def _changed(config: DynamicsConfig, point: dict[str, float]) -> tuple[DynamicsConfig, np.ndarray]:
@@ -125,27 +146,80 @@ def maps(config: DynamicsConfig) -> dict[str, xarray.Dataset]:
     }
 
 
+POINTS: dict[str, tuple[tuple[float, str], ...]] = {
+    "j_rt_cm1": ((139.0, "|J|/k = 200 K"),),
+    "temperature_k": ((77.0, "77 K"),),
+    "field_tesla": ((0.34, "X band"),),
+    "d_t_cm1": ((0.0114, "C60"), (0.063, "anthracene"), (0.1003, "naphthalene")),
+}
+"""Measured values of `molecular_qubits/reference/molecular_experiments.json`: the order of |J| in phenylene-linked
+excited quartets, the temperature of the EPA glass, the field at 9.5 GHz, |D| of triplets (of anthracene as inverted)."""
+
+
 def draw_maps(found: dict[str, xarray.Dataset], config: DynamicsConfig) -> Figure:
-    """Draw the largest concurrence of each map with contours, and the point of the configuration."""
+    """Draw each map with contours and measured values: radicals above, radical and triplet below.
+
+    Dashed: the border of what spin correlators alone prove. Dot: the configuration. White lines: measured values.
+    """
     from shared.plotting import COLOURS, new_figure
 
-    figure, axes = new_figure("page", aspect=0.36, ncols=len(found))
+    figure, axes = new_figure("page", aspect=0.68, ncols=len(found), nrows=2)
     here = {
         "j_rt_cm1": resolve_j_rt_cm1(config)[0], "temperature_k": config.temperature_k, "angle_deg": 0.0,
         "field_tesla": config.field_tesla, "d_t_cm1": config.d_t_cm1,
         "triplet_lifetime_ns": 1 / min(config.triplet_decay_rates_per_ns_xyz),
     }  # fmt: skip
-    levels = [0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12]
-    for axis, data in zip(axes, found.values(), strict=True):
-        first, second = data.concurrence.dims
-        drawn = axis.contourf(data[first], data[second], data.concurrence.T, levels, extend="max", cmap="viridis")
-        axis.contour(data[first], data[second], data.concurrence.T, levels, colors="white", linewidths=0.5)
-        axis.plot(here[str(first)], here[str(second)], "o", color=COLOURS[1], markersize=4, clip_on=False)
-        axis.set(xlabel=LABELS[str(first)], ylabel=LABELS[str(second)], yscale="log")
-        if first != "angle_deg":
-            axis.set_xscale("log")
-    figure.colorbar(drawn, ax=axes[-1], label="largest concurrence")
+    for row, (name, levels, label) in enumerate(
+        (
+            ("concurrence", [0.005, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12], "largest concurrence, radicals"),
+            ("radical_triplet", [0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5], "largest log-negativity, radical and triplet"),
+        )
+    ):
+        for axis, data in zip(axes[row], found.values(), strict=True):
+            first, second = (str(dim) for dim in data.concurrence.dims)
+            x, y, values = data[first], data[second], data[name].T
+            drawn = axis.contourf(x, y, values, levels, extend="max", cmap="viridis")
+            axis.contour(x, y, values, levels, colors="white", linewidths=0.4)
+            if row == 0 and float(data.witness.max()) > 1e-3:
+                axis.contour(x, y, data.witness.T, [1e-3], colors=COLOURS[3], linestyles="--", linewidths=1)
+            axis.set_ylim(float(y.min()), float(y.max()))
+            axis.plot(here[first], here[second], "o", color=COLOURS[1], markersize=4, clip_on=False)
+            axis.set(xlabel=LABELS[first] if row else "", ylabel=LABELS[second], yscale="log")
+            if first != "angle_deg":
+                axis.set_xscale("log")
+            for value, text in POINTS.get(first, ()):
+                axis.axvline(value, color="grey", linewidth=0.8, linestyle=":")
+                place = {"x": value, "y": 0.97, "s": text, "transform": axis.get_xaxis_transform()}
+                axis.text(**place, rotation=90, ha="right", va="top", fontsize="xx-small", color="grey")
+            for value, text in POINTS.get(second, ()):
+                axis.axhline(value, color="grey", linewidth=0.8, linestyle=":")
+                place = {"x": 0.98, "y": value, "s": text, "transform": axis.get_yaxis_transform()}
+                axis.text(**place, ha="right", va="bottom", fontsize="xx-small", color="grey")
+        figure.colorbar(drawn, ax=axes[row].tolist(), label=label)
     return figure
+
+
+def powder_rows(data: xarray.Dataset) -> list[dict[str, Any]]:
+    """Return for each field of the map over field and angle the concurrence along the axis and of a powder: table rows.
+
+    The powder mean is that of the largest concurrences, each at its own time, over directions spread evenly.
+    """
+    angle = np.radians(data.angle_deg.values)
+    weights = np.sin(angle)
+    rows = []
+    for field in data.field_tesla.values:
+        values = data.concurrence.sel(field_tesla=field).values
+        mean = float(np.trapezoid(values * weights, angle) / np.trapezoid(weights, angle))
+        entangled = np.degrees(angle[values > 1e-9])
+        rows.append(
+            {
+                "field (T)": float(field),
+                "concurrence, field along the axis": float(values[0]),
+                "powder mean": mean,
+                "last angle with any (degrees)": float(entangled[-1]) if entangled.size else None,
+            }
+        )
+    return rows
 
 
 def summary_rows(found: dict[str, xarray.Dataset]) -> list[dict[str, Any]]:
