@@ -1,16 +1,16 @@
-"""The optically switched gate with everything open: light, crossing, triplet, return, microwaves and relaxation at once.
+"""The optically switched gate with everything open: light, crossing, triplet, return, microwaves and relaxation.
 
-A sequence is a pump pulse (S0 <-> S1), a hold during which the triplet couples the radicals and microwaves may act, and a
-dump pulse that returns the triplet to S0. Durations, rates and microwave amplitudes are all free within limits; JAX
-differentiates the average gate fidelity through the Lindblad equation of the 20 levels. What is not back in S0 at the end
-counts as leakage. The field lies along the triplet's axis and the frame turns with the microwaves, which is exact for
-equal g factors and axial zero-field splitting; coherences between electronic levels decay at once (rate picture).
+A sequence is a pump pulse (S0 <-> S1), a hold during which the triplet couples the radicals and microwaves may act, and
+a dump pulse that returns the triplet to S0. Durations, rates and microwave amplitudes are all free within limits; JAX
+differentiates the average gate fidelity through the Lindblad equation of the 20 levels. What is not back in S0 at the
+end counts as leakage. The field lies along the triplet's axis and the frame turns with the microwaves, which is exact
+for equal g factors and axial zero-field splitting; coherences between electronic levels decay at once (rate picture).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -165,7 +165,13 @@ class OpticalGate:
         coupler = np.zeros((5, 5))
         coupler[0, 0] = 1
         pauli = np.array([_with_coupler(one, coupler) for one in PAULI_PRODUCTS])
-        self._before, self._after = self._elements.vector(pauli).T, self._elements.vector(pauli) / 4
+        vectors = self._elements.vector(pauli)
+        members = np.array([(member.j_factor, member.area_factor) for member in ensemble])
+        limits = np.array([conditions.max_pump_per_ns, conditions.max_dump_per_ns, conditions.max_rad_per_ns])
+        self._data = (
+            members, limits, conditions.bandwidth_ghz, self._fixed, self._exchange, self._driven, vectors.T, vectors / 4
+        )  # fmt: skip
+        self._program = _program(conditions.slices, self._doublings())
 
     @property
     def bounds(self) -> list[tuple[float, float]]:
@@ -179,7 +185,7 @@ class OpticalGate:
         import jax
 
         with jax.enable_x64(True):
-            return np.array(self._programs["channels"](np.asarray(variables, dtype=float)))
+            return np.array(self._program["channels"](np.asarray(variables, dtype=float), *self._data))
 
     def mean_channel(self, variables: FloatArray) -> FloatArray:
         """Return the mean over the ensemble, (16, 16)."""
@@ -190,7 +196,9 @@ class OpticalGate:
         import jax
 
         with jax.enable_x64(True):
-            value, slope = self._programs["gradient"](np.asarray(variables, dtype=float), target)
+            value, slope = self._program["gradient"](
+                np.asarray(variables, dtype=float), target, self.weights, *self._data
+            )
             return float(value), np.array(slope)
 
     def microwaves(self, variables: FloatArray) -> FloatArray:
@@ -198,43 +206,6 @@ class OpticalGate:
         hold = float(np.exp(variables[1]))
         rows = filter_rows(self.conditions.slices, hold, self.conditions.bandwidth_ghz)
         return self.conditions.max_rad_per_ns * rows @ np.asarray(variables[5:]).reshape(-1, 2)
-
-    @cached_property
-    def _programs(self) -> dict[str, Any]:
-        import jax
-        import jax.numpy as jnp
-
-        conditions, count = self.conditions, self.conditions.slices
-        fixed, exchange, driven = self._fixed, self._exchange, self._driven
-        doublings = self._doublings()
-        members = np.array([(member.j_factor, member.area_factor) for member in self.ensemble])
-        limits = np.array([conditions.max_pump_per_ns, conditions.max_dump_per_ns])
-
-        def channels(variables: Any) -> Any:
-            pump, hold, dump = jnp.exp(variables[0]), jnp.exp(variables[1]), jnp.exp(variables[2])
-            light = limits * variables[3:5]
-            rows = filter_rows(count, hold, conditions.bandwidth_ghz, jnp)
-            waves = conditions.max_rad_per_ns * rows @ variables[5:].reshape(count, 2)
-            amplitudes = jnp.zeros((count + 2, 4)).at[0, 0].set(light[0]).at[-1, 1].set(light[1])
-            amplitudes = amplitudes.at[1:-1, 2:].set(waves)
-            durations = jnp.full(count + 2, hold / count).at[0].set(pump).at[-1].set(dump)
-
-            def of_member(member: Any) -> Any:
-                still = fixed + member[0] * exchange
-
-                def advance(vectors: Any, piece: Any) -> tuple[Any, None]:
-                    matrix = piece[1] * (still + member[1] * jnp.tensordot(piece[0], driven, 1))
-                    return vectors + expm1_fixed(matrix, doublings) @ vectors, None
-
-                moved = jax.lax.scan(jax.checkpoint(advance), self._before, (amplitudes, durations))[0]
-                return self._after @ moved
-
-            return jax.lax.map(of_member, members)
-
-        def value(variables: Any, target: Any) -> Any:
-            return self.weights @ average_gate_fidelity(channels(variables), target)
-
-        return {"channels": jax.jit(channels), "gradient": jax.jit(jax.value_and_grad(value))}
 
     def _doublings(self) -> int:
         conditions = self.conditions
@@ -253,6 +224,38 @@ class OpticalGate:
             conditions.max_hold_ns / conditions.slices * (still + scale * waves),
         )
         return max(0, int(np.ceil(np.log2(largest / _LARGEST_STEP))))
+
+
+@lru_cache(maxsize=16)
+def _program(count: int, doublings: int) -> dict[str, Any]:
+    import jax
+    import jax.numpy as jnp
+
+    def channels(
+        variables: Any, members: Any, limits: Any, bandwidth: Any, fixed: Any, exchange: Any, driven: Any, before: Any,
+        after: Any,
+    ) -> Any:  # fmt: skip
+        pump, hold, dump = jnp.exp(variables[0]), jnp.exp(variables[1]), jnp.exp(variables[2])
+        waves = limits[2] * filter_rows(count, hold, bandwidth, jnp) @ variables[5:].reshape(count, 2)
+        amplitudes = jnp.zeros((count + 2, 4)).at[1:-1, 2:].set(waves)
+        amplitudes = amplitudes.at[0, 0].set(limits[0] * variables[3]).at[-1, 1].set(limits[1] * variables[4])
+        durations = jnp.full(count + 2, hold / count).at[0].set(pump).at[-1].set(dump)
+
+        def of_member(member: Any) -> Any:
+            still = fixed + member[0] * exchange
+
+            def advance(vectors: Any, piece: Any) -> tuple[Any, None]:
+                matrix = piece[1] * (still + member[1] * jnp.tensordot(piece[0], driven, 1))
+                return vectors + expm1_fixed(matrix, doublings) @ vectors, None
+
+            return after @ jax.lax.scan(jax.checkpoint(advance), before, (amplitudes, durations))[0]
+
+        return jax.lax.map(of_member, members)
+
+    def value(variables: Any, target: Any, weights: Any, *data: Any) -> Any:
+        return weights @ average_gate_fidelity(channels(variables, *data), target)
+
+    return {"channels": jax.jit(channels), "gradient": jax.jit(jax.value_and_grad(value))}
 
 
 def optimise_sequence(

@@ -1,8 +1,11 @@
-"""How two radicals with the same g are told apart: a field gradient, g tensors that differ in direction, a lit coupler."""
+"""How two radicals with the same g are told apart: field gradient, directions of their g tensors, lit coupler."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,16 +70,28 @@ def lit_problem(j_1_cm1: float, j_2_cm1: float, triplet: Sequence[float], d_t_cm
     )  # fmt: skip
 
 
+LIT = {"M = 1": (1.0, 0.0, 0.0), "90 % M = 0": (0.05, 0.9, 0.05)}
+"""Populations of M = 1, 0, -1 along the field: a polarised triplet, and what crossing to Tz leaves."""
+
+
 def lit_rows(
-    couplings_cm1: Sequence[float] = (0.0, 1e-4, 3e-4, 1e-3), duration_ns: float = 50.0
+    couplings_cm1: Sequence[float] = (0.0, 1e-4, 3e-4, 1e-3),
+    duration_ns: float = 50.0,
+    triplets: Mapping[str, Sequence[float]] = MappingProxyType(LIT),
+    iterations: int = 60,
 ) -> list[dict[str, Any]]:
     """Return the fidelity of a NOT on radical 1 alone where only it couples to the lit triplet: table rows."""
     flip = np.kron([[0, 1], [1, 0]], np.eye(2)).astype(complex)
     rows = []
-    for name, triplet in (("M = 1", (1, 0, 0)), ("90 % M = 0", (0.05, 0.9, 0.05))):
+    for name, triplet in triplets.items():
         for coupling in couplings_cm1:
             pulse = optimise_pulse(
-                lit_problem(coupling, 0.0, triplet), flip, duration_ns, 25, max_rad_per_ns=MAX_RAD_PER_NS, iterations=60
+                lit_problem(coupling, 0.0, triplet),
+                flip,
+                duration_ns,
+                25,
+                max_rad_per_ns=MAX_RAD_PER_NS,
+                iterations=iterations,
             )
             rows.append(
                 {
@@ -161,12 +176,26 @@ def draw(fidelities: list[dict[str, Any]], lit: list[dict[str, Any]]) -> Figure:
             [row["2 J (MHz)"] for row in rows], [row["fidelity"] for row in rows], "o-", markersize=3, color=colour,
             label=f"triplet: {name}",
         )  # fmt: skip
-    axes[2].axhline(lit[0]["bound from T1 and T2"], color="grey", linestyle=":", linewidth=0.8, label="bound, T1 and T2")
+    axes[2].axhline(
+        lit[0]["bound from T1 and T2"], color="grey", linestyle=":", linewidth=0.8, label="bound, T1 and T2"
+    )
     axes[2].set(xlabel="2 J of radical 1 alone (MHz)", ylabel="fidelity of NOT on radical 1", ylim=(0.3, 1.02))
     axes[2].legend(loc="lower right", fontsize="x-small")
     return figure
 
 
+def write(folder: Path) -> dict[str, Any]:
+    """Compute all ways of addressing and write ``addressing.json``, ``.png`` and ``.pdf``."""
+    from shared.artifacts import provenance, write_json
+    from shared.plotting import save_figure, style
+
+    start = time.monotonic()
+    fidelities, lit = fidelity_rows(), lit_rows()
+    found = {"ways": ways_rows(fidelities), "fidelities": fidelities, "lit": lit}
+    write_json(folder / "addressing.json", found | {"provenance": provenance(None, time.monotonic() - start)})
+    with style():
+        save_figure(draw(fidelities, lit), folder / "addressing")
+    return found
 
 
 def _sphere(count: int = 4000) -> FloatArray:

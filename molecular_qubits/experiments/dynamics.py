@@ -322,9 +322,10 @@ def run(writer: "ResultsWriter", config: DynamicsConfig) -> dict[str, Any]:
     writer.figure(
         lambda: entanglement_maps.draw_maps(maps, config),
         "concurrence_maps",
-        "Above: largest radical–radical concurrence within 3 µs after the pulse over pairs of parameters, all others as "
-        "in the table above; inside the dashed line spin correlators alone prove it. Below: largest log-negativity of a "
-        "radical against the coupler. Dot: these parameters, with J of the mono-radical by DFT; dotted: measured values.",
+        "Above: largest radical–radical concurrence within 3 µs after the pulse over pairs of parameters, all others "
+        "as in the table above; inside the dashed line spin correlators alone prove it. Below: largest log-negativity "
+        "of a radical against the coupler. Dot: these parameters, with J of the mono-radical by DFT; dotted: measured "
+        "values.",
     )
     writer.table(
         entanglement_maps.summary_rows(maps),

@@ -60,7 +60,9 @@ def at_temperature(config: DynamicsConfig, temperature_k: float, *, rates_follow
     return changes
 
 
-def highest_temperature_k(config: DynamicsConfig, *, rates_follow: bool, low: float = 2.0, high: float = 400.0) -> float:
+def highest_temperature_k(
+    config: DynamicsConfig, *, rates_follow: bool, low: float = 2.0, high: float = 400.0
+) -> float:
     """Return the highest temperature at which the pulse entangles the radicals, to 2 %; 0 if not even at `low`."""
 
     def largest(temperatures: np.ndarray) -> np.ndarray:
@@ -82,7 +84,11 @@ def highest_temperature_k(config: DynamicsConfig, *, rates_follow: bool, low: fl
 def temperature_rows(config: DynamicsConfig) -> list[dict[str, Any]]:
     """Return the highest temperature of entanglement for some couplings, rates kept or following: table rows."""
     here = resolve_j_rt_cm1(config)[0]
-    cases = [("as configured", here), ("|J|/k = 200 K, order of the literature", 139.0), ("ten times weaker", here / 10)]
+    cases = [
+        ("as configured", here),
+        ("|J|/k = 200 K, order of the literature", 139.0),
+        ("ten times weaker", here / 10),
+    ]
     rows = []
     for label, j_cm1 in track(cases, "highest temperature"):
         changed = config.model_copy(update={"j_rt_cm1": j_cm1})

@@ -33,7 +33,7 @@ AXES: dict[str, tuple[tuple[str, Any], tuple[str, Any]]] = {
 LABELS = {
     "j_rt_cm1": "J of radical and triplet (cm$^{-1}$)",
     "temperature_k": "temperature (K)",
-    "angle_deg": "angle of the field to the triplet's z (degrees)",
+    "angle_deg": "field angle to z (degrees)",
     "field_tesla": "field (T)",
     "d_t_cm1": "D of the triplet (cm$^{-1}$)",
     "triplet_lifetime_ns": "lifetime of the triplet (ns)",
@@ -96,13 +96,13 @@ def entanglement_of(config: DynamicsConfig, points: Sequence[dict[str, Any]]) ->
     names = ("concurrence", "witness", "log_negativity", "radical_triplet", "left", "at_ns")
     found = {name: np.zeros(len(points)) for name in names}
     for times_ns, members in track(list(groups.items()), "entanglement"):
-        units = [build_unit(changed[number][0]) for number in members]
+        chosen = [changed[number] for number in members]
+        units = [build_unit(each) for each, _ in chosen]
+        thermal = [u.thermal_state(each.temperature_k, field) for u, (each, field) in zip(units, chosen, strict=True)]
+        baths = [build_channels(each) for each, _ in chosen]
+        fields = [field for _, field in chosen]
         runs = evolve_sweep(
-            units,
-            lambda k, u=units, m=members: u[k].thermal_state(changed[m[k]][0].temperature_k, changed[m[k]][1]),
-            times_ns,
-            channels=lambda k, m=members: build_channels(changed[m[k]][0]),
-            field_tesla=lambda k, m=members: changed[m[k]][1],
+            units, thermal.__getitem__, times_ns, channels=baths.__getitem__, field_tesla=fields.__getitem__
         )
         for number, run in zip(members, runs, strict=True):
             radicals = run.reduced(("radical_1", "radical_2"))
@@ -153,7 +153,7 @@ POINTS: dict[str, tuple[tuple[float, str], ...]] = {
     "d_t_cm1": ((0.0114, "C60"), (0.063, "anthracene"), (0.1003, "naphthalene")),
 }
 """Measured values of `molecular_qubits/reference/molecular_experiments.json`: the order of |J| in phenylene-linked
-excited quartets, the temperature of the EPA glass, the field at 9.5 GHz, |D| of triplets (of anthracene as inverted)."""
+excited quartets, the temperature of the EPA glass, the field at 9.5 GHz, |D| of triplets (anthracene: inverted)."""
 
 
 def draw_maps(found: dict[str, xarray.Dataset], config: DynamicsConfig) -> Figure:

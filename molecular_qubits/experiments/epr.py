@@ -228,6 +228,32 @@ def draw_measured(spectra: "dict[str, xarray.DataArray]") -> "Figure":
     return figure
 
 
+def draw_nutation(n_orientations: int = 1000) -> "Figure":
+    """Draw the measured quartet and quintet resolved by nutation frequency, the multiplicities' values marked."""
+    from molecular_qubits.spins.epr.nutation import nutation_map
+    from molecular_qubits.spins.epr.spectrum import zero_field_state
+    from shared.plotting import new_figure
+
+    figure, axes = new_figure("page", aspect=0.42, ncols=2, sharey=True)
+    for axis, row in zip(axes, measured_multiplets()[:2], strict=True):
+        system = multiplet_system(row)
+        state = zero_field_state(system, row["levels"])
+        fields, ratios = np.linspace(0.27, 0.41, 281), np.linspace(1.4, 2.8, 281)
+        found = nutation_map(system, fields, 9.5, ratios, states=state, n_orientations=n_orientations)
+        size = float(np.abs(found).max()) / 3
+        drawn = axis.pcolormesh(1e3 * fields, ratios, found / size, cmap="RdBu_r", vmin=-1, vmax=1, rasterized=True)
+        spin = row["S"]
+        for m in np.arange(spin, 0, -1):
+            ratio = np.sqrt(spin * (spin + 1) - m * (m - 1))
+            axis.axhline(ratio, color="grey", linestyle=":", linewidth=0.8)
+            axis.text(1e3 * fields[-1], ratio, f"{m:g} - {m - 1:g}", ha="right", va="bottom", fontsize="x-small")
+        axis.set(xlabel="field (mT)")
+        axis.set_title(f"{row['molecule']}, S = {spin:g}", fontsize="xx-small")
+    axes[0].set_ylabel("nutation / free electron")
+    figure.colorbar(drawn, ax=axes.tolist(), label="signal (emission < 0, clipped)")
+    return figure
+
+
 def run(config_path: Path, overrides: list[str], folder: Path) -> list[dict[str, Any]]:
     """Compute a spectrum and write it: ``spectrum.nc``, ``spectrum.csv``, ``spectrum.png`` and ``.pdf``, ``epr.json``.
 
