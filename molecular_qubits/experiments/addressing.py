@@ -180,7 +180,7 @@ def draw(fidelities: list[dict[str, Any]], lit: list[dict[str, Any]]) -> Figure:
         lit[0]["bound from T1 and T2"], color="grey", linestyle=":", linewidth=0.8, label="bound, T1 and T2"
     )
     axes[2].set(xlabel="2 J of radical 1 alone (MHz)", ylabel="fidelity of NOT on radical 1", ylim=(0.3, 1.02))
-    axes[2].legend(loc="lower right", fontsize="x-small")
+    axes[2].legend(loc="center right", fontsize="x-small")
     return figure
 
 

@@ -81,6 +81,8 @@ def symmetric_tensor(value: Any, name: str, *, traceless: bool) -> FloatArray:
     ValueError
         If the shape, the symmetry, the trace or finiteness is not as required.
     """
+    if np.iscomplexobj(np.asarray(value)):
+        raise ValueError(f"Argument `{name}` must be real and symmetric, but was complex.")
     tensor = np.asarray(value, dtype=float)
     if tensor.shape != (3, 3):
         raise ValueError(f"Argument `{name}` must have shape (3, 3), but has shape {tensor.shape}.")
@@ -97,7 +99,10 @@ def symmetric_tensor(value: Any, name: str, *, traceless: bool) -> FloatArray:
 
 def time_grid(times_ns: Any) -> FloatArray:
     """Return the times as an array, refusing unsorted, repeated, not finite or no times."""
-    times = np.asarray(times_ns, dtype=float)
+    try:
+        times = np.asarray(times_ns, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Argument `times_ns` must be a list of times, but was {times_ns!r}.") from error
     if times.ndim != 1 or times.size == 0:
         raise ValueError(f"Argument `times_ns` must be a list of times, but has shape {times.shape}.")
     if not np.all(np.isfinite(times)):

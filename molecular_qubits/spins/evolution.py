@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from molecular_qubits.spins.channels.base import Channel
 from molecular_qubits.spins.checks import density_matrix, field_vector, known_name, time_grid
 from molecular_qubits.spins.operators import ComplexArray
@@ -77,6 +79,8 @@ def evolve(
     known_name(solver, ("qutip", "expm", "jax", "trajectories"), "solver")
     if solver in ("expm", "jax"):
         check_memory(system.dims, solver, memory_limit_gib)
+    else:
+        check_states_memory(system.dims, solver, int(np.size(times_ns)), memory_limit_gib)
     problem = build_problem(system, initial_state, times_ns, channels, field_tesla)
     if solver == "trajectories":
         from molecular_qubits.spins.solvers import trajectory_solver
@@ -175,6 +179,26 @@ def check_memory(dims: Sequence[int], solver: str, limit_gib: float) -> None:
             f"{solver!r}: its dense "
             f"generator of {dimension**2} x {dimension**2} needs about {needed:.3g} GiB, more than the limit of "
             f"{limit_gib:g} GiB (`memory_limit_gib`)."
+        )
+
+
+def check_states_memory(dims: Sequence[int], solver: str, n_times: int, limit_gib: float) -> None:
+    """Refuse density matrices at all times, with the work space of an ODE solver, that would exceed a limit.
+
+    Raises
+    ------
+    ValueError
+        With the memory it would take and what to do instead.
+    """
+    dimension = math.prod(dims)
+    copies = n_times + (16 if solver == "qutip" else 2)
+    needed = 16 * copies * dimension**2 / 2**30
+    if needed > limit_gib:
+        remedy = "use solver='trajectories' or fewer times" if solver == "qutip" else "use fewer times"
+        raise ValueError(
+            f"Argument `solver` {solver!r} needs about {needed:.3g} GiB for density matrices of dimension {dimension} at "
+            f"{n_times} times, more than the limit of {limit_gib:g} GiB (`memory_limit_gib`); {remedy}, or a smaller "
+            f"system."
         )
 
 

@@ -27,6 +27,12 @@ def test_the_experiment_writes_its_figures_and_tables(tmp_path):
     largest = results["temperature"]["largest"]
     assert largest[0] > 0.05
     assert largest[-1] == 0
+    (limit,) = results["temperature_limits"]
+    assert 30 < limit["relaxation as T^2 (K)"] <= limit["rates kept (K)"] * 1.02 < 200
+    controls = {row["control"]: row for row in results["controls"]}
+    share = controls["share of Tz in the crossing"]
+    assert share["concurrence"] < share["as configured"] < share["concurrence "]
+    assert controls["angle of the field (degrees)"]["concurrence"] == 0
     for row in results["multiplets"]:
         assert row["computed"] == pytest.approx(row["law"], abs=1e-9)
     for row in results["thermal"]:
