@@ -196,9 +196,9 @@ def check_states_memory(dims: Sequence[int], solver: str, n_times: int, limit_gi
     if needed > limit_gib:
         remedy = "use solver='trajectories' or fewer times" if solver == "qutip" else "use fewer times"
         raise ValueError(
-            f"Argument `solver` {solver!r} needs about {needed:.3g} GiB for density matrices of dimension {dimension} at "
-            f"{n_times} times, more than the limit of {limit_gib:g} GiB (`memory_limit_gib`); {remedy}, or a smaller "
-            f"system."
+            f"Argument `solver` {solver!r} needs about {needed:.3g} GiB for density matrices of dimension {dimension} "
+            f"at {n_times} times, more than the limit of {limit_gib:g} GiB (`memory_limit_gib`); {remedy}, or a "
+            f"smaller system."
         )
 
 

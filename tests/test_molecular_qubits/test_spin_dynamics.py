@@ -326,7 +326,7 @@ def test_too_many_density_matrices_name_the_memory_and_the_remedy():
     large = SpinSystem((0.5,) * 12)
     with pytest.raises(ValueError, match=r"4.2\d* GiB for density matrices of dimension 4096 at 1 times.*trajectories"):
         evolve(large, np.eye(4096)[0], [0.0], solver="qutip")
-    with pytest.raises(ValueError, match="'trajectories' needs about .* fewer times"):
+    with pytest.raises(ValueError, match=r"'trajectories' needs about .* fewer times"):
         evolve(large, np.eye(4096)[0], np.linspace(0, 1, 100), solver="trajectories")
 
 
