@@ -31,7 +31,7 @@ def spin_of(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def unit_of(row: dict[str, Any], j_rt_cm1: float) -> dict[str, Any]:
-    """Return radicals and triplet in EasySpin's fields: exchange +J S.S, -2 times the J here; order of `unit_system`."""
+    """Return radicals and triplet in EasySpin's fields: exchange +J S.S (here -2 J); order of `unit_system`."""
     radicals = 1 if row["S"] == 1.5 else 2
     d_rt = 0.0075 if row["S"] == 2 else 3 * row["D"] - 0.063
     coupling = np.diag([-1 / 3, -1 / 3, 2 / 3]) * d_rt * CM1_TO_MHZ
