@@ -242,6 +242,7 @@ def run_control(arguments: argparse.Namespace) -> None:
     found = optical_gate.write(study, arguments.out, Cache(arguments.cache, name="optical-gate"), committed)
     print(markdown_table(optical_gate.along_rows(found)))
     print(markdown_table(found["budget"]))
+    print(markdown_table(found["temperature"]))
     print(arguments.out / "optical_gate.json")
 
 

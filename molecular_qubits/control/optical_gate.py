@@ -25,6 +25,7 @@ from molecular_qubits.control.fidelity import (
     target_gate,
 )
 from molecular_qubits.control.pulses import filter_rows
+from molecular_qubits.control.switched_gate import GateConditions, best_hold
 from molecular_qubits.spins.operators import ComplexArray, FloatArray, embed, spin_matrices
 from molecular_qubits.spins.solvers.real_generator import Elements, assemble, expm1_fixed
 from molecular_qubits.units import CM1_TO_RAD_PER_NS
@@ -273,7 +274,8 @@ def optimise_sequence(
     gate
         The gate, its limits and its ensemble.
     starts
-        Random starts; the best after a quarter of the iterations goes on.
+        Starts from the best holds of ideal switching over ranges of different length; the best after a quarter of the
+        iterations goes on.
     iterations
         Of L-BFGS, at most.
     seed
@@ -290,11 +292,13 @@ def optimise_sequence(
         raise ValueError(f"Arguments `starts`, `iterations` must be at least 1, but were {starts}, {iterations}.")
     low, high = np.array(gate.bounds).T
     rng = np.random.default_rng(seed)
+    before: tuple[float, ...] = ()
     if start is None:
-        tried = [_first(gate, rng, number, starts) for number in range(starts)]
-        tried = [_climb(gate, one, max(iterations // 4, 1), seed)[0] for one in tried] if starts > 1 else tried
-        start = max(tried, key=lambda one: best_local_fidelity(gate.mean_channel(one), gate.gate, seed=seed)[0])
+        short = max(iterations // 4, 1)
+        tried = [_climb(gate, _first(gate, rng, number), short, seed) for number in range(starts)]
+        start, before = max(tried, key=lambda one: one[1][-1] if one[1] else 0.0)
     variables, history = _climb(gate, np.clip(start, low, high), iterations, seed)
+    history = (*before, *history)
     mean = gate.mean_channel(variables)
     fidelity, reached = best_local_fidelity(mean, gate.gate, seed=seed)
     channels = gate.channels(variables)
@@ -307,16 +311,19 @@ def optimise_sequence(
     )  # fmt: skip
 
 
-def _first(gate: OpticalGate, rng: np.random.Generator, number: int, starts: int) -> FloatArray:
-    """Return a start: light pulses of a few times their inverse rates, holds from one exchange period upwards."""
+def _first(gate: OpticalGate, rng: np.random.Generator, number: int) -> FloatArray:
+    """Return a start: the best hold of ideal switching, later ones from a shorter range; light as long as allowed."""
     conditions = gate.conditions
-    period = np.pi / max(abs(conditions.j_on_cm1) * CM1_TO_RAD_PER_NS, 1e-6)
-    hold = np.clip(period * 2.0 ** (number - 1 + rng.uniform(-0.5, 0.5)), 1e-3, conditions.max_hold_ns / 1.5)
-    light = [np.log(min(5 / rate, conditions.max_light_ns)) for rate in (
-        min(conditions.max_pump_per_ns, conditions.isc_rate_per_ns), conditions.max_dump_per_ns
-    )]  # fmt: skip
-    waves = rng.uniform(-0.3, 0.3, 2 * conditions.slices)
-    return np.concatenate([[light[0], np.log(hold), light[1], 0.9, 0.9], waves])
+    light = conditions.max_light_ns / 2
+    ideal = GateConditions(
+        target=conditions.target, d_t_cm1=conditions.d_t_cm1, share_z=conditions.share_z,
+        jitter_ns=min(1 / conditions.isc_rate_per_ns, conditions.max_hold_ns / 10),
+        max_hold_ns=conditions.max_hold_ns / 1.05 / 2**number, t1_ns=conditions.t1_ns, t2_ns=conditions.t2_ns,
+        triplet_lifetime_ns=conditions.triplet_lifetime_ns,
+    )  # fmt: skip
+    hold = best_hold(conditions.j_on_cm1, conditions.j_off_cm1, ideal)[1]
+    waves = rng.uniform(-0.05, 0.05, 2 * conditions.slices)
+    return np.concatenate([[np.log(light), np.log(hold), np.log(light), 0.9, 0.9], waves])
 
 
 def _climb(gate: OpticalGate, start: FloatArray, iterations: int, seed: int) -> tuple[FloatArray, tuple[float, ...]]:
