@@ -125,6 +125,18 @@ def build_parser() -> argparse.ArgumentParser:
     control.add_argument("--no-addressing", action="store_true", help="leave out the addressing of equal radicals")
     control.set_defaults(action=run_control)
 
+    network = commands.add_parser(
+        "network",
+        help="a network of radicals and couplers, a circuit compiled for it: figures, schedule, interactive page",
+        description="Lattice or graph with its light and wavelengths; OpenQASM to native gates, routing and schedule. "
+        "Without a configuration: molecular_qubits/experiments/configs/network.yaml",
+    )
+    network.add_argument("config", type=Path, nargs="?", default=None, help="YAML file (default: the shipped one)")
+    network.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. rows=4")
+    network.add_argument("--circuit", type=Path, default=None, metavar="FILE", help="OpenQASM file to compile")
+    network.add_argument("--out", type=Path, default=Path("results/network"), help="folder (default: %(default)s)")
+    network.set_defaults(action=run_network)
+
     reproduce = commands.add_parser("reproduce", help="compute all results: exchange couplings and spin dynamics")
     reproduce.add_argument("--out", type=Path, default=Path("results"), help="folder (default: %(default)s)")
     reproduce.add_argument("--fast", action="store_true", help="smaller molecules and grids: seconds, not minutes")
@@ -244,6 +256,20 @@ def run_control(arguments: argparse.Namespace) -> None:
     print(markdown_table(found["budget"]))
     print(markdown_table(found["temperature"]))
     print(arguments.out / "optical_gate.json")
+
+
+def run_network(arguments: argparse.Namespace) -> None:
+    """Make a network, compile a circuit for it, and print the numbers."""
+    from molecular_qubits.experiments.network import CONFIGS, NetworkConfig, run
+    from shared.config import load_config
+
+    path = arguments.config or CONFIGS / "network.yaml"
+    config = load_config(NetworkConfig, path, arguments.set)
+    if arguments.circuit is not None:
+        config = config.model_copy(update={"circuit": str(arguments.circuit.resolve())})
+    for name, value in run(config, arguments.out, path.parent).items():
+        print(f"{name:<34s}{value:.4g}" if isinstance(value, float) else f"{name:<34s}{value}")
+    print(arguments.out / ("network.png" if config.circuit is None else "page.html"))
 
 
 def run_evolve(arguments: argparse.Namespace) -> None:

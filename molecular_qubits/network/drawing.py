@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from molecular_qubits.network import addressing
-from molecular_qubits.network.optics import line_shape, wavenumber_cm1
+from molecular_qubits.network.optics import line_shape, triplet_probability, wavenumber_cm1
 from molecular_qubits.network.schedule import Schedule
 from molecular_qubits.spins.operators import FloatArray
 from shared.plotting import COLOURS, new_figure
@@ -39,6 +39,7 @@ def draw_network(network: MolecularNetwork, lit: Sequence[int] = (), spot_on: in
         raise ValueError("Argument `network` must have couplers, but has none.")
     figure, axes = new_figure("page", aspect=0.42, ncols=3, width_ratios=[1.5, 1, 1])
     draw_map(axes[0], network, lit, spot_on)
+    axes[0].set_title("a", loc="left", fontweight="bold")
     _draw_lines(axes[1], network)
     _draw_crosstalk(axes[2], network)
     return figure
@@ -79,14 +80,15 @@ def draw_map(axes: Axes, network: MolecularNetwork, lit: Sequence[int] = (), spo
         drawing = {"facecolor": "0.5", "alpha": 0.18, "edgecolor": "black", "linestyle": "--", "linewidth": 0.8}
         axes.add_patch(Circle(middles[spot_on], spot / 2, zorder=0, label=label, **drawing))
     else:
-        axes.set_title(f"the spot ({spot:.3g} nm) covers everything", fontsize="small")
+        axes.text(0.5, 1.0, f"the spot ({spot:.3g} nm) covers everything", transform=axes.transAxes, ha="center",
+                  va="top", fontsize="x-small")  # fmt: skip
     bar = float(_NICE[max(extent / 3, _NICE[0]) >= _NICE][-1])
     left, bottom = low[0], low[1] - 0.05 * extent
     axes.plot([left, left + bar], [bottom] * 2, color="black", linewidth=2, linestyle="-", solid_capstyle="butt")
     axes.text(left + bar / 2, bottom - 0.02 * extent, f"{bar:g} nm", ha="center", va="top", fontsize="small")
     axes.set(xlim=(low[0], high[0]), ylim=(bottom - 0.14 * extent - 0.2 * margin, high[1]))
     axes.axis("off")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 0.98), ncols=2, fontsize="x-small", handletextpad=0.3)
+    axes.legend(loc="upper right", bbox_to_anchor=(1.02, 0.1), ncols=2, fontsize="x-small", handletextpad=0.3)
     figure = axes.get_figure()
     assert figure is not None
     bar_axes = figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.01)
@@ -111,60 +113,72 @@ def _draw_lines(axes: Axes, network: MolecularNetwork) -> None:
         )
         colour = colormaps["turbo"]((bond.absorption_nm - nm.min()) / (float(np.ptp(nm)) or 1))
         axes.plot(grid, shape / shape.max(), color=colour, linewidth=0.9, linestyle="-")
-    axes.set(xlabel="wavelength of the pulse (nm)", ylabel="absorption (arb. units)", ylim=(0, 1.18))
-    axes.text(0.5, 0.98, f"{len(classes)} classes, {addressing.available_classes(network)} possible",
-              transform=axes.transAxes, ha="center", va="top", fontsize="small")  # fmt: skip
+    axes.set(xlabel="wavelength (nm)", ylabel="absorption of a pulse (arb. units)", ylim=(0, 1.18))
+    axes.text(0.5, 0.98, f"{len(classes)} classes, {addressing.available_classes(network)} fit the range",
+              transform=axes.transAxes, ha="center", va="top", fontsize="x-small")  # fmt: skip
+    axes.set_title("b", loc="left", fontweight="bold")
 
 
 def _draw_crosstalk(axes: Axes, network: MolecularNetwork) -> None:
-    """Draw the crosstalk of all pairs of couplers against their distance."""
+    """Draw the crosstalk of all pairs against their distance, and what one wavelength for all would give."""
     found = addressing.crosstalk(network)
     middles = network.bond_positions_nm
     distance = np.linalg.norm(middles[:, None] - middles[None, :], axis=-1)
     kinds = np.array([bond.wavelength_class for bond in network.bonds])
     same = kinds[:, None] == kinds[None, :]
     apart = ~np.eye(len(kinds), dtype=bool) & np.array([bond.alive for bond in network.bonds])[None, :]
+    reach = np.linspace(0.0, 1.05 * float(distance.max()), 200)
+    first, optics = network.bonds[0], network.optics
+    dose = addressing.doses(network)[0] * optics.profile(reach, first.absorption_nm)
+    alike = triplet_probability(dose, optics.pulse_ns, first.isc_time_ns, first.isc_yield)
+    axes.plot(reach, alike, color="0.55", linewidth=0.9, linestyle="-", label="one wavelength for all")
     for chosen, label, marker, colour in (
         (apart & ~same, "other class", ".", COLOURS[0]),
         (apart & same, "same class", "x", COLOURS[1]),
     ):
-        if np.any(chosen & (found > 1e-12)):
-            axes.scatter(distance[chosen], np.maximum(found[chosen], 1e-13), s=9, marker=marker, linewidth=0.7,
+        if np.any(chosen & (found > 1e-8)):
+            axes.scatter(distance[chosen], np.maximum(found[chosen], 1e-9), s=9, marker=marker, linewidth=0.7,
                          color=colour, label=label)  # fmt: skip
-    axes.axhline(network.optics.crosstalk_limit, color="grey", linewidth=0.8, linestyle="--", label="limit")
-    axes.set(yscale="log", ylim=(1e-12, 3), xlabel="distance of the couplers (nm)", ylabel="stray triplet probability")
+    axes.axhline(optics.crosstalk_limit, color="black", linewidth=0.8, linestyle="--", label="limit")
+    axes.set(yscale="log", ylim=(1e-8, 300), xlabel="distance (nm)", ylabel="stray triplet probability")
     axes.legend(fontsize="x-small", loc="upper right")
+    axes.set_title("c", loc="left", fontweight="bold")
 
 
 def draw_schedule(schedule: Schedule, network: MolecularNetwork) -> Figure:
-    """Draw when each site is turned, coupled and read."""
+    """Draw when each site that is used is turned, coupled and read."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Patch, Rectangle
 
-    figure, axes = new_figure("page", aspect=float(np.clip(0.05 * network.n_sites, 0.2, 0.6)))
+    used = sorted({site for operation in schedule.operations for site in operation.sites} | {*schedule.initial_sites})
+    row = {site: k for k, site in enumerate(used)}
+    figure, axes = new_figure("page", aspect=float(np.clip(0.1 + 0.03 * len(used), 0.2, 0.7)))
     styles = {"rotation": ("microwave rotation", COLOURS[0]), "coupler": ("lit coupler", COLOURS[1]),
-              "measure": ("readout", "0.6")}  # fmt: skip
+              "measure": ("readout", "0.7")}  # fmt: skip
     total = schedule.duration_ns or 1.0
     boxes: dict[str, list[Any]] = {name: [] for name in styles}
     for operation in schedule.operations:
         if operation.name not in styles:
             continue
-        length = max(operation.duration_ns, total / 700)
+        length = max(operation.duration_ns, total / 500)
         for site in operation.sites:
-            boxes[operation.name].append(Rectangle((operation.start_ns, site - 0.36), length, 0.72))
+            boxes[operation.name].append(Rectangle((operation.start_ns, row[site] - 0.38), length, 0.76))
         if operation.name == "coupler":
-            middle = operation.start_ns + length / 2
-            axes.plot([middle] * 2, operation.sites, color=COLOURS[1], linewidth=0.8, linestyle="-")
+            ends = [row[site] for site in operation.sites]
+            axes.plot([operation.start_ns + length / 2] * 2, ends, color=COLOURS[1], linewidth=1.0, linestyle="-")
     for name, (_, colour) in styles.items():
-        axes.add_collection(PatchCollection(boxes[name], facecolor=colour, edgecolor="none"))
+        axes.add_collection(PatchCollection(boxes[name], facecolor=colour, edgecolor="white", linewidth=0.2))
     handles = [Patch(color=colour, label=label) for name, (label, colour) in styles.items() if boxes[name]]
-    axes.set(xlim=(0, total), ylim=(network.n_sites - 0.4, -0.6), xlabel="time (ns)", ylabel="site")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set(xlim=(0, total), ylim=(len(used) - 0.4, -0.6), xlabel="time (ns)", ylabel="site")
+    step = 1 + len(used) // 25
+    axes.set_yticks(range(0, len(used), step), [str(site) for site in used[::step]])
     axes.legend(handles=handles, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 
-def draw_classes(spacings_nm: FloatArray, needed: dict[str, Sequence[int]], available: int, n_couplers: int) -> Figure:
+def draw_classes(
+    spacings_nm: FloatArray, needed: Mapping[str, Sequence[int]], available: int, n_couplers: int
+) -> Figure:
     """Draw how many wavelengths a lattice needs against its spacing, for several kinds of spots.
 
     Parameters

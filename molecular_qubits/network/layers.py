@@ -56,7 +56,7 @@ def cut_layers(schedule: Schedule, network: MolecularNetwork) -> list[Layer]:
     timed = [operation for operation in schedule.operations if operation.duration_ns > 0]
     number = {frozenset(bond.sites): k for k, bond in enumerate(network.bonds)}
     starts = sorted({operation.start_ns for operation in timed})
-    ends = [*starts[1:], schedule.duration_ns]
+    ends = [*starts[1:], schedule.duration_ns] if starts else []
     used = sorted({number[frozenset(o.sites)] for o in timed if o.name == "coupler"})
     rows = dict(zip(used, crosstalk(network, used), strict=True))
     layers = []

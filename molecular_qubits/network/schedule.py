@@ -5,9 +5,11 @@ Compilers write a `Schedule`, simulators and drawings read it; nothing here know
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from molecular_qubits.spins.operators import ComplexArray
 
@@ -87,6 +89,42 @@ class Schedule:
     def duration_ns(self) -> float:
         """When the last operation is over."""
         return max((operation.end_ns for operation in self.operations), default=0.0)
+
+    @property
+    def n_couplers(self) -> int:
+        """How often a coupler is lit."""
+        return sum(operation.name == "coupler" for operation in self.operations)
+
+    def to_json(self) -> str:
+        """Return the schedule as JSON text; `from_json` reads it."""
+        record = asdict(self) | {"entangler": [[[v.real, v.imag] for v in row] for row in self.entangler.tolist()]}
+        return json.dumps(record, indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Schedule:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the text is not a schedule.
+        """
+        try:
+            record = json.loads(text)
+            operations = tuple(
+                Operation(**(step | {"sites": tuple(step["sites"]), "angles": tuple(step["angles"])}))
+                for step in record.pop("operations")
+            )
+            parts: NDArray[np.float64] = np.array(record.pop("entangler"), dtype=float)
+            return cls(
+                n_sites=int(record.pop("n_sites")),
+                operations=operations,
+                initial_sites=tuple(record.pop("initial_sites")),
+                final_sites=tuple(record.pop("final_sites")),
+                entangler=parts[..., 0] + 1j * parts[..., 1],
+            )
+        except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+            raise ValueError(f"Argument `text` must be the JSON of a schedule, but is not: {error!r}.") from error
 
 
 def rotation(theta: float, phi: float) -> ComplexArray:

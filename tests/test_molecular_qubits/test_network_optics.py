@@ -140,12 +140,12 @@ def test_crosstalk_of_faint_light_is_dose_times_overlaps():
     moved = network.model_copy(
         update={"bonds": (first, second.model_copy(update={"absorption_nm": 403.0, "extinction_per_m_cm": 3e4}))}
     )
-    on, off = optics.line_shape([0.0, 1e7 / 400 - 1e7 / 403], 200.0, pulse_ns=1e-3)
+    on, off = optics.line_shape([0.0, 1e7 / 400 - 1e7 / 403], 200.0, pulse_ns=network.optics.pulse_ns)
     expected = 1e-6 * 3 * float(off / on) * float(optics.tip_profile(10.0, 6.0))
     assert addressing.crosstalk(moved)[0, 1] == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize(("spot", "spacing"), [("plasmonic", 4.0), ("diffraction", 200.0)])
+@pytest.mark.parametrize(("spot", "spacing"), [("plasmonic", 4.0), ("diffraction", 260.0)])
 def test_wavelength_classes_leave_no_coupler_that_cannot_be_lit_alone(spot, spacing):
     network = MolecularNetwork.square(6, 6, spacing, optics=Optics(spot=spot), gradient_tesla_per_m=(1e3, 3e2))
     conflicts = addressing.conflict_graph(network)
@@ -185,3 +185,32 @@ def test_dead_couplers_take_no_part_in_crosstalk():
     network = MolecularNetwork.chain(3, 1.0, colour=False)
     bonds = (network.bonds[0], network.bonds[1].model_copy(update={"alive": False}))
     assert addressing.crosstalk(network.model_copy(update={"bonds": bonds}))[0, 1] == 0
+
+
+def test_the_triplet_is_born_by_the_rate_equations_and_as_surely_as_wanted():
+    dose, pulse, life, share = 12.0, 1.3, 0.4, 0.8
+    times, born = optics.triplet_birth(dose, pulse, life, share)
+    assert born[0] == pytest.approx(0, abs=1e-12)
+    assert np.all(np.diff(born) >= -1e-12)
+    assert born[-1] == pytest.approx(float(optics.triplet_probability(dose, pulse, life, share)), abs=1e-8)
+    k = dose / pulse
+    matrix = np.array([[-k, k + (1 - share) / life], [k, -k - 1 / life]])
+    for when in (0.2, 0.9):
+        assert np.interp(when, times, born) == pytest.approx(1 - (expm(matrix * when) @ [1.0, 0.0]).sum(), abs=1e-5)
+
+
+def test_faint_long_light_makes_births_uniform_over_the_pulse():
+    light = Optics(pulse_ns=10.0, triplet_probability=1e-3)
+    found = addressing.light_of(MolecularNetwork.chain(2, optics=light, colour=False), 0)
+    assert found.birth_spread_ns == pytest.approx(10 / np.sqrt(12), rel=1e-2)
+
+
+def test_the_defaults_agree_with_each_other():
+    network = MolecularNetwork.square(3, 3)
+    found = addressing.light_of(network, 0)
+    assert found.birth_spread_ns <= network.bonds[0].jitter_ns
+    assert found.switching_ns < network.hold_ns(0) / 100
+    fluence = optics.peak_fluence_j_per_cm2(found.dose, 1e4, network.bonds[0].absorption_nm)
+    assert found.fluence_j_per_cm2 == pytest.approx(fluence, rel=0.01)
+    assert found.energy_j < 1e-12
+    assert addressing.not_alone(network) == []

@@ -98,7 +98,7 @@ def test_qubits_are_put_on_their_sites_and_found_where_they_end():
     first, second = rand_ket(2, seed=3), rand_ket(2, seed=4)
     state = processor.generate_init_processor_state(tensor(first, second))
     zero = basis(2, 0)
-    assert abs((tensor(second, zero, first, zero).dag() * state)) == pytest.approx(1)
+    assert abs(tensor(second, zero, first, zero).dag() * state) == pytest.approx(1)
     found = processor.get_final_circuit_state(state)
     assert (found - ket2dm(tensor(first, second))).norm() < 1e-12
     assert processor.populations(state) == pytest.approx([abs(ket[1, 0]) ** 2 for ket in (first, second)])
