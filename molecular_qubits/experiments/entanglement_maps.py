@@ -20,7 +20,7 @@ AXES: dict[str, tuple[tuple[str, Any], tuple[str, Any]]] = {
         ("temperature_k", np.geomspace(4, 300, 9)),
     ),
     "field and its angle": (
-        ("angle_deg", np.array([0.0, 4.0, 8.0, 12.0, 16.0, 20.0, 25.0, 35.0, 50.0, 70.0, 90.0])),
+        ("angle_deg", np.array([0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 13.0, 17.0, 22.0, 35.0, 50.0, 70.0, 90.0])),
         ("field_tesla", np.geomspace(0.003, 3, 9)),
     ),
     "zero-field splitting and lifetime": (
