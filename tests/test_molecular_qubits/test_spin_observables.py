@@ -21,6 +21,7 @@ from molecular_qubits.spins.operators import spin_matrices
 from molecular_qubits.spins.system import SpinSystem
 from molecular_qubits.spins.tensors import axial_coupling_tensor, d_and_e, zfs_tensor
 from molecular_qubits.spins.zfs import multiplet_zfs_tensor, zfs_quartet, zfs_quintet, zfs_triplet
+from molecular_qubits.units import CM1_TO_RAD_PER_NS
 
 LAWS = json.loads(files("molecular_qubits").joinpath("reference/spin_laws.json").read_text(encoding="utf-8"))
 MULTIPLETS = radical_triplet_radical_multiplets()
@@ -229,3 +230,26 @@ def test_bad_correlators():
     for bad in (np.eye(2), 2 * np.eye(3), np.full((3, 3), np.nan)):
         with pytest.raises(ValueError, match="`correlators`"):
             correlator_witness(bad)
+
+
+@pytest.mark.parametrize(
+    ("multiplet", "law"),
+    [("quintet", zfs_quintet(**COUPLINGS)), ("triplet_t", zfs_triplet(**COUPLINGS)),
+     ("triplet_s", zfs_triplet(**COUPLINGS, radical_spin=0))],
+)  # fmt: skip
+def test_projection_of_the_tensors_on_each_multiplet_is_the_law(multiplet, law):
+    """The limit of strong exchange itself: zero-field and dipolar terms within the kets of one multiplet."""
+    system = SpinSystem(
+        (0.5, 1, 0.5),
+        zfs={1: zfs_tensor(COUPLINGS["d_t_cm1"])},
+        dipolar={
+            (0, 1): axial_coupling_tensor(COUPLINGS["d_r1t_cm1"]),
+            (1, 2): axial_coupling_tensor(COUPLINGS["d_r2t_cm1"]),
+            (0, 2): axial_coupling_tensor(COUPLINGS["d_rr_cm1"]),
+        },
+    )
+    kets = MULTIPLETS[multiplet].kets
+    inside = kets.conj() @ system.hamiltonian_matrix() @ kets.T / CM1_TO_RAD_PER_NS
+    m = MULTIPLETS[multiplet].spin - np.arange(len(kets))
+    expected = law * (m**2 - np.mean(m**2))
+    np.testing.assert_allclose(inside, np.diag(expected), atol=1e-12)
