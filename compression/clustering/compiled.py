@@ -1,4 +1,4 @@
-"""Compiled kernels: nearest centroids, sums by cluster, distances, equal rows; each releases the interpreter lock.
+"""Compiled kernels: nearest centroids, sums by cluster, distances; each releases the interpreter lock.
 
 They take chunks of points, so that a pool of threads can share the work and Ctrl-C is answered between chunks. The
 search keeps a tile of points in vector registers and runs over the centroids with one fused multiply-add for each
@@ -31,7 +31,7 @@ def tile_width(n_features: int, dtype: np.dtype) -> int:
 
 
 @intrinsic
-def _nearest_in_tile(typingctx: Any, tile: Any, table: Any, offsets: Any, codes: Any, features: Any) -> Any:
+def nearest_in_tile(typingctx: Any, tile: Any, table: Any, offsets: Any, codes: Any, features: Any) -> Any:
     """Write argmin_k offsets[k] + tile . table[k] for the points of a tile (features, groups * lanes)."""
     signature = types.void(tile, table, offsets, codes, features)
     n_features = features.count
@@ -119,7 +119,7 @@ def nearest_chunk(x, weights, shift, scale, table, offsets, features, width, cod
             for p in range(n):
                 for j in range(n_features):
                     tile[j * width + p] = (x[begin + p, j] - shift[j]) * scale
-        _nearest_in_tile(tile, table, offsets, found, features)  # type: ignore[call-arg]
+        nearest_in_tile(tile, table, offsets, found, features)  # type: ignore[call-arg]
         for p in range(n):
             codes[begin + p] = found[p]
 
@@ -205,103 +205,38 @@ def range_chunk(x, dims, start, stop):
     return low, high, sums
 
 
-@intrinsic
-def _bits(typingctx: Any, value: Any) -> Any:
-    """Bits of a float as an unsigned integer of its size."""
-    integer = types.uint64 if value == types.float64 else types.uint32
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], context.get_value_type(integer))
-
-    return integer(value), generate
+@_njit
+def total_chunk(x, weights, dims, start, stop):
+    """Return the sums of weight times value, (d,), and of weight, (d,) or (1,), of rows `start` to `stop`."""
+    d = len(dims)
+    sums, totals = np.zeros(d), np.zeros(weights.shape[1])
+    if not weights.size:
+        totals[0] = stop - start
+        for i in range(start, stop):
+            for j in range(d):
+                sums[j] += x[i, j]
+    elif weights.shape[1] == 1:
+        for i in range(start, stop):
+            totals[0] += weights[i, 0]
+            for j in range(d):
+                sums[j] += weights[i, 0] * x[i, j]
+    else:
+        for i in range(start, stop):
+            for j in range(d):
+                totals[j] += weights[i, j]
+                sums[j] += weights[i, j] * x[i, j]
+    return sums, totals
 
 
 @_njit
-def _same_row(x, i, j):
-    same = True
-    for column in range(x.shape[1]):
-        same &= x[i, column] == x[j, column]
-    return same
-
-
-@_njit
-def first_equal_rows(x, tags, rows, first, part, parts):
-    """Write into `first` the first row that equals each row, for the rows whose hash falls into `part`.
-
-    Parameters
-    ----------
-    x
-        (N, d) rows.
-    tags, rows
-        (size,) uint32 and int32 work space; `rows` filled with -1.
-
-    Returns
-    -------
-    int
-        Number of rows equal to an earlier one; -1 if the work space was too small.
-    """
-    n, d = x.shape
-    size = np.uint64(len(rows))
-    left = len(rows) - 1
-    repeated = 0
-    batch = 64
-    hashes = np.empty(batch, np.uint64)
-    for begin in range(0, n, batch):
-        m = min(batch, n - begin)
-        for i in range(m):
-            h = np.uint64(0x9E3779B97F4A7C15)
-            for column in range(d):
-                value = x[begin + i, column] + x.dtype.type(0)  # -0.0 becomes 0.0
-                h = (h ^ np.uint64(_bits(value))) * np.uint64(0xBF58476D1CE4E5B9)  # type: ignore[call-arg]
-                h ^= h >> np.uint64(29)
-            hashes[i] = h * np.uint64(0x94D049BB133111EB)
-        for i in range(m):
-            h = hashes[i]
-            if (h >> np.uint64(40)) % np.uint64(parts) != part:
-                continue
-            tag = np.uint32(h & np.uint64(0xFFFFFFFF))
-            slot = ((h >> np.uint64(32)) * size) >> np.uint64(32)
-            while True:
-                row = rows[slot]
-                if row < 0:
-                    if left == 0:
-                        return -1
-                    left -= 1
-                    rows[slot], tags[slot] = begin + i, tag
-                    first[begin + i] = begin + i
-                    break
-                if tags[slot] == tag and _same_row(x, row, begin + i):
-                    first[begin + i] = row
-                    repeated += 1
-                    break
-                slot += np.uint64(1)
-                if slot == size:
-                    slot = np.uint64(0)
-    return repeated
-
-
-@_njit
-def cheapest_merges(means, totals, partner, price, start, stop):
-    """Write for clusters `start` to `stop` with which other one a merge adds least to the error, and how much.
-
-    The mean of each is in `means` (K, d), its weight in `totals` (K, 1) or, for each coordinate, (K, d).
-    """
-    k, d = means.shape
-    shared = totals.shape[1] == 1
+def spread_chunk(x, weights, dims, centre, start, stop):
+    """Return the weighted sum of squared distances of rows `start` to `stop` to `centre`."""
+    d = len(dims)
+    total = np.zeros(d)
     for i in range(start, stop):
-        least, best = np.inf, i
-        for j in range(k):
-            added = 0.0
-            if shared:
-                for c in range(d):
-                    added += (means[i, c] - means[j, c]) ** 2
-                both = totals[i, 0] + totals[j, 0]
-                added *= totals[i, 0] * totals[j, 0] / both if both > 0 else 0.0
-            else:
-                for c in range(d):
-                    both = totals[i, c] + totals[j, c]
-                    if both > 0:
-                        added += totals[i, c] * totals[j, c] / both * (means[i, c] - means[j, c]) ** 2
-            if j != i and added < least:
-                least, best = added, j
-        partner[i], price[i] = best, least
+        weight = weights[i, 0] if weights.size else 1.0
+        for j in range(d):
+            if weights.shape[1] > 1:
+                weight = weights[i, j]
+            total[j] += weight * (x[i, j] - centre[j]) ** 2
+    return total.sum()

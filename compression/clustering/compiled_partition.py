@@ -15,8 +15,9 @@ _BINS = 2048
 _LARGEST = 1e30
 """Keys are clipped to it, so that their differences stay finite."""
 
-_SQUARINGS = 6
-"""The covariance is raised to the power 2^6 to find its leading eigenvector."""
+_POWER_STEPS, _FEW_STEPS = 64, 12
+"""Steps of the power iteration towards the direction of largest variance, and of parts that are not sampled: there are
+many of those, and 64 steps lead to objectives within 0.2 % of those of 12."""
 
 
 @_njit
@@ -40,13 +41,14 @@ def _centre(values, mass, order, start, stop, step):
 
 @_njit
 def _principal(values, mass, order, start, stop, step, mean, scale):
-    """Direction of largest variance, by squaring the covariance (or, in many dimensions, by power iteration)."""
+    """Direction of largest variance, by power iteration on the covariance (in many dimensions, on the points)."""
     d = len(mean)
     axis = np.zeros(d)
     row = np.empty(d)
+    steps = _POWER_STEPS if stop - start >= _SAMPLE else _FEW_STEPS
     if d > 64:
         axis[:] = 1.0
-        for _ in range(2 * _SQUARINGS):
+        for _ in range(steps):
             image = np.zeros(d)
             for i in range(start, stop, step):
                 along = 0.0
@@ -71,24 +73,22 @@ def _principal(values, mass, order, start, stop, step, mean, scale):
         for j in range(d):
             for k in range(j):
                 covariance[k, j] = covariance[j, k]
-        power, square = covariance.copy(), np.empty((d, d))
-        for _ in range(_SQUARINGS):
-            largest = np.abs(power).max()
-            if largest == 0:
-                break
-            power /= largest
-            for j in range(d):
-                for k in range(d):
-                    total = 0.0
-                    for m in range(d):
-                        total += power[j, m] * power[m, k]
-                    square[j, k] = total
-            power, square = square, power
         longest = 0
         for j in range(d):
-            if power[j, j] > power[longest, longest]:
+            if covariance[j, j] > covariance[longest, longest]:
                 longest = j
-        axis[:] = power[longest]
+        axis[:] = covariance[longest]
+        image = np.empty(d)
+        for _ in range(steps):
+            largest = np.abs(axis).max()
+            if largest == 0:
+                break
+            image[:] = 0.0
+            for j in range(d):
+                factor = axis[j] / largest
+                for k in range(d):
+                    image[k] += factor * covariance[j, k]
+            axis, image = image, axis
     return axis
 
 

@@ -41,7 +41,8 @@ class State:
 
     def assign(self) -> None:
         """Assign every point to its nearest centroid."""
-        self.codes, self.sums = self.search.nearest_and_sums(self.centroids)
+        previous = self.codes if len(self.codes) else None
+        self.codes, self.sums = self.search.nearest_and_sums(self.centroids, previous)
 
     def mean_step(self) -> tuple[FloatArray, float]:
         """`Points.mean_step` of the present assignment."""

@@ -1,10 +1,12 @@
 """Nearest-centroid search without an N x K matrix: a compiled kernel on the CPU, torch elsewhere."""
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from compression.clustering.compiled import MAX_FEATURES, nearest_and_sum_chunk, nearest_chunk, tile_width
+from compression.clustering.compiled_pruning import farthest_members, group, nearest_near_chunk
 from compression.clustering.points import FloatArray, IntArray, Points, add_pairs
 from compression.clustering.threads import chunks, run_all
 
@@ -18,6 +20,14 @@ _CHUNK_WORK = 1 << 28
 """Multiply-adds of one chunk of the compiled search at most, some milliseconds."""
 
 _CHUNK_ROWS = 1 << 15
+
+_NEAR_CHUNKS = 64
+_POINT_COST, _CLUSTER_COST = 4000, 12
+"""Cost of a search near the previous centroids beside the distances that it evaluates, as measured: multiply-adds a
+point, and distances to all centroids a cluster."""
+
+_WORTHWHILE = 0.85
+"""Share of the cost of a search over all centroids below which that is done."""
 
 
 class Searcher:
@@ -62,10 +72,16 @@ class Searcher:
         """
         return self._engine.nearest(centroids, subset)
 
-    def nearest_and_sums(self, centroids: FloatArray) -> tuple[IntArray, tuple[FloatArray, FloatArray]]:
-        """Return the nearest centroid of each point, and the sums of `Points.weighted_sums` for that assignment."""
+    def nearest_and_sums(
+        self, centroids: FloatArray, previous: IntArray | None = None
+    ) -> tuple[IntArray, tuple[FloatArray, FloatArray]]:
+        """Return the nearest centroid of each point, and the sums of `Points.weighted_sums` for that assignment.
+
+        `previous` is a centroid of each point that is likely to be near, such as the nearest one before the centroids
+        moved; it saves time and does not change the result.
+        """
         if isinstance(self._engine, _CompiledEngine):
-            return self._engine.nearest_and_sums(centroids)
+            return self._engine.nearest_and_sums(centroids, previous)
         codes = self.nearest(centroids)
         return codes, self._points.weighted_sums(codes, len(centroids))
 
@@ -81,6 +97,7 @@ class _CompiledEngine:
         self._weights = np.empty((0, points.values.shape[1]), dtype)
         if points.weights.ndim == 2:
             self._weights = (points.weights / points.weights.max()).astype(dtype)
+        self._near_pays = True
 
     def nearest(self, centroids: FloatArray, subset: IntArray | None) -> IntArray:
         values, weights = self._values, self._weights
@@ -93,12 +110,46 @@ class _CompiledEngine:
         run_all(nearest_chunk, [(*common, *part) for part in chunks(len(values), rows)])
         return codes
 
-    def nearest_and_sums(self, centroids: FloatArray) -> tuple[IntArray, tuple[FloatArray, FloatArray]]:
+    def nearest_and_sums(
+        self, centroids: FloatArray, previous: IntArray | None
+    ) -> tuple[IntArray, tuple[FloatArray, FloatArray]]:
+        table = self._table(centroids)
+        if previous is not None and (found := self._near(table, previous)) is not None:
+            return found, self._points.weighted_sums(found, len(centroids))
         codes = np.empty(len(self._values), np.int32)
         columns, d = self._points.columns, self._values.shape[1]
-        common = (self._values, self._weights, *self._table(centroids), codes, columns, (0,) * d)
+        common = (self._values, self._weights, *table, codes, columns, (0,) * d)
         parts = self._points.sum_chunks(len(centroids))
         return codes, add_pairs(run_all(nearest_and_sum_chunk, [(*common, *part) for part in parts]))
+
+    def _near(self, table: tuple[Any, ...], previous: IntArray, always: bool = False) -> IntArray | None:
+        """Search near the previous centroids only, or return ``None`` where that does not pay.
+
+        Whether it does is tried on four of 64 groups of clusters. Once it does not, it is not tried again.
+        """
+        n, (k, d) = len(self._values), table[2].shape
+        fixed = _POINT_COST + _CLUSTER_COST * k * k * d / n
+        if not always and (self._weights.size or not self._near_pays or fixed > _WORTHWHILE * k * d):
+            return None
+        order, starts = np.empty(n, np.int32), np.empty(k + 1, np.int64)
+        run_all(group, [(previous, k, order, starts)])
+        shift, scale, features = table[0], table[1], table[4]
+        columns, parts = np.ascontiguousarray(-table[2].T), chunks(n, max(_CHUNK_ROWS, -(-n // 16)))
+        farthest = np.zeros((len(parts), k), self._values.dtype)
+        common = (self._values, shift, scale, columns, features, previous)
+        run_all(farthest_members, [(*common, most, *part) for most, part in zip(farthest, parts, strict=True)])
+        codes = np.empty(n, np.int32)
+        common = (self._values, *table, columns, farthest.max(axis=0), order, starts, codes)
+        ends = np.searchsorted(starts, np.arange(_NEAR_CHUNKS + 1) * (n / _NEAR_CHUNKS))
+        groups = list(itertools.pairwise(ends))
+        tried = groups[:: _NEAR_CHUNKS // 4]
+        evaluated = sum(run_all(nearest_near_chunk, [(*common, *some) for some in tried]))
+        n_tried = sum(starts[last] - starts[first] for first, last in tried)
+        self._near_pays = bool(evaluated * d + fixed * n_tried < _WORTHWHILE * k * d * n_tried)
+        if not (always or self._near_pays):
+            return None
+        run_all(nearest_near_chunk, [(*common, *some) for some in groups if some not in tried])
+        return codes
 
     def _table(self, centroids: FloatArray) -> tuple[Any, ...]:
         """Arguments of the kernel that depend on the centroids: shift, scale, table, offsets, features, tile width."""

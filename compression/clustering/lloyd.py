@@ -222,8 +222,7 @@ def _run(
         if len(points.values) == k:
             return _one_each(points, k, data)
     search = Searcher(points, data.device)
-    centroids = seed_centroids(points, k, init, rng, split)
-    state = State(points, search, centroids, np.empty(0, np.int32), rng, split)
+    state = State(points, search, *seed_centroids(points, k, init, rng, split), rng, split)
     history = _iterate(state, empty, relaxation, max_iter, tol)
     return _finish(state, history, empty, data)
 

@@ -9,12 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
-from compression.clustering.compiled import (
-    distance_chunk,
-    first_equal_rows,
-    range_chunk,
-    sum_chunk,
-)
+from compression.clustering.compiled import distance_chunk, range_chunk, spread_chunk, sum_chunk, total_chunk
+from compression.clustering.compiled_rows import first_equal_rows, hash_rows
 from compression.clustering.threads import chunks, run_all
 
 FloatArray = np.ndarray
@@ -67,6 +63,12 @@ class Points:
         if self.weights.strides[0] == 0:
             return np.empty((0, 1))
         return self.weights[:, None] if self.weights.ndim == 1 else self.weights
+
+    @property
+    def full_columns(self) -> FloatArray:
+        """Weights, contiguous, (D, 1) or (D, d)."""
+        columns = self.columns if self.columns.size else np.ones((len(self.values), 1))
+        return np.ascontiguousarray(columns)
 
     def take(self, members: IntArray) -> "Points":
         """Return some of the points."""
@@ -164,10 +166,12 @@ class Points:
     @cached_property
     def spread(self) -> tuple[FloatArray, float]:
         """Weighted mean of all points, (d,), and the weighted sum of squared distances to it."""
-        everything = np.zeros(len(self.values), np.int32)
-        sums, totals = self.weighted_sums(everything, 1)
-        shift = sums / totals
-        return shift[0], self.inertia(shift, everything)
+        shared, d = self.columns.shape[1] == 1, self.values.shape[1]
+        parts = chunks(len(self.values), max(_CHUNK, -(-len(self.values) // 64)))
+        common = (self.values, self.columns, (0,) * d)
+        sums, totals = add_pairs(run_all(total_chunk, [(*common, *part) for part in parts]))
+        centre = sums / (totals[0] if shared else totals)
+        return centre, float(sum(run_all(spread_chunk, [(*common, centre, *part) for part in parts])))
 
     @cached_property
     def extent(self) -> tuple[FloatArray, float]:
@@ -213,12 +217,11 @@ def distinct_points(x: FloatArray, sample_weight: FloatArray | None = None) -> P
 
 def _first_equal(x: FloatArray) -> tuple[IntArray, int]:
     """(N,) int32: the first row that equals each row; and how many rows equal an earlier one."""
-    first = np.empty(len(x), np.int32)
-    size = int(1.5 * len(x) / _HASH_PARTS) + 64
-    tags = np.empty((_HASH_PARTS, size), np.uint32)
-    rows = np.full((_HASH_PARTS, size), -1, np.int32)
-    found = run_all(first_equal_rows, [(x, tags[p], rows[p], first, p, _HASH_PARTS) for p in range(_HASH_PARTS)])
-    del tags, rows
+    first, hashes = np.empty(len(x), np.int32), np.empty(len(x), np.uint32)
+    run_all(hash_rows, [(x, hashes, *part) for part in chunks(len(x), _CHUNK)])
+    tables = np.full((_HASH_PARTS, int(1.5 * len(x) / _HASH_PARTS) + 64, 2), 0xFFFFFFFF, np.uint32)
+    found = run_all(first_equal_rows, [(x, hashes, tables[p], first, p, _HASH_PARTS) for p in range(_HASH_PARTS)])
+    del tables, hashes
     if min(found) >= 0:
         return first, sum(found)
     order = np.lexsort(x.T[::-1])  # hashes that crowd in one part: sort the rows themselves

@@ -11,7 +11,7 @@ import heapq
 
 import numpy as np
 
-from compression.clustering.compiled import cheapest_merges
+from compression.clustering.compiled_cut import cheapest_merges, cut_in_two
 from compression.clustering.empty_clusters import State
 from compression.clustering.points import FloatArray, IntArray, Points
 from compression.clustering.threads import chunks, run_all
@@ -22,11 +22,21 @@ _FAILURES = 10
 _VAIN = 8
 """Nor is anything more tried after cuts without gain of clusters that together hold one of so many points."""
 
+_AHEAD = 4
+"""Cuts computed side by side: those of the next clusters in the order of their errors are likely to be needed."""
+
+_NEAR_TOP = 15
+"""Entries of the heap of clusters among which the next ones are looked for."""
+
 _WORTHWHILE = 1e-3
 """Least gain of a move, as a share of the error of the cluster that is cut."""
 
 _LOOKUPS = 16
 """Clusters whose members are looked up by a pass over all codes; for more, the codes are sorted."""
+
+
+Cut = tuple[float, IntArray, FloatArray, FloatArray]
+"""Gain, side of each member, means and errors of the two sides."""
 
 
 def reallocate(state: State) -> int:
@@ -42,7 +52,7 @@ def reallocate(state: State) -> int:
     clusters = _Clusters(state)
     donors = [(-error, number) for number, error in enumerate(clusters.error) if error > 0]
     heapq.heapify(donors)
-    cuts: dict[int, tuple[float, IntArray, FloatArray, FloatArray]] = {}
+    cuts: dict[int, Cut] = {}
     moved = failures = vain = 0
     while donors and failures < _FAILURES and _VAIN * vain < len(state.codes) and moved < len(clusters.error):
         error, donor = heapq.heappop(donors)
@@ -53,7 +63,11 @@ def reallocate(state: State) -> int:
             break
         price, freed, other = found
         if donor not in cuts:
-            cuts[donor] = best_cut(state.points.take(clusters.members(donor)))
+            following = sorted(donors[: 2 ** (_AHEAD - 1) - 1])[
+                : _AHEAD - 1
+            ]  # a heap holds its least ones near its top
+            coming = [donor, *(number for _, number in following if number not in cuts)]
+            cuts.update(zip(coming, clusters.best_cuts(coming), strict=True))
         if cuts[donor][0] - price <= _WORTHWHILE * -error:
             failures, vain = failures + 1, vain + len(clusters.members(donor))
             continue
@@ -70,7 +84,7 @@ def reallocate(state: State) -> int:
     return moved
 
 
-def best_cut(points: Points) -> tuple[float, IntArray, FloatArray, FloatArray]:
+def best_cut(points: Points) -> Cut:
     """Cut at least two distinct points in two where the squared error falls most, along one of two directions.
 
     The directions are that of largest variance and that from the mean to the farthest point, which splits off outliers.
@@ -87,41 +101,12 @@ def best_cut(points: Points) -> tuple[float, IntArray, FloatArray, FloatArray]:
     errors : numpy.ndarray
         (2,) weighted sums of squared distances to them.
     """
-    weights = points.weights[:, None] if points.weights.ndim == 1 else points.weights
-    values = points.values.astype(np.float64)
-    total = weights.sum(axis=0)
-    mean = (weights * values).sum(axis=0) / total
-    centred = values - mean
-    weighted = weights * centred
-    squares = (weighted * centred).sum(axis=1)
-    best, side = -np.inf, np.zeros(len(values))
-    for axis in (np.linalg.eigh(centred.T @ weighted)[1][:, -1], centred[np.argmax((centred**2).sum(axis=1))]):
-        order = np.argsort(centred @ axis, kind="stable")
-        left = np.cumsum(weights[order], axis=0)[:-1]
-        gains = (np.cumsum(weighted[order], axis=0)[:-1] ** 2 * (1 / left + 1 / (total - left))).sum(axis=1)
-        place = int(np.argmax(gains))
-        if gains[place] > best:
-            best = gains[place]
-            side = np.ones(len(values))
-            side[order[: place + 1]] = 0
-    means, errors = _two_means(centred, weights, weighted, side)
-    nearer = (errors[1] < errors[0]).astype(float)
-    if 0 < nearer.sum() < len(nearer):
-        side = nearer
-        means, errors = _two_means(centred, weights, weighted, side)
-    inside = np.where(side > 0, errors[1], errors[0])
-    sums = np.array([inside @ (1 - side), inside @ side])
-    return float(squares.sum() - sums.sum()), side.astype(np.int32), mean + means, sums
+    return best_cuts([points])[0]
 
 
-def _two_means(
-    centred: FloatArray, weights: FloatArray, weighted: FloatArray, side: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Means (2, d) of both sides, and weighted squared distances (2, n) of all points to each."""
-    shares = np.stack([1 - side, side])
-    totals = shares @ weights
-    means = np.divide(shares @ weighted, totals, out=np.zeros((2, centred.shape[1])), where=totals > 0)
-    return means, np.stack([(weights * (centred - mean) ** 2).sum(axis=1) for mean in means])
+def best_cuts(clusters: list[Points]) -> list[Cut]:
+    """Return `best_cut` of each cluster, side by side; of a single point, a cut without gain."""
+    return run_all(cut_in_two, [(points.values, points.full_columns) for points in clusters])
 
 
 class _Clusters:
@@ -132,7 +117,10 @@ class _Clusters:
         if state.sums is None:
             state.sums = state.points.weighted_sums(state.codes, k)
         means, _ = state.mean_step()
-        self.means, self.totals = means.copy(), state.sums[1].copy()
+        self._columns = (np.ascontiguousarray(means.T), np.ascontiguousarray(state.sums[1].T))
+        self.means, self.totals = (columns.T for columns in self._columns)  # views
+        self._scales = (*state.points.extent, self._columns[1].max())
+        self._coarse = tuple(np.ascontiguousarray(some, np.float32) for some in self._scaled(self.means, self.totals))
         self.error = np.bincount(state.codes, state.points.squared_distances(means, state.codes), k)
         self._members: dict[int, IntArray] = {}
         self._touched: set[int] = set()
@@ -140,7 +128,8 @@ class _Clusters:
         self._partner, self._price = np.empty(k, np.int64), np.empty(k)
         self._version = np.zeros(k, np.int64)
         self._seen = np.zeros(k, np.int64)
-        run_all(cheapest_merges, [(self.means, self.totals, self._partner, self._price, *c) for c in chunks(k, 128)])
+        self._merges = (*self._columns, *self._coarse, (0,) * means.shape[1], self._partner, self._price)
+        run_all(cheapest_merges, [(*self._merges, *part) for part in chunks(k, 128)])
         self._heap = [(price, number) for number, price in enumerate(self._price)]
         heapq.heapify(self._heap)
 
@@ -158,6 +147,10 @@ class _Clusters:
             order, ends = self._order
             self._members[cluster] = order[ends[cluster] : ends[cluster + 1]]
         return self._members[cluster]
+
+    def best_cuts(self, numbers: list[int]) -> list[Cut]:
+        """Return the best cut of each of some clusters."""
+        return best_cuts([self._points.take(self.members(number)) for number in numbers])
 
     def cheapest_without(self, cluster: int) -> tuple[float, int, int] | None:
         """Return the price and the two clusters of the cheapest merge that leaves `cluster` alone."""
@@ -209,13 +202,20 @@ class _Clusters:
 
     def _set(self, cluster: int, mean: FloatArray, totals: FloatArray, members: IntArray) -> None:
         self.means[cluster], self.totals[cluster], self._members[cluster] = mean, totals, members
+        for coarse, column in zip(self._coarse, self._scaled(mean, totals), strict=True):
+            coarse[:, cluster] = column
         self._version[cluster] += 1
         self._touched.add(cluster)
+
+    def _scaled(self, means: FloatArray, totals: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Means (..., d) and weights (..., 1 or d) at magnitudes of about 1, transposed."""
+        shift, size, heaviest = self._scales
+        return ((means - shift) / size).T, (totals / heaviest).T
 
     def _weights_of(self, members: IntArray) -> FloatArray:
         weights = self._points.weights[members]
         return weights.sum(axis=0, keepdims=weights.ndim == 1)
 
     def _find(self, cluster: int) -> None:
-        cheapest_merges(self.means, self.totals, self._partner, self._price, cluster, cluster + 1)
+        cheapest_merges(*self._merges, cluster, cluster + 1)
         self._seen[cluster] = self._version[self._partner[cluster]]

@@ -5,7 +5,7 @@ import heapq
 import numpy as np
 
 from compression.clustering.partition import partition
-from compression.clustering.points import FloatArray, Points
+from compression.clustering.points import FloatArray, IntArray, Points
 
 SEEDINGS = ("random", "k-means++", "k-means||", "bisecting", "partition")
 """Names of the seeding rules."""
@@ -20,7 +20,9 @@ _EVEN_SHARE = 0.1
 """What a point counts for in the pre-assignment beside its share of the spread."""
 
 
-def seed_centroids(points: Points, n_clusters: int, init: str, rng: np.random.Generator, split: str) -> FloatArray:
+def seed_centroids(
+    points: Points, n_clusters: int, init: str, rng: np.random.Generator, split: str
+) -> tuple[FloatArray, IntArray]:
     """Choose initial centroids.
 
     Parameters
@@ -42,15 +44,21 @@ def seed_centroids(points: Points, n_clusters: int, init: str, rng: np.random.Ge
 
     Returns
     -------
-    numpy.ndarray
+    centroids : numpy.ndarray
         (K, d) float64.
+    parts : numpy.ndarray
+        (D,) int32: the part of each point if the centroids are means of parts; else empty.
     """
+    if init == "partition":
+        parts = partition(points.values, spread_mass(points), n_clusters, split)
+        return points.means(parts, n_clusters, np.zeros((n_clusters, points.values.shape[1]))), parts
+    return _drawn(points, n_clusters, init, rng, split), np.empty(0, np.int32)
+
+
+def _drawn(points: Points, n_clusters: int, init: str, rng: np.random.Generator, split: str) -> FloatArray:
     if init == "random":
         rows = rng.integers(points.n_rows, size=n_clusters)
         return points.values[rows if points.group is None else points.group[rows]].astype(np.float64)
-    if init == "partition":
-        parts = partition(points.values, spread_mass(points), n_clusters, split)
-        return points.means(parts, n_clusters, np.zeros((n_clusters, points.values.shape[1])))
     if init == "bisecting":
         return _bisecting(points, n_clusters, split)
     if init == "k-means++":

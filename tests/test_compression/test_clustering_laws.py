@@ -17,7 +17,7 @@ from compression.clustering import points as points_module
 from compression.clustering import threads
 from compression.clustering.consolidation import consolidate_points
 from compression.clustering.empty_clusters import State, resolve
-from compression.clustering.kernels import Searcher, _TorchEngine
+from compression.clustering.kernels import Searcher, _CompiledEngine, _TorchEngine
 from compression.clustering.partition import SPLITS, partition
 from compression.clustering.points import distinct_points
 from compression.clustering.seeding import spread_mass
@@ -281,6 +281,47 @@ def test_torch_search_agrees_with_the_compiled_one(dtype, weighted, d):
     assert np.abs(distances[0] - distances[1]).max() < 1e-4
     some = rng.choice(len(x), 100, replace=False)
     assert np.array_equal(Searcher(points).nearest(centroids, some), one[some])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 999),
+    n=st.integers(1, 400),
+    d=st.integers(1, 9),
+    k=st.integers(1, 60),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    hint=st.sampled_from(["nearest", "any", "one"]),
+    tails=st.booleans(),
+)
+def test_search_near_any_centroid_leaves_out_no_nearest_one(seed, n, d, k, dtype, hint, tails):
+    rng = np.random.default_rng(seed)
+    x = (5 + (rng.standard_t(1.2, (n, d)) if tails else rng.standard_normal((n, d)))).astype(dtype)
+    points = distinct_points(x)
+    centroids = points.values[rng.integers(0, len(points.values), k)] + 0.3 * rng.standard_normal((k, d))
+    engine = _CompiledEngine(points)
+    full = engine.nearest(centroids, None)
+    previous = {"nearest": full, "any": rng.integers(0, k, len(full)), "one": np.zeros(len(full))}[hint]
+    table = engine._table(centroids + 0.01 * rng.standard_normal((k, d)) if hint == "nearest" else centroids)
+    moved = -table[2].T / engine._scale + engine._shift[:, None]
+    near = engine._near(table, previous.astype(np.int32), always=True)
+    distances = _all_distances(points.values, moved.T)
+    found, least = distances[np.arange(len(near)), near], distances.min(axis=1)
+    size = np.square(points.extent[1]) * d
+    assert np.all(found - least <= (1e-5 if dtype == np.float32 else 1e-13) * size)
+
+
+def test_search_near_the_previous_centroids_is_used_and_changes_nothing():
+    x = np.random.default_rng(0).standard_normal((120_000, 4)).astype(np.float32)
+    points = distinct_points(x)
+    centroids = points.values[:2048].astype(np.float64)
+    search = Searcher(points)
+    codes, _ = search.nearest_and_sums(centroids)
+    centroids += 0.01 * np.random.default_rng(1).standard_normal(centroids.shape)
+    full, near = Searcher(points).nearest_and_sums(centroids), search.nearest_and_sums(centroids, codes)
+    assert search._engine._near_pays and search._engine._near(search._engine._table(centroids), codes) is not None
+    distances = [points.squared_distances(centroids, found) for found, _ in (full, near)]
+    assert np.abs(distances[0] - distances[1]).max() < 1e-5
+    assert np.allclose(full[1][0], near[1][0], atol=1e-3)
 
 
 @pytest.mark.parametrize("d", [3, 24, 25, 70])

@@ -172,18 +172,18 @@ def test_lloyd_is_faiss_and_scikit_learns_where_nothing_is_empty():
 
 
 def test_bisecting_is_scikit_learns():
-    """Our bisecting k-means is as good as scikit-learn's; the pre-assignment, one pass of cuts, nearly so."""
+    """Our bisecting k-means is as good as scikit-learn's from any seed; the pre-assignment, one pass of cuts, nearly so."""
     from sklearn.cluster import BisectingKMeans
 
     x = np.random.default_rng(0).standard_normal((20_000, 8)).astype(np.float32)
-    centres = BisectingKMeans(64, random_state=0).fit(x).cluster_centers_
-    theirs = np.square(x[:, None] - centres).sum(-1).min(1).sum()
+    found = [BisectingKMeans(64, random_state=seed).fit(x).cluster_centers_ for seed in range(5)]
+    theirs = [np.square(x[:, None] - centres).sum(-1).min(1).sum() for centres in found]
     ours, parts = (
         kmeans(x, 64, init=init, empty="partition", max_iter=1).history[0].inertia
         for init in ("bisecting", "partition")
     )
-    assert ours == pytest.approx(theirs, rel=0.002)
-    assert parts < 1.01 * theirs
+    assert 0.99 * min(theirs) < ours < 1.002 * max(theirs)
+    assert parts < 1.01 * max(theirs)
 
 
 @pytest.mark.parametrize("init", ["k-means++", "k-means||"])

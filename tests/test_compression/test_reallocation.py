@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compression import kmeans, pg_kmeans
-from compression.clustering.compiled import cheapest_merges
+from compression.clustering.compiled_cut import cheapest_merges
 from compression.clustering.empty_clusters import State
 from compression.clustering.kernels import Searcher
 from compression.clustering.points import distinct_points
@@ -56,7 +56,9 @@ def test_price_of_a_merge_is_what_it_adds_to_the_error(seed, d, weights):
     codes = (np.arange(60) % 5).astype(np.int32)
     sums, totals = points.weighted_sums(codes, 5)
     partner, price = np.empty(5, np.int64), np.empty(5)
-    cheapest_merges(sums / totals, totals, partner, price, 0, 5)
+    columns = [np.ascontiguousarray(some.T) for some in (sums / totals, totals)]
+    coarse = [some.astype(np.float32) for some in columns]
+    cheapest_merges(*columns, *coarse, (0,) * d, partner, price, 0, 5)
     added = {}
     for i in range(5):
         for j in set(range(5)) - {i}:
