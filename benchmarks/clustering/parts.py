@@ -24,8 +24,6 @@ Group = tuple[str, Callable[[], Rows]]
 """A key, and what computes the rows of that key."""
 
 ITERATIONS = 15
-LARGE_WORK = 2e11
-"""Distance evaluations times coordinates of one call above which fewer iterations are run, the same for all methods."""
 
 
 def grid(fast: bool, rounds: int) -> Iterator[Group]:
@@ -41,16 +39,15 @@ def grid(fast: bool, rounds: int) -> Iterator[Group]:
 def _grid_rows(n: int, d: int, k: int, rounds: int) -> Rows:
     x = np.random.default_rng(0).standard_normal((n, d), dtype=np.float32)
     per_iteration = float(n) * d * k
-    iterations = ITERATIONS if per_iteration * ITERATIONS < LARGE_WORK else max(2, int(LARGE_WORK / per_iteration))
     methods = ["faiss", "PG k-means"]
     if per_iteration <= 1e9 and k <= 256:
         methods += ["scikit-learn k-means++", "released rule (ours)"]
-    floor = 2 * per_iteration * (iterations + 1) / sgemm_rate(k, d)
-    long_call = per_iteration * iterations >= 5e10
+    floor = 2 * per_iteration * (ITERATIONS + 1) / sgemm_rate(k, d)
+    long_call = per_iteration * ITERATIONS >= 5e10
     repeats = (1 if n > 1_000_000 else min(rounds, 3)) if long_call else rounds
     return [
-        {"N": n, "d": d, "K": k, "iterations": iterations, "rounds": repeats, "sgemm floor": floor, **row}
-        for row in side_by_side(x, k, iterations, repeats, tuple(methods))
+        {"N": n, "d": d, "K": k, "iterations": ITERATIONS, "rounds": repeats, "sgemm floor": floor, **row}
+        for row in side_by_side(x, k, ITERATIONS, repeats, tuple(methods))
     ]
 
 

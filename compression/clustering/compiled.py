@@ -14,15 +14,22 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 _BYTES = 64
-MAX_FEATURES = 24
-"""Most features of a point that fit the vector registers together with what the search itself needs."""
+MAX_FEATURES = 32
+"""Most features of a point for which the search is compiled: blocks of up to 32 values, or of 16 weighted ones."""
 
 _njit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 
 
+BLOCK = 4
+"""Centroids that the search takes at a time; tables are filled up to a multiple of it, with offsets of infinity."""
+
+_IN_REGISTERS = 8
+"""Most features of a point for which the points themselves stay in registers; else partial scores of a block do."""
+
+
 def tile_groups(n_features: int) -> int:
-    """Vectors of points that one tile holds: enough to hide the latency of a multiply-add, few enough for registers."""
-    return max(1, min(4, 26 // (n_features + 3)))
+    """Vectors of points in one tile: enough to hide the latency of a multiply-add, few enough for 32 registers."""
+    return min(4, 26 // (n_features + 3)) if n_features <= _IN_REGISTERS else 4
 
 
 def tile_width(n_features: int, dtype: np.dtype) -> int:
@@ -32,10 +39,14 @@ def tile_width(n_features: int, dtype: np.dtype) -> int:
 
 @intrinsic
 def nearest_in_tile(typingctx: Any, tile: Any, table: Any, offsets: Any, codes: Any, features: Any) -> Any:
-    """Write argmin_k offsets[k] + tile . table[k] for the points of a tile (features, groups * lanes)."""
+    """Write argmin_k offsets[k] + tile . table[k] for the points of a tile (features, groups * lanes).
+
+    The number of centroids must be a multiple of `BLOCK`.
+    """
     signature = types.void(tile, table, offsets, codes, features)
     n_features = features.count
     groups = tile_groups(n_features)
+    in_registers = n_features <= _IN_REGISTERS
     double = tile.dtype == types.float64
     scalar = ir.DoubleType() if double else ir.FloatType()
     integer = ir.IntType(64 if double else 32)
@@ -66,26 +77,35 @@ def nearest_in_tile(typingctx: Any, tile: Any, table: Any, offsets: Any, codes: 
             value.align = 8 if double else 4
             return value
 
-        x = [
-            [load(at(points, ir.Constant(size, (j * groups + g) * lanes), vector)) for j in range(n_features)]
-            for g in range(groups)
-        ]
+        def point(j: int) -> list[Any]:
+            return [load(at(points, ir.Constant(size, (j * groups + g) * lanes), vector)) for g in range(groups)]
+
+        x = [point(j) for j in range(n_features)] if in_registers else []
         best = [cgutils.alloca_once_value(builder, ir.Constant(vector, [float("inf")] * lanes)) for _ in range(groups)]
         index = [cgutils.alloca_once_value(builder, ir.Constant(indices, [0] * lanes)) for _ in range(groups)]
-        with cgutils.for_range(builder, n_clusters) as loop:
-            row = builder.mul(loop.index, ir.Constant(loop.index.type, n_features))
-            number = loop.index if double else builder.trunc(loop.index, integer)
-            number = spread(number, indices)
-            score = [spread(load(builder.gep(halves, [loop.index])), vector)] * groups
+
+        def scores(numbers: list[Any]) -> list[list[Any]]:
+            """Scores of a block of centroids, feature by feature."""
+            rows = [builder.mul(number, ir.Constant(size, n_features)) for number in numbers]
+            score = [[spread(load(builder.gep(halves, [number])), vector)] * groups for number in numbers]
             for j in range(n_features):
-                offset = builder.add(row, ir.Constant(row.type, j))
-                entry = spread(load(builder.gep(centroids, [offset])), vector)
-                score = [builder.call(fma, [x[g][j], entry, score[g]]) for g in range(groups)]
-            for g in range(groups):
-                so_far = builder.load(best[g])
-                nearer = builder.fcmp_ordered("<", score[g], so_far)
-                builder.store(builder.select(nearer, score[g], so_far), best[g])
-                builder.store(builder.select(nearer, number, builder.load(index[g])), index[g])
+                column = x[j] if in_registers else point(j)
+                for c, row in enumerate(rows):
+                    entry = spread(load(builder.gep(centroids, [builder.add(row, ir.Constant(size, j))])), vector)
+                    score[c] = [builder.call(fma, [column[g], entry, score[c][g]]) for g in range(groups)]
+            return score
+
+        with cgutils.for_range(builder, builder.udiv(n_clusters, ir.Constant(n_clusters.type, BLOCK))) as loop:
+            start = builder.mul(loop.index, ir.Constant(loop.index.type, BLOCK))
+            numbers = [builder.add(start, ir.Constant(start.type, c)) for c in range(BLOCK)]
+            found_scores = [scores([number])[0] for number in numbers] if in_registers else scores(numbers)
+            for number, score in zip(numbers, found_scores, strict=True):
+                label = spread(number if double else builder.trunc(number, integer), indices)
+                for g in range(groups):
+                    so_far = builder.load(best[g])
+                    nearer = builder.fcmp_ordered("<", score[g], so_far)
+                    builder.store(builder.select(nearer, score[g], so_far), best[g])
+                    builder.store(builder.select(nearer, label, builder.load(index[g])), index[g])
         for g in range(groups):
             values = builder.load(index[g])
             if double:

@@ -21,26 +21,28 @@ many of those, and 64 steps lead to objectives within 0.2 % of those of 12."""
 
 
 @_njit
-def _centre(values, mass, order, start, stop, step):
+def _centre(values, dims, mass, order, start, stop, step):
     """Weighted mean of the sampled points, and the largest magnitude of a coordinate around it."""
-    d = values.shape[1]
-    mean = np.zeros(d)
+    d = len(dims)
+    mean, largest = np.zeros(d), np.zeros(d)
     total = 0.0
     for i in range(start, stop, step):
         total += mass[i]
-        for j in range(d):
-            mean[j] += mass[i] * values[order[i], j]
+        row = order[i]
+        for j in range(len(dims)):
+            mean[j] += mass[i] * values[row, j]
     for j in range(d):
         mean[j] /= total
-    scale = 0.0
     for i in range(start, stop, step):
-        for j in range(d):
-            scale = max(scale, abs(values[order[i], j] - mean[j]))
+        row = order[i]
+        for j in range(len(dims)):
+            largest[j] = max(largest[j], abs(values[row, j] - mean[j]))
+    scale = largest.max()
     return mean, (scale if scale > 0 else 1.0)
 
 
 @_njit
-def _principal(values, mass, order, start, stop, step, mean, scale):
+def _principal(values, dims, mass, order, start, stop, step, mean, scale):
     """Direction of largest variance, by power iteration on the covariance (in many dimensions, on the points)."""
     d = len(mean)
     axis = np.zeros(d)
@@ -64,15 +66,13 @@ def _principal(values, mass, order, start, stop, step, mean, scale):
     else:
         covariance = np.zeros((d, d))
         for i in range(start, stop, step):
-            for j in range(d):
-                row[j] = (values[order[i], j] - mean[j]) / scale
+            number = order[i]
+            for j in range(len(dims)):
+                row[j] = (values[number, j] - mean[j]) / scale
             for j in range(d):
                 weighted = mass[i] * row[j]
-                for k in range(j + 1):
+                for k in range(len(dims)):
                     covariance[j, k] += weighted * row[k]
-        for j in range(d):
-            for k in range(j):
-                covariance[k, j] = covariance[j, k]
         longest = 0
         for j in range(d):
             if covariance[j, j] > covariance[longest, longest]:
@@ -86,7 +86,7 @@ def _principal(values, mass, order, start, stop, step, mean, scale):
             image[:] = 0.0
             for j in range(d):
                 factor = axis[j] / largest
-                for k in range(d):
+                for k in range(len(dims)):
                     image[k] += factor * covariance[j, k]
             axis, image = image, axis
     return axis
@@ -261,9 +261,9 @@ def cut(values, dims, mass, order, key, spare, start, stop, left_leaves, leaves,
     """Reorder a part, entries `start` to `stop`, into its two sides and return where the second begins."""
     n, d = stop - start, values.shape[1]
     step = max(1, n // _SAMPLE)
-    mean, scale = _centre(values, mass, order, start, stop, step)
+    mean, scale = _centre(values, dims, mass, order, start, stop, step)
     if split == PRINCIPAL:
-        axis = _principal(values, mass, order, start, stop, step, mean, scale)
+        axis = _principal(values, dims, mass, order, start, stop, step, mean, scale)
     elif split == FARTHEST:
         axis = _farthest(values, order, start, stop, step, mean, scale)
     else:

@@ -10,7 +10,7 @@ member needs.
 import numpy as np
 from numba import njit
 
-from compression.clustering.compiled import nearest_in_tile
+from compression.clustering.compiled import BLOCK, nearest_in_tile
 
 _njit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 
@@ -133,7 +133,7 @@ def nearest_near_chunk(
     around, around_columns = np.empty(k + 1, np.int32), np.empty((d, k), x.dtype)
     near, near_squares = np.empty(k + 1, np.int32), np.empty(k, x.dtype)
     by_level, member = np.empty(k, np.int32), np.empty(most, np.int32)
-    near_table, near_offsets = np.empty((k, d), x.dtype), np.empty(k, x.dtype)
+    near_table, near_offsets = np.zeros((k + BLOCK, d), x.dtype), np.empty(k + BLOCK, x.dtype)
     tile, found = np.zeros(d * width, x.dtype), np.empty(width, np.int32)
     upto, needed = np.empty(_LEVELS + 1, np.int64), np.empty(_LEVELS + 1, np.int64)
     centre = np.empty(d, x.dtype)
@@ -179,6 +179,7 @@ def nearest_near_chunk(
             near_offsets[c] = offsets[number]
             for j in range(d):
                 near_table[c, j] = table[number, j]
+        near_offsets[count : count + BLOCK] = np.inf
         for p in range(n):
             reach_level[p] = np.int32(reach[p] * inverse)
         _sort(reach_level, n, needed, member)
@@ -187,7 +188,7 @@ def nearest_near_chunk(
             for j in range(d):
                 for i in range(m):
                     tile[j * width + i] = values[j, member[start + i]]
-            limit = upto[reach_level[member[start + m - 1]]]
+            limit = (upto[reach_level[member[start + m - 1]]] + BLOCK - 1) // BLOCK * BLOCK
             nearest_in_tile(tile, near_table[:limit], near_offsets[:limit], found, features)
             for i in range(m):
                 codes[order[begin + member[start + i]]] = by_level[found[i]]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compression.clustering.compiled import MAX_FEATURES, nearest_and_sum_chunk, nearest_chunk, tile_width
+from compression.clustering.compiled import BLOCK, MAX_FEATURES, nearest_and_sum_chunk, nearest_chunk, tile_width
 from compression.clustering.compiled_pruning import farthest_members, group, nearest_near_chunk
 from compression.clustering.points import FloatArray, IntArray, Points, add_pairs
 from compression.clustering.threads import chunks, run_all
@@ -114,27 +114,28 @@ class _CompiledEngine:
         self, centroids: FloatArray, previous: IntArray | None
     ) -> tuple[IntArray, tuple[FloatArray, FloatArray]]:
         table = self._table(centroids)
-        if previous is not None and (found := self._near(table, previous)) is not None:
+        if previous is not None and (found := self._near(table, previous, len(centroids))) is not None:
             return found, self._points.weighted_sums(found, len(centroids))
         codes = np.empty(len(self._values), np.int32)
         columns, d = self._points.columns, self._values.shape[1]
         common = (self._values, self._weights, *table, codes, columns, (0,) * d)
         parts = self._points.sum_chunks(len(centroids))
-        return codes, add_pairs(run_all(nearest_and_sum_chunk, [(*common, *part) for part in parts]))
+        sums, totals = add_pairs(run_all(nearest_and_sum_chunk, [(*common, *part) for part in parts]))
+        return codes, (sums[: len(centroids)], totals[: len(centroids)])
 
-    def _near(self, table: tuple[Any, ...], previous: IntArray, always: bool = False) -> IntArray | None:
+    def _near(self, table: tuple[Any, ...], previous: IntArray, k: int, always: bool = False) -> IntArray | None:
         """Search near the previous centroids only, or return ``None`` where that does not pay.
 
         Whether it does is tried on four of 64 groups of clusters. Once it does not, it is not tried again.
         """
-        n, (k, d) = len(self._values), table[2].shape
+        n, d = self._values.shape
         fixed = _POINT_COST + _CLUSTER_COST * k * k * d / n
         if not always and (self._weights.size or not self._near_pays or fixed > _WORTHWHILE * k * d):
             return None
         order, starts = np.empty(n, np.int32), np.empty(k + 1, np.int64)
         run_all(group, [(previous, k, order, starts)])
         shift, scale, features = table[0], table[1], table[4]
-        columns, parts = np.ascontiguousarray(-table[2].T), chunks(n, max(_CHUNK_ROWS, -(-n // 16)))
+        columns, parts = np.ascontiguousarray(-table[2][:k].T), chunks(n, max(_CHUNK_ROWS, -(-n // 16)))
         farthest = np.zeros((len(parts), k), self._values.dtype)
         common = (self._values, shift, scale, columns, features, previous)
         run_all(farthest_members, [(*common, most, *part) for most, part in zip(farthest, parts, strict=True)])
@@ -158,7 +159,9 @@ class _CompiledEngine:
         table, offsets = -centroids, np.square(centroids).sum(axis=1) / 2
         if self._weights.size:  # sum_j w_j (x_j - c_j)^2 / 2 = const - sum_j [w x]_j c_j + w_j c_j^2 / 2
             table, offsets = np.hstack([-centroids, np.square(centroids) / 2]), np.zeros(len(centroids))
-        table, offsets = np.ascontiguousarray(table, dtype), offsets.astype(dtype)
+        rest = -len(table) % BLOCK
+        table = np.ascontiguousarray(np.pad(table, ((0, rest), (0, 0))), dtype)
+        offsets = np.pad(offsets.astype(dtype), (0, rest), constant_values=np.inf)
         features = (0,) * table.shape[1]
         return self._shift, self._scale, table, offsets, features, tile_width(len(features), dtype)
 

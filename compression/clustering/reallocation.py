@@ -22,7 +22,7 @@ _FAILURES = 10
 _VAIN = 8
 """Nor is anything more tried after cuts without gain of clusters that together hold one of so many points."""
 
-_AHEAD = 4
+_AHEAD = 8
 """Cuts computed side by side: those of the next clusters in the order of their errors are likely to be needed."""
 
 _NEAR_TOP = 15
