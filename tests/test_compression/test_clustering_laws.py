@@ -318,7 +318,8 @@ def test_search_near_the_previous_centroids_is_used_and_changes_nothing():
     codes, _ = search.nearest_and_sums(centroids)
     centroids += 0.01 * np.random.default_rng(1).standard_normal(centroids.shape)
     full, near = Searcher(points).nearest_and_sums(centroids), search.nearest_and_sums(centroids, codes)
-    assert search._engine._near_pays and search._engine._near(search._engine._table(centroids), codes, 2048) is not None
+    assert search._engine._near_pays
+    assert search._engine._near(search._engine._table(centroids), codes, 2048) is not None
     distances = [points.squared_distances(centroids, found) for found, _ in (full, near)]
     assert np.abs(distances[0] - distances[1]).max() < 1e-5
     assert np.allclose(full[1][0], near[1][0], atol=1e-3)

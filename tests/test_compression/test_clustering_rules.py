@@ -172,7 +172,7 @@ def test_lloyd_is_faiss_and_scikit_learns_where_nothing_is_empty():
 
 
 def test_bisecting_is_scikit_learns():
-    """Our bisecting k-means is as good as scikit-learn's from any seed; the pre-assignment, one pass of cuts, nearly so."""
+    """Bisecting k-means is as good as scikit-learn's; the pre-assignment, one pass of cuts, nearly so."""
     from sklearn.cluster import BisectingKMeans
 
     x = np.random.default_rng(0).standard_normal((20_000, 8)).astype(np.float32)
