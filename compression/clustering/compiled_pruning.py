@@ -189,7 +189,7 @@ def nearest_near_chunk(
                 for i in range(m):
                     tile[j * width + i] = values[j, member[start + i]]
             limit = (upto[reach_level[member[start + m - 1]]] + BLOCK - 1) // BLOCK * BLOCK
-            nearest_in_tile(tile, near_table[:limit], near_offsets[:limit], found, features)
+            nearest_in_tile(tile, near_table[:limit], near_offsets[:limit], found, features)  # type: ignore[call-arg]
             for i in range(m):
                 codes[order[begin + member[start + i]]] = by_level[found[i]]
             evaluated += limit * width

@@ -8,6 +8,7 @@ point is searched again.
 """
 
 import heapq
+from typing import Any
 
 import numpy as np
 
@@ -128,7 +129,13 @@ class _Clusters:
         self._partner, self._price = np.empty(k, np.int64), np.empty(k)
         self._version = np.zeros(k, np.int64)
         self._seen = np.zeros(k, np.int64)
-        self._merges = (*self._columns, *self._coarse, (0,) * means.shape[1], self._partner, self._price)
+        self._merges: tuple[Any, ...] = (
+            *self._columns,
+            *self._coarse,
+            (0,) * means.shape[1],
+            self._partner,
+            self._price,
+        )
         run_all(cheapest_merges, [(*self._merges, *part) for part in chunks(k, 128)])
         self._heap = [(price, number) for number, price in enumerate(self._price)]
         heapq.heapify(self._heap)
