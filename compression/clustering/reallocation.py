@@ -224,5 +224,5 @@ class _Clusters:
         return weights.sum(axis=0, keepdims=weights.ndim == 1)
 
     def _find(self, cluster: int) -> None:
-        cheapest_merges(*self._merges, cluster, cluster + 1)
+        cheapest_merges(*self._merges, cluster, cluster + 1)  # type: ignore[call-arg]
         self._seen[cluster] = self._version[self._partner[cluster]]
