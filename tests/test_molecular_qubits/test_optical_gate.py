@@ -88,6 +88,17 @@ def test_a_small_study_is_kept_and_drawn(tmp_path):
     assert again["best"] == json.loads((tmp_path / "optical_gate.json").read_text(encoding="utf-8"))["best"]
 
 
+def test_committed_study_is_that_of_the_defaults():
+    known = json.loads(optical_gate.COMMITTED.read_text(encoding="utf-8"))
+    study = optical_gate.OpticalGateStudy()
+    assert known["study"] == json.loads(json.dumps(study.model_dump(mode="json")))
+    best = known["best"]
+    gate = OpticalGate(OpticalGateConditions.build(best["conditions"]))
+    channel = gate.mean_channel(np.array(best["variables"]))
+    assert best_local_fidelity(channel, gate.gate)[0] == pytest.approx(best["fidelity"], abs=1e-6)
+    assert known["local_only"] < best["fidelity"] < best["bound_t1_t2"]
+
+
 def test_bad_input():
     for update, word in (({"t2_ns": -1}, "t2_ns"), ({"target": "cnott"}, "target"), ({"share_z": 2}, "share_z")):
         with pytest.raises(ConfigError, match=word):
