@@ -2,13 +2,16 @@
 
 The methods take turns, round by round, so that a drift of the machine's speed meets all of them; tables give medians of
 the ratio within a round. Memory is that of a fresh process for each method: resident bytes after the model has been
-made, and their peak during forward passes, both above the process before the model.
+made, and their peak during forward passes, both above the process before the model. What weights take at the peak, all
+buffers of decoding included, is that peak less the activations, which are those of the dense model: its peak less its
+weights. Files: compressed ones hold what is not quantized in fp32, as the dense one does.
 """
 
 import argparse
 import ctypes
 import gc
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -18,7 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.inference.models import CONFIGS, METHODS, available, make, sentence_batch, weight_bytes
+from benchmarks.inference.models import CONFIGS, METHODS, available, disk_bytes, make, sentence_batch, weight_bytes
 from shared.artifacts import provenance, versions, write_json
 from shared.cli import run_command
 from shared.progress import say
@@ -53,30 +56,43 @@ def _run(arguments: argparse.Namespace) -> None:
         say(f"{missing}: its package is not installed.")
     times = _times(names, arguments)
     memory = {name: _memory_in_child(name, arguments) for name in names}
-    rows = [
-        {
-            "method": name,
-            "batch": batch,
-            "ms": 1e3 * statistics.median(times[name, batch]),
-            "time / dense": statistics.median(
-                mine / theirs for mine, theirs in zip(times[name, batch], times[first, batch], strict=True)
-            ),
-            "weights (MB)": memory[name]["weights"] / 1e6,
-            "weights / dense": memory[name]["weights"] / memory[first]["weights"],
-            "resident (MB)": memory[name]["resident"] / 1e6,
-            "resident / dense": memory[name]["resident"] / memory[first]["resident"],
-            "peak (MB)": memory[name][f"peak {batch}"] / 1e6,
-            "peak / dense": memory[name][f"peak {batch}"] / memory[first][f"peak {batch}"],
-        }
-        for batch in arguments.batches
-        for name in names
+    rows = [_row(name, batch, first, times, memory) for batch in arguments.batches for name in names]
+    rounds = [
+        {"method": name, "batch": batch, "round": number, "ms": 1e3 * seconds}
+        for (name, batch), found in times.items()
+        for number, seconds in enumerate(found)
     ]
-    write_table(rows, arguments.out / f"{arguments.model}")
+    write_table(rows, arguments.out / arguments.model)
+    write_table(rounds, arguments.out / f"{arguments.model}_rounds")
     options = {key: value for key, value in vars(arguments).items() if key not in ("out", "memory_of")}
     peers = versions(("torchao", "optimum-quanto", "numba"))
     record = provenance(options | {"threads": torch.get_num_threads(), "peers": peers})
     write_json(arguments.out / f"{arguments.model}.json", record)
     print(markdown_table(rows, digits=3))
+
+
+def _row(
+    name: str,
+    batch: int,
+    first: str,
+    times: dict[tuple[str, int], list[float]],
+    memory: dict[str, dict[str, int]],
+) -> dict[str, Any]:
+    mine, dense = memory[name], memory[first]
+    activations = dense[f"peak {batch}"] - dense["resident"]
+    ratios = [ours / theirs for ours, theirs in zip(times[name, batch], times[first, batch], strict=True)]
+    return {
+        "method": name,
+        "batch": batch,
+        "ms": 1e3 * statistics.median(times[name, batch]),
+        "time / dense": statistics.median(ratios),
+        "file (MB)": mine["file"] / 1e6,
+        "weights (MB)": mine["weights"] / 1e6,
+        "resident (MB)": mine["resident"] / 1e6,
+        "peak (MB)": mine[f"peak {batch}"] / 1e6,
+        "weights at the peak (MB)": (mine[f"peak {batch}"] - activations) / 1e6,
+        "weights at the peak / dense": (mine[f"peak {batch}"] - activations) / dense["resident"],
+    }
 
 
 def _times(names: list[str], arguments: argparse.Namespace) -> dict[tuple[str, int], list[float]]:
@@ -102,7 +118,9 @@ def _times(names: list[str], arguments: argparse.Namespace) -> dict[tuple[str, i
 def _memory_in_child(name: str, arguments: argparse.Namespace) -> dict[str, int]:
     command = [sys.executable, "-m", "benchmarks.inference", "--model", arguments.model, "--memory-of", name]
     command += ["--length", str(arguments.length), "--batches", *map(str, arguments.batches)]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    # Large tensors in pages of their own, which go back when they are freed: the peak is of what is alive.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     return json.loads(printed.splitlines()[-1])
 
 
@@ -116,7 +134,7 @@ def _memory(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from now
         _forward(model, batch, arguments.length)
         found[f"peak {batch}"] = _status("VmHWM") - before
-    return found
+    return found | {"file": disk_bytes(model)}
 
 
 def _forward(model: torch.nn.Module, batch: int, length: int) -> None:

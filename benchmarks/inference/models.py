@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import io
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,15 +11,16 @@ import torch
 from torch import nn
 from transformers import RobertaConfig, RobertaForSequenceClassification
 
+from compression.quantization.activations import quantize_activations_
 from compression.quantization.layers import PQEmbedding, PQLinear, decode_, pq_modules
+from compression.quantization.storage import file_bytes, round_
 from compression.training.models import minilm_roberta_config
 
 
-class GatherLinear(PQLinear):
-    """The layer with its weight decoded by PyTorch's embedding, to show what the compiled decoding gives."""
+class DecodingLinear(PQLinear):
+    """The layer with its weight decoded as a whole, to show what tables and tiles give."""
 
-    @property
-    def _decodes_plainly(self) -> bool:
+    def _computes_from_codes(self, x: torch.Tensor) -> bool:
         return False
 
 
@@ -53,7 +55,16 @@ def quantized(name: str, d: int, k: int = 256, linear: type[PQLinear] = PQLinear
             else PQEmbedding(centroids, codes, module.padding_idx)
         )
         model.set_submodule(path, new)
+    round_(model, remainder=torch.float32)
     return model.eval()
+
+
+def in_integers(name: str, d: int) -> nn.Module:
+    """Return the quantized classifier with codebooks and inputs of its linear layers in int8."""
+    model = quantized(name, d)
+    round_(model, codebooks="int8", remainder=torch.float32)
+    quantize_activations_(model, [sentence_batch(2, 64)])
+    return model
 
 
 def _torchao(name: str) -> nn.Module:
@@ -61,6 +72,14 @@ def _torchao(name: str) -> nn.Module:
 
     model = dense(name)
     quantize_(model, Int8WeightOnlyConfig())
+    return model
+
+
+def _torchao_dynamic(name: str) -> nn.Module:
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+
+    model = dense(name)
+    quantize_(model, Int8DynamicActivationInt8WeightConfig())
     return model
 
 
@@ -77,14 +96,17 @@ METHODS: dict[str, Callable[[str], nn.Module]] = {
     "dense": dense,
     "PQ d=8": lambda name: quantized(name, 8),
     "PQ d=4": lambda name: quantized(name, 4),
-    "PQ d=8, decoded by torch": lambda name: quantized(name, 8, linear=GatherLinear),
+    "PQ d=8, int8": lambda name: in_integers(name, 8),
+    "PQ d=4, int8": lambda name: in_integers(name, 4),
+    "PQ d=8, decoded whole": lambda name: quantized(name, 8, linear=DecodingLinear),
     "PQ d=8, decode_": lambda name: decode_(quantized(name, 8)),
     "torchao int8": _torchao,
+    "torchao int8, inputs too": _torchao_dynamic,
     "quanto int8": _quanto,
 }
 """Methods by name; the first is what the others are compared with."""
 
-_PEERS = {"torchao int8": "torchao", "quanto int8": "optimum.quanto"}
+_PEERS = {"torchao int8": "torchao", "torchao int8, inputs too": "torchao", "quanto int8": "optimum.quanto"}
 
 
 def available(names: Sequence[str]) -> list[str]:
@@ -109,6 +131,16 @@ def make(method: str, name: str) -> nn.Module:
 def weight_bytes(model: nn.Module) -> int:
     """Return the bytes of all parameters and buffers, those inside the tensors of peers too."""
     return sum(_tensor_bytes(tensor) for tensor in [*model.parameters(), *model.buffers()])
+
+
+def disk_bytes(model: nn.Module) -> int:
+    """Return the bytes of the file: our format (dense: fp32 safetensors), and what `torch.save` writes of peers."""
+    plain = all(type(tensor) in (torch.Tensor, nn.Parameter) for tensor in model.state_dict().values())
+    if plain:
+        return file_bytes(model)
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    return file.tell()
 
 
 def _tensor_bytes(tensor: Any) -> int:

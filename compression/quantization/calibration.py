@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from compression.quantization.convolution import PQConv2d
+
 Batch = Mapping[str, torch.Tensor] | torch.Tensor
 """Keyword arguments of a model, or its only argument."""
 
@@ -65,6 +67,57 @@ def check_batches(batches: Iterable[Batch]) -> list[Batch]:
 
 
 @torch.inference_mode()
+def each_input(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    layers: Mapping[str, nn.Module],
+    consume: Callable[[str, torch.Tensor], None],
+) -> None:
+    """Run a model, in evaluation mode, and show what its layers are given.
+
+    Parameters
+    ----------
+    model
+        Any module.
+    batches
+        Batches. Positions that an ``attention_mask`` marks as padding are left out.
+    layers
+        Modules of the model by name.
+    consume
+        Called with the name and the input of a layer each time it is used: (n,) row numbers for an embedding, all
+        values of a convolution's input as (n, 1), and (n, features) for others.
+    """
+    mask: torch.Tensor | None = None
+
+    def record(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+            (x, *_) = arguments
+            if not x.is_floating_point():
+                lead, rows = x.shape, x.reshape(-1)
+            elif isinstance(module, nn.Conv2d | PQConv2d):
+                lead, rows = x.shape[:0], x.reshape(-1, 1)
+            else:
+                lead, rows = x.shape[:-1], x.reshape(-1, x.shape[-1])
+            if mask is not None and lead and mask.shape[1:] == lead[1:] and mask.shape[0] in (1, lead[0]):
+                rows = rows[mask.expand(lead).bool().reshape(-1)]
+            if len(rows):
+                consume(name, rows)
+
+        return hook
+
+    handles = [layer.register_forward_pre_hook(record(name)) for name, layer in layers.items()]
+    try:
+        with evaluating(model):
+            for batch in batches:
+                mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+                mask = mask if mask is not None and mask.ndim == 2 else None
+                logits_of(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.inference_mode()
 def activation_weights(
     model: nn.Module, calibration: Iterable[Batch], names: Sequence[str] | None = None
 ) -> dict[str, torch.Tensor]:
@@ -98,33 +151,14 @@ def activation_weights(
         else torch.zeros(layer.weight.shape[1])
         for name, layer in layers.items()
     }
-    mask: torch.Tensor | None = None
 
-    def record(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            (x, *_) = arguments
-            embedding = isinstance(module, nn.Embedding)
-            lead = x.shape if embedding else x.shape[:-1]
-            real = mask.expand(lead).bool() if mask is not None and mask.shape[1:] == lead[1:] else None
-            rows = x.reshape(-1) if embedding else x.reshape(-1, x.shape[-1])
-            rows = (rows if real is None else rows[real.reshape(-1)]).cpu()
-            if embedding:
-                totals[name] += torch.bincount(rows, minlength=len(totals[name]))
-            else:
-                totals[name] += rows.float().square().sum(0)
+    def add(name: str, x: torch.Tensor) -> None:
+        if isinstance(layers[name], nn.Embedding):
+            totals[name] += torch.bincount(x.cpu(), minlength=len(totals[name]))
+        else:
+            totals[name] += x.cpu().float().square().sum(0)
 
-        return hook
-
-    handles = [layer.register_forward_pre_hook(record(name)) for name, layer in layers.items()]
-    try:
-        with evaluating(model):
-            for batch in batches:
-                mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
-                mask = mask if mask is not None and mask.ndim == 2 else None
-                logits_of(model, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    each_input(model, batches, layers, add)
     weights = {}
     for name, layer in layers.items():
         total = totals[name][:, None] if isinstance(layer, nn.Embedding) else totals[name][None]

@@ -21,6 +21,50 @@ def decode(centroids: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def decode_int8(centroids: torch.Tensor, step: float, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return the weight over `step` as int8 (rows, blocks * d), and its sums over the features, int32 (rows,).
+
+    ``None`` if the centroids (K, d) float32 are no multiples of `step` from -127 to 127.
+    """
+    rows, blocks = codes.shape
+    k, d = centroids.shape
+    table, exact = np.empty((k, d), np.int8), np.zeros(1, np.bool_)
+    _to_int8(centroids.detach().contiguous().numpy(), np.float32(step), table, exact)
+    if not exact[0]:
+        return None
+    weight, sums = torch.empty((rows, blocks * d), dtype=torch.int8), torch.empty(rows, dtype=torch.int32)
+    kind = {8: np.int64, 4: np.int32, 2: np.int16}.get(d, np.int64 if d % 8 == 0 else np.int8)
+    flat = codes.contiguous().numpy().reshape(-1)
+    _copy(flat, table.view(kind), weight.numpy().reshape(rows * blocks, d).view(kind))
+    _sums(codes.contiguous().numpy(), table, sums.numpy())
+    return weight, sums
+
+
+@_njit
+def _to_int8(centroids: Any, step: Any, table: Any, exact: Any) -> None:
+    exact[0] = True
+    for k in range(centroids.shape[0]):
+        for j in range(centroids.shape[1]):
+            number = np.rint(centroids[k, j] / step)
+            if not (abs(number) <= 127 and number * step == centroids[k, j]):
+                exact[0] = False
+                return
+            table[k, j] = np.int8(number)
+
+
+@_njit
+def _sums(codes: Any, table: Any, sums: Any) -> None:
+    by_code = np.zeros(table.shape[0], np.int32)
+    for k in range(table.shape[0]):
+        for j in range(table.shape[1]):
+            by_code[k] += table[k, j]
+    for row in range(codes.shape[0]):
+        total = np.int32(0)
+        for block in range(codes.shape[1]):
+            total += by_code[codes[row, block]]
+        sums[row] = total
+
+
 @_njit
 def _copy(codes: Any, table: Any, out: Any) -> None:
     width = table.shape[1]

@@ -93,6 +93,8 @@ class PQConv2d(_PQWeight):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the layer: (batch, in_channels, height, width) to (batch, out_channels, ...)."""
         padding: Any = self.padding
+        if self.activations is not None:
+            x = self.activations.simulate(x)
         if self.padding_mode != "zeros":
             x = functional.pad(x, self._pads(), mode=self.padding_mode)
             padding = 0

@@ -1,12 +1,15 @@
 """Layers whose weight is codes and a codebook."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from compression.quantization.blocks import code_dtype, round_codebook
+
+if TYPE_CHECKING:
+    from compression.quantization.activations import ActivationGrid
 
 
 def _compiled(codes: torch.Tensor, dtype: torch.dtype) -> bool:
@@ -78,13 +81,15 @@ class _PQWeight(nn.Module):
     ``codebook_dtype`` is the type in which the centroids will be stored, see `PQConfig`; until
     `compression.quantization.storage.round_` they may have any values. ``latent`` (rows, features), if set, receives
     the gradient of the weight as if it were the weight (straight-through estimator) and changes no value; it is no part
-    of the state.
+    of the state. ``activations``, of linear layers and convolutions, is the grid to which the input is rounded, see
+    `compression.quantization.activations`; it is no part of the state either, but of the file.
     """
 
     centroids: nn.Parameter
     codes: torch.Tensor
     codebook_dtype = "float16"
     latent: torch.Tensor | None = None
+    activations: "ActivationGrid | None" = None
 
     def __init__(self, centroids: torch.Tensor, codes: torch.Tensor) -> None:
         super().__init__()
@@ -184,13 +189,26 @@ class PQLinear(_PQWeight):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the layer: (..., in_features) to (..., out_features)."""
-        if self._computes_from_codes(x):
+        from_codes = self._computes_from_codes(x)
+        if self.activations is not None:
+            if from_codes and self.codebook_dtype == "int8" and (out := self._in_integers(x)) is not None:
+                return out
+            x = self.activations.simulate(x)
+        if from_codes:
             from compression.quantization.lookup import linear_by_tables, linear_by_tiles, tables_pay
 
             by_tables = tables_pay(self.n_centroids, self.block_size, self.out_features)
             linear = linear_by_tables if by_tables else linear_by_tiles
             return linear(x, self.codebook, self.codes, self.bias)
         return functional.linear(x, self.weight, self.bias)
+
+    def _in_integers(self, x: torch.Tensor) -> torch.Tensor | None:
+        """The output from integers, or ``None`` where they are not faster or the codebook is not of integers."""
+        from compression.quantization.integers import linear_in_integers, multiplies_int8
+
+        if self.activations is None or not multiplies_int8():
+            return None
+        return linear_in_integers(x, self.activations, self.codebook, self.codes, self.bias)
 
     def _computes_from_codes(self, x: torch.Tensor) -> bool:
         """Whether only values of float32 are asked for, without gradients, so that the weight is not needed as such."""
@@ -282,9 +300,10 @@ def _filled(layer: Any, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
 
 
 def decode_(model: nn.Module) -> nn.Module:
-    """Replace the product-quantized layers of a model by dense ones that compute the same, in place.
+    """Replace the product-quantized layers of a model by dense ones with the decoded weights, in place.
 
-    For inference where the memory of the dense weights is there: nothing is decoded again.
+    For inference where the memory of the dense weights is there: nothing is decoded again. Inputs that were rounded
+    (see `compression.quantization.activations`) are no longer.
     """
     for name, module in pq_modules(model).items():
         model.set_submodule(name, module.dense())

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from compression.quantization.activations import ActivationGrid
 from compression.quantization.blocks import code_bits, int8_scale, pack_codes, round_codebook, unpack_codes
 from compression.quantization.convolution import PQConv2d
 from compression.quantization.files import (
@@ -225,6 +226,8 @@ def _compressed_state(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[s
                 layers[owner]["codebook_dtype"] = modules[owner].codebook_dtype
             if (scale := _grid(modules[owner])) is not None:
                 layers[owner]["scale"] = scale
+            if (inputs := modules[owner].activations) is not None:
+                layers[owner]["activations"] = {"scale": inputs.scale, "zero_point": inputs.zero_point}
         elif owner in modules and leaf == "centroids" and (scale := _grid(modules[owner])) is not None:
             tensors[name] = (tensor / scale).round().to(torch.int8)
         else:
@@ -304,9 +307,11 @@ def _build(
                 module = _convolution(old, layer, centroids, codes.reshape(rows, blocks), bias)
             else:
                 module = PQLinear(centroids, codes.reshape(rows, blocks), bias)
-    except (KeyError, ValueError) as error:
+        inputs = ActivationGrid(**layer["activations"]) if "activations" in layer else None
+    except (KeyError, TypeError, ValueError) as error:
         raise CompressedFileError(f"File {str(path)!r} is damaged in layer {name!r}: {error}.") from error
     module.codebook_dtype = layer.get("codebook_dtype", "float16")
+    module.activations = inputs
     have, need = (rows, blocks * module.block_size), _dense_shape(old)
     if have != need:
         raise CompressedFileError(f"File {str(path)!r} does not fit the model: {name!r} is {have}, not {need}.")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import BertConfig, BertForSequenceClassification
 
 from compression.quantization.blocks import PQConfig
 from compression.quantization.budget import compress, parse_budget
@@ -182,6 +183,23 @@ def test_activation_weights_of_an_embedding_count_its_rows(tiny_roberta, tiny_da
     weights = activation_weights(model, [tiny_data.batch(range(96))], [name])[name]
     counts = torch.bincount(torch.tensor([i for ids in tiny_data.input_ids for i in ids]), minlength=120) + 0.5
     assert torch.allclose(weights, (counts / counts.mean())[:, None].expand(120, 32), rtol=1e-5)
+
+
+def test_position_numbers_shared_by_a_batch():
+    config = BertConfig(
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=20,
+    )
+    model = BertForSequenceClassification(config).eval()
+    mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3])
+    weights = activation_weights(model, [{"input_ids": torch.full((2, 7), 5), "attention_mask": mask}])
+    positions = weights["bert.embeddings.position_embeddings"][:, 0]  # BERT looks them up once for all sentences
+    assert torch.equal(positions[:7] / positions[-1], torch.full((7,), 3.0))
+    assert weights["bert.embeddings.word_embeddings"][5, 0] / weights["bert.embeddings.word_embeddings"][6, 0] == 23
 
 
 def test_fisher_weights_predict_the_divergence():

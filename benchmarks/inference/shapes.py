@@ -1,0 +1,97 @@
+"""A linear layer in all its ways, by shape: dense, decoded in tiles, by tables of partial products, and in integers.
+
+From these times the costs in `compression.quantization.lookup` are fitted, by which a layer chooses between tables and
+tiles. The ways take turns, round by round.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from compression.quantization.activations import ActivationGrid
+from compression.quantization.blocks import code_dtype, round_codebook
+from compression.quantization.integers import linear_in_integers
+from compression.quantization.lookup import estimate, linear_by_tables, linear_by_tiles, tables_pay
+from shared.artifacts import provenance, write_json
+from shared.cli import run_command
+from shared.results import markdown_table, write_table
+
+LAYERS = ((384, 384), (1536, 384), (384, 1536), (768, 768), (3072, 768), (768, 3072))
+"""Output and input features: those of a 384-wide and a 768-wide encoder."""
+
+CODES = ((16, 8), (64, 8), (256, 2), (256, 4), (256, 8), (256, 16), (1024, 8))
+"""Codewords and features in a block."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark, print its table and write it with provenance."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.inference.shapes", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks/inference"), help="folder of results")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[1, 128, 2048], help="rows (default: 1 128 2048)")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds (default: 9)")
+    arguments = parser.parse_args(argv)
+    if min(arguments.rounds, *arguments.tokens) < 1:
+        parser.error("--rounds and --tokens must be at least 1")
+    return run_command(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    rows = []
+    with torch.inference_mode():
+        for n_tokens in arguments.tokens:
+            for n_out, n_in in LAYERS:
+                for k, d in CODES:
+                    times = _times(n_tokens, n_out, n_in, k, d, arguments.rounds)
+                    shape = {"tokens": n_tokens, "out": n_out, "in": n_in, "K": k, "d": d}
+                    rows.append(shape | _row(times, k, d, n_out))
+    write_table(rows, arguments.out / "shapes")
+    record = provenance({"rounds": arguments.rounds, "threads": torch.get_num_threads()})
+    write_json(arguments.out / "shapes.json", record)
+    print(markdown_table(rows, digits=3))
+
+
+def _row(times: dict[str, float], k: int, d: int, n_out: int) -> dict[str, Any]:
+    ratios = {
+        f"{way} / dense": times[way] / times["dense"] if way in times else None
+        for way in ("tiles", "tables", "integers")
+    }
+    choice = {"estimate": estimate(k, d, n_out), "tables are chosen": tables_pay(k, d, n_out)}
+    return {"dense (ms)": 1e3 * times["dense"], **ratios, **choice}
+
+
+def _times(n_tokens: int, n_out: int, n_in: int, k: int, d: int, rounds: int) -> dict[str, float]:
+    """Median seconds of each way."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n_tokens, n_in, generator=generator)
+    centroids = round_codebook(torch.randn(k, d, generator=generator), "int8")
+    codes = torch.randint(0, k, (n_out, n_in // d), generator=generator).to(code_dtype(k))
+    bias = torch.randn(n_out, generator=generator)
+    weight, grid = centroids[codes.long()].flatten(1), ActivationGrid.spanning(-4, 4)
+    ways: dict[str, Callable[[], torch.Tensor | None]] = {
+        "dense": lambda: functional.linear(x, weight, bias),
+        "tiles": lambda: linear_by_tiles(x, centroids, codes, bias),
+        "integers": lambda: linear_in_integers(x, grid, centroids, codes, bias),
+    }
+    if k <= 256:
+        ways["tables"] = lambda: linear_by_tables(x, centroids, codes, bias)
+    for compute in ways.values():
+        compute()
+    found: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, compute in ways.items():
+            start = time.perf_counter()
+            for _ in range(max(1, 512 // n_tokens)):
+                compute()
+            found[way].append((time.perf_counter() - start) / max(1, 512 // n_tokens))
+    return {way: statistics.median(seconds) for way, seconds in found.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
