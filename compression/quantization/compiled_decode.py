@@ -9,16 +9,26 @@ from numba import njit
 _njit = njit(nogil=True, cache=True, error_model="numpy")
 
 
-def decode(centroids: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-    """Return the weight (rows, blocks * d) of centroids (K, d) float32 and codes (rows, blocks), both on the CPU."""
+def decode(centroids: torch.Tensor, codes: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the weight (rows, blocks * d) of centroids (K, d) float32 and codes (rows, blocks), both on the CPU.
+
+    It is written to `out`, contiguous, if that is given.
+    """
     rows, blocks = codes.shape
     d = centroids.shape[1]
-    out = torch.empty((rows, blocks * d), dtype=centroids.dtype)
+    if out is None:
+        out = torch.empty((rows, blocks * d), dtype=centroids.dtype)
     # Integers, not floats, so that no bit of a value can change on the way.
     kind = np.int64 if d % 2 == 0 else np.int32
     table = centroids.detach().contiguous().numpy().view(kind)
-    _copy(codes.contiguous().numpy().reshape(-1), table, out.numpy().reshape(rows * blocks, d).view(kind))
+    _copy(_unsigned(codes).reshape(-1), table, out.numpy().reshape(rows * blocks, d).view(kind))
     return out
+
+
+def _unsigned(codes: torch.Tensor) -> np.ndarray:
+    """Codes in an unsigned type: of a signed one the compiled loops would ask whether each counts from the end."""
+    array = codes.contiguous().numpy()
+    return array.view(f"u{array.dtype.itemsize}")
 
 
 def decode_int8(centroids: torch.Tensor, step: float, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -34,9 +44,9 @@ def decode_int8(centroids: torch.Tensor, step: float, codes: torch.Tensor) -> tu
         return None
     weight, sums = torch.empty((rows, blocks * d), dtype=torch.int8), torch.empty(rows, dtype=torch.int32)
     kind = {8: np.int64, 4: np.int32, 2: np.int16}.get(d, np.int64 if d % 8 == 0 else np.int8)
-    flat = codes.contiguous().numpy().reshape(-1)
-    _copy(flat, table.view(kind), weight.numpy().reshape(rows * blocks, d).view(kind))
-    _sums(codes.contiguous().numpy(), table, sums.numpy())
+    numbers = _unsigned(codes)
+    _copy(numbers.reshape(-1), table.view(kind), weight.numpy().reshape(rows * blocks, d).view(kind))
+    _sums(numbers, table, sums.numpy())
     return weight, sums
 
 

@@ -10,6 +10,8 @@ from compression.quantization.blocks import int8_scale
 if TYPE_CHECKING:
     from compression.quantization.activations import ActivationGrid
 
+_PRODUCTS = 1 << 19  # int32 that are computed at a time: 2 MB
+
 
 @cache
 def multiplies_int8() -> bool:
@@ -60,5 +62,9 @@ def linear_in_integers(
     added = sums * (-grid.zero_point * scale)
     if bias is not None:
         added += bias.detach()
-    products = torch._int_mm(grid.numbers(rows).to(torch.int8), weight.T)
-    return torch.add(added, products, alpha=scale).reshape(*x.shape[:-1], len(codes))
+    out = torch.empty((len(rows), len(codes)))
+    part = max(1, _PRODUCTS // max(1, len(codes)))
+    for start in range(0, len(rows), part):
+        numbers = grid.numbers(rows[start : start + part]).to(torch.int8)
+        torch.add(added, torch._int_mm(numbers, weight.T), alpha=scale, out=out[start : start + part])
+    return out.reshape(*x.shape[:-1], len(codes))

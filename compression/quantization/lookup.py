@@ -13,9 +13,11 @@ import torch
 from torch.nn import functional
 
 from compression.clustering.threads import run_all
+from compression.quantization import compiled_lookup as compiled
+from compression.quantization.compiled_decode import decode
 
-TILE_BYTES = 1 << 20
-"""Most bytes of a weight that are decoded at once: what a core's second-level cache holds."""
+TILE_BYTES = 1 << 24
+"""Most bytes of a weight that are decoded at once, what a third-level cache holds: smaller products are slower."""
 
 # Time of a table and of its sums over that of the dense product, for K codewords as many as there are rows and for
 # blocks of one feature, see `benchmarks.inference.shapes`; tables are chosen where their estimate is below the limit,
@@ -71,31 +73,29 @@ def linear_by_tables(
     torch.Tensor
         (..., rows).
     """
-    from compression.quantization import compiled_lookup as compiled
-
     n_rows, n_blocks = codes.shape
     k, d = centroids.shape
+    # Kept by name until the end: what is computed with are their addresses.
     rows = x.detach().reshape(-1, n_blocks * d).contiguous()
+    book, numbers = centroids.detach().contiguous(), codes.contiguous()
+    added = torch.zeros(n_rows) if bias is None else bias.detach().contiguous()
     n_tokens = len(rows)
     out = torch.empty((n_tokens, n_rows))
-    added = torch.zeros(n_rows) if bias is None else bias.detach().contiguous()
     if n_tokens:
-        n_threads = min(torch.get_num_threads(), -(-n_tokens // compiled.LANES))
+        n_tickets = -(-n_tokens // compiled.LANES)
+        n_threads = min(torch.get_num_threads(), n_tickets)
         size = compiled.scratch_bytes(n_blocks * d, n_rows)
-        scratch = _scratch(n_threads * size + codes.numel())
-        # `numpy` refuses tensors without memory of their own, whose addresses would mean nothing.
-        arrays = [t.numpy() for t in (rows, centroids.detach().contiguous(), codes.contiguous(), added, out)]
-        places = [array.ctypes.data for array in arrays]
-        about = np.zeros(compiled.PLACES, np.int64)
-        about[compiled.X], about[compiled.CENTROIDS], about[compiled.CODES] = places[:3]
-        about[compiled.BIAS], about[compiled.OUT] = places[3:]
+        scratch = _scratch(n_threads * size + codes.numel()).ctypes.data
+        about = _Description()
+        about[compiled.X], about[compiled.CENTROIDS], about[compiled.CODES] = map(_address, (rows, book, numbers))
+        about[compiled.BIAS], about[compiled.OUT] = map(_address, (added, out))
         about[compiled.N_TOKENS], about[compiled.K], about[compiled.D] = n_tokens, k, d
         about[compiled.N_ROWS], about[compiled.N_BLOCKS] = n_rows, n_blocks
         about[compiled.SCRATCH], about[compiled.SCRATCH_SIZE] = scratch, size
         about[compiled.TURNED] = scratch + n_threads * size
         about[compiled.N_TICKETS] = n_threads
         _in_threads(compiled.turn_codes, about, n_threads)
-        about[compiled.TICKET], about[compiled.N_TICKETS] = 0, -(-n_tokens // compiled.LANES)
+        about[compiled.TICKET], about[compiled.N_TICKETS] = 0, n_tickets
         _in_threads(compiled.multiply, about, n_threads)
     return out.reshape(*x.shape[:-1], n_rows)
 
@@ -105,19 +105,21 @@ def linear_by_tiles(
 ) -> torch.Tensor:
     """Return ``x @ weight.T + bias``, with at most `TILE_BYTES` of the weight decoded at a time.
 
-    Parameters are those of `linear_by_tables`, but for codes of any integer type and any K.
+    Parameters are those of `linear_by_tables`, but for codes of any integer type and any K. No gradients: the memory of
+    a decoded tile is used again.
     """
-    from compression.quantization.compiled_decode import decode
-
     n_rows, n_blocks = codes.shape
-    tile = max(1, TILE_BYTES // max(1, 4 * n_blocks * centroids.shape[1]))
+    features = n_blocks * centroids.shape[1]
+    tile = min(n_rows, max(1, TILE_BYTES // max(1, 4 * features)))
+    # In memory that is kept: the system takes as long to give the pages of new memory as the decoding takes.
+    memory = torch.from_numpy(_scratch(4 * tile * features).view(np.float32)).view(tile, features)
     if n_rows <= tile:
-        return functional.linear(x, decode(centroids, codes), bias)
+        return functional.linear(x, decode(centroids, codes, memory), bias)
     rows = x.reshape(-1, x.shape[-1])
     out = rows.new_empty((len(rows), n_rows))
     for start in range(0, n_rows, tile):
         part = slice(start, start + tile)
-        weight = decode(centroids, codes[part])
+        weight = decode(centroids, codes[part], memory[: len(codes[part])])
         if bias is None:
             torch.mm(rows, weight.T, out=out[:, part])
         else:
@@ -125,19 +127,28 @@ def linear_by_tiles(
     return out.reshape(*x.shape[:-1], n_rows)
 
 
-def _in_threads(kernel: Any, about: np.ndarray, n_threads: int) -> None:
+_Description = ctypes.c_int64 * compiled.PLACES
+
+
+def _address(tensor: torch.Tensor) -> int:
+    """Where the numbers of a tensor are; an error for one that has no memory of its own."""
+    return tensor.data_ptr()
+
+
+def _in_threads(kernel: Any, about: Any, n_threads: int) -> None:
     """Run a kernel in the threads of torch, which wait for it anyway; others would have to share cores with them."""
+    place = ctypes.addressof(about)
     if n_threads == 1:
-        _function(kernel.address)(about.ctypes.data)
+        _function(kernel)(place)
     elif (parallel := _torch_threads()) is not None:
-        parallel(kernel.address, about.ctypes.data, n_threads, 0)
+        parallel(kernel.address, place, n_threads, 0)
     else:
-        run_all(_function(kernel.address), [(about.ctypes.data,)] * n_threads)
+        run_all(_function(kernel), [(place,)] * n_threads)
 
 
 @cache
-def _function(address: int) -> Callable[[int], None]:
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
+def _function(kernel: Any) -> Callable[[int], None]:
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(kernel.address)
 
 
 @cache
@@ -157,9 +168,9 @@ def _torch_threads() -> Callable[[int, int, int, int], None] | None:
 _local = threading.local()
 
 
-def _scratch(size: int) -> int:
-    """Address of `size` bytes at the start of a cache line, of this thread and kept for its next call."""
+def _scratch(size: int) -> np.ndarray:
+    """Memory of `size` bytes from the start of a cache line on, of this thread and kept for its next call."""
     if getattr(_local, "size", 0) < size:
         _local.memory, _local.size = np.empty(size + 64, np.uint8), size
-    address = _local.memory.ctypes.data
-    return address + -address % 64
+    start = -_local.memory.ctypes.data % 64
+    return _local.memory[start : start + size]

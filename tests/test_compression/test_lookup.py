@@ -112,12 +112,10 @@ def test_a_layer_computes_from_codes_only_where_values_alone_are_asked_for(monke
 
 
 def test_tiles_bound_what_is_decoded(monkeypatch):
-    from compression.quantization import compiled_decode
-
     arguments = make(9, 101, 6, 4, 256)
-    whole, sizes, decode = linear_by_tiles(*arguments), [], compiled_decode.decode
+    whole, sizes, decode = linear_by_tiles(*arguments), [], lookup.decode
     monkeypatch.setattr(lookup, "TILE_BYTES", 4 * 24 * 10)
-    monkeypatch.setattr(compiled_decode, "decode", lambda *a: sizes.append(a[1].shape[0]) or decode(*a))
+    monkeypatch.setattr(lookup, "decode", lambda *a: sizes.append(a[1].shape[0]) or decode(*a))
     with torch.no_grad():
         assert torch.allclose(linear_by_tiles(*arguments), whole, rtol=1e-5, atol=1e-5)
         assert torch.allclose(linear_by_tiles(*arguments[:3], None), whole - arguments[3], rtol=1e-5, atol=1e-5)
