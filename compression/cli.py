@@ -72,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     inspect = commands.add_parser("inspect", help="print the layers and bytes of a compressed file")
     inspect.add_argument("file", type=Path)
     inspect.set_defaults(run=_inspect)
+
+    text = "write a compressed model as one small ONNX file, and compare its outputs in ONNX Runtime"
+    export = commands.add_parser("export-onnx", help=text, description=f"{text.capitalize()}.")
+    export.add_argument("model", type=Path, help="folder that compress or run wrote (of run: FOLDER/compressed)")
+    export.add_argument("file", type=Path, help="ONNX file to write")
+    export.set_defaults(run=_export_onnx)
     return parser
 
 
@@ -171,3 +177,15 @@ def _inspect(arguments: argparse.Namespace) -> None:
         shape = "x".join(map(str, row["shape"]))
         print(f"{row['name']:{width}}  {row['stored']:>12}  {shape:>14}  {row['bits']:11.3f}  {row['bytes']:11,}")
     print(f"{'total':{width}}  {'':12}  {'':14}  {'':11}  {sum(row['bytes'] for row in rows):11,}")
+
+
+def _export_onnx(arguments: argparse.Namespace) -> None:
+    from compression.quantization.folder import load_folder
+    from compression.quantization.onnx_export import export_onnx
+
+    model, names = load_folder(arguments.model)
+    report = export_onnx(model, arguments.file, inputs=names)
+    print(
+        f"{report.path}: {report.bytes:,} bytes, {report.nodes} operations, inputs {', '.join(report.inputs)}; outputs "
+        f"differ from PyTorch's by at most {report.difference:.1e} of the largest."
+    )

@@ -4,7 +4,8 @@ The methods take turns, round by round, so that a drift of the machine's speed m
 the ratio within a round. Memory is that of a fresh process for each method: resident bytes after the model has been
 made, and their peak during forward passes, both above the process before the model. What weights take at the peak, all
 buffers of decoding included, is that peak less the activations, which are those of the dense model: its peak less its
-weights. Files: compressed ones hold what is not quantized in fp32, as the dense one does.
+weights (or what is resident before, if that is more: the dense products need memory too that these do not). Compressed
+files hold what is not quantized in fp32, as the dense one does.
 """
 
 import argparse
@@ -80,6 +81,7 @@ def _row(
 ) -> dict[str, Any]:
     mine, dense = memory[name], memory[first]
     activations = dense[f"peak {batch}"] - dense["resident"]
+    weights = max(mine[f"peak {batch}"] - activations, mine["resident"])
     ratios = [ours / theirs for ours, theirs in zip(times[name, batch], times[first, batch], strict=True)]
     return {
         "method": name,
@@ -90,8 +92,8 @@ def _row(
         "weights (MB)": mine["weights"] / 1e6,
         "resident (MB)": mine["resident"] / 1e6,
         "peak (MB)": mine[f"peak {batch}"] / 1e6,
-        "weights at the peak (MB)": (mine[f"peak {batch}"] - activations) / 1e6,
-        "weights at the peak / dense": (mine[f"peak {batch}"] - activations) / dense["resident"],
+        "weights at the peak (MB)": weights / 1e6,
+        "weights at the peak / dense": weights / dense["resident"],
     }
 
 

@@ -1,6 +1,8 @@
 """A compressed model as a folder: weights, configuration, tokenizer and model card."""
 
 import copy
+import inspect
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from compression.quantization.files import SINGLE, file_sizes
+from compression.quantization.files import FORMAT, SINGLE, file_sizes
 from compression.quantization.storage import dense_bytes, layer_bytes, save_compressed
 from shared.artifacts import provenance, write_text
 from shared.results import markdown_table
@@ -64,6 +66,46 @@ def save_folder(
     card = model_card(model, folder, data=data, licence=licence, results=results)
     write_text(folder / CARD, card)
     return size
+
+
+def load_folder(folder: str | Path) -> tuple[Any, tuple[str, ...]]:
+    """Read a compressed classifier from a folder that `save_folder` wrote.
+
+    Returns
+    -------
+    tuple of transformers.PreTrainedModel and tuple of str
+        The model, in evaluation mode, and the names of its inputs that its tokenizer makes (``input_ids`` and
+        ``attention_mask`` if the folder has no tokenizer).
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no compressed model.
+    CompressedFileError
+        If its file is damaged.
+    """
+    import compression.quantization.hf  # noqa: F401  (registers the format)
+
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        method = config["quantization_config"]["quant_method"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"Argument `folder` must hold a compressed model with its config.json, as `pg-ipq compress` and "
+            f"`pg-ipq run` write it, but {str(folder)!r} does not."
+        ) from error
+    if method != FORMAT:
+        raise ValueError(f"Argument `folder` must hold a {FORMAT} model, but {str(folder)!r} holds one of {method!r}.")
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
+    names: tuple[str, ...] = ("input_ids", "attention_mask")
+    if (folder / "tokenizer_config.json").is_file():
+        made = AutoTokenizer.from_pretrained(folder, local_files_only=True).model_input_names
+        taken = inspect.signature(model.forward).parameters
+        names = tuple(name for name in made if name in taken)
+    return model, names
 
 
 def model_card(

@@ -137,3 +137,10 @@ def architecture(config: Any) -> dict[str, Any]:
     values = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
     values.pop("quantization_config", None)
     return values
+
+
+def longest_input(config: Any) -> int:
+    """Return the number of tokens for which a `transformers` configuration of an encoder has positions."""
+    # RoBERTa, XLM-R and MPNet count positions from pad_token_id + 1.
+    offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "mpnet") else 0
+    return int(config.max_position_embeddings) - offset

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging
 
+from compression.quantization.hf import longest_input
 from compression.training.batches import EncodedData, encode
 from compression.training.data import TextData
 from compression.training.models import (
@@ -57,9 +58,7 @@ class ModelSource:
     @property
     def max_tokens(self) -> int:
         """Longest input that the model's position embeddings allow."""
-        # RoBERTa, XLM-R and MPNet count positions from pad_token_id + 1.
-        offset = self.config.pad_token_id + 1 if self.config.model_type in ("roberta", "xlm-roberta", "mpnet") else 0
-        return int(self.config.max_position_embeddings) - offset
+        return longest_input(self.config)
 
     def empty(self) -> PreTrainedModel:
         """Return the model without memory for its weights (on the ``meta`` device), to look up its layers."""
