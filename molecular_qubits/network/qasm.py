@@ -6,8 +6,6 @@ network (classical control, reset, loops, timing) is refused with its line.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +16,7 @@ import numpy as np
 
 from molecular_qubits.network.circuits import Circuit, Instruction, apply
 from molecular_qubits.network.gates import QELIB1, STANDARD, builtin_u, controlled, power, u3
+from molecular_qubits.network.qasm_text import QasmError, statements
 from molecular_qubits.spins.operators import ComplexArray
 from shared.config import nearest
 
@@ -32,10 +31,6 @@ _FUNCTIONS: dict[str, Callable[[float], float]] = {
     "sqrt": math.sqrt, "arcsin": math.asin, "arccos": math.acos, "arctan": math.atan, "floor": math.floor,
     "ceiling": math.ceil, "abs": abs,
 }  # fmt: skip
-
-
-class QasmError(ValueError):
-    """OpenQASM that cannot be read; the message begins with its line."""
 
 
 @dataclass
@@ -75,7 +70,7 @@ def read_qasm(text: str) -> Circuit:
     program = _Program(version)
     if version == 2:
         text = re.sub(r"\^", "**", text)
-    for statement in _parse(text).statements:
+    for statement in statements(text):
         _Reader(program, statement.span.start_line).statement(statement)
     if not program.n_qubits:
         raise QasmError("Line 1: the program must declare qubits, but declares none.")
@@ -90,27 +85,6 @@ def _version(text: str) -> int:
     if found[1] not in ("2", "3"):
         raise QasmError(f"Line 1: the version must be 2 or 3, but is {found[1]}.")
     return int(found[1])
-
-
-def _parse(text: str) -> Any:
-    try:
-        import openqasm3
-        from openqasm3.parser import QASM3ParsingError
-    except ImportError as error:
-        raise ImportError("OpenQASM needs the extra `network`: pip install molecular-compression[network]") from error
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return openqasm3.parse(text)
-    except QASM3ParsingError as error:
-        token = getattr(next(iter(getattr(error.__cause__, "args", ())), None), "offendingToken", None)
-        if token is not None:
-            near = "the end" if token.type == -1 else repr(token.text)
-            raise QasmError(f"Line {token.line}: the program cannot be parsed at {near}.") from None
-        message = str(error) or said.getvalue().strip()
-        place = re.match(r"L(\d+):C\d+: (.*)", message, flags=re.DOTALL)
-        line, message = (place[1], place[2]) if place else ("?", message)
-        raise QasmError(f"Line {line}: the program cannot be parsed: {message}.") from None
 
 
 @dataclass

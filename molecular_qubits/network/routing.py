@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -41,6 +42,11 @@ class Couplings:
 
     near: tuple[tuple[int, ...], ...]
     distance: FloatArray
+
+    @cached_property
+    def steps(self) -> list[list[float]]:
+        """The distances as lists, which are faster to look up one by one."""
+        return self.distance.tolist()
 
 
 @dataclass
@@ -125,7 +131,7 @@ class _State:
                 queue.append(number)
         self.front: list[int] = []
         self.open: dict[int, tuple[int, int, bool]] = {}  # site -> (block, its other site, swapped already)
-        self.decay = np.zeros(n_sites)
+        self.decay = [1.0] * n_sites
 
     def run(self) -> None:
         ready = deque(number for number, missing in enumerate(self.missing) if not missing)
@@ -138,9 +144,10 @@ class _State:
             pair = self._best_swap() if idle < limit else self._forced_swap()
             self._swap(*pair)
             idle += 1
-            self.decay[list(pair)] += _DECAY
+            for site in pair:
+                self.decay[site] += _DECAY
             if idle % _DECAY_RESET == 0:
-                self.decay[:] = 0
+                self.decay = [1.0] * len(self.decay)
             ready.extend(self.front)
             self.front = []
 
@@ -170,7 +177,7 @@ class _State:
                 if not self.missing[later]:
                     ready.append(later)
         if progress:
-            self.decay[:] = 0
+            self.decay = [1.0] * len(self.decay)
         return progress
 
     def _added(self, a: int, b: int) -> int:
@@ -220,7 +227,7 @@ class _State:
         return [(self.site[a], self.site[b]) for a, b in chosen]
 
     def _best_swap(self) -> tuple[int, int]:
-        distance = self.couplings.distance
+        distance = self.couplings.steps
         near_pairs, far_pairs = self._pairs(self.front), self._pairs(self._ahead())
         weights = [(near_pairs, 1 / len(near_pairs))]
         if far_pairs:
@@ -230,7 +237,7 @@ class _State:
             for a, b in pairs:
                 touching.setdefault(a, []).append((b, weight))
                 touching.setdefault(b, []).append((a, weight))
-        base = sum(weight * distance[a, b] for pairs, weight in weights for a, b in pairs)
+        base = sum(weight * distance[a][b] for pairs, weight in weights for a, b in pairs)
         best: list[tuple[int, int]] = []
         lowest = np.inf
         candidates = {
@@ -244,8 +251,8 @@ class _State:
             for here, there in ((a, b), (b, a)):
                 for other, weight in touching.get(here, ()):
                     if other != there:
-                        change += weight * (distance[there, other] - distance[here, other])
-            score = (1 + max(self.decay[a], self.decay[b])) * (base + change)
+                        change += weight * (distance[there][other] - distance[here][other])
+            score = max(self.decay[a], self.decay[b]) * (base + change)
             score += 0.5 * self._added(a, b) / self.costs.swap / len(near_pairs)
             if score < lowest - 1e-12:
                 best, lowest = [(a, b)], score

@@ -58,7 +58,7 @@ def canonical(unitary: ComplexArray) -> Canonical:
         If it is not unitary to 1e-8.
     """
     unitary = np.asarray(unitary, dtype=complex)
-    if unitary.shape != (4, 4) or not np.allclose(unitary @ unitary.conj().T, np.eye(4), rtol=0, atol=1e-8):
+    if unitary.shape != (4, 4) or not np.abs(unitary @ unitary.conj().T - np.eye(4)).max() < 1e-8:
         raise ValueError(
             f"Argument `unitary` must be a unitary matrix (4, 4), but was not; its shape: {unitary.shape}."
         )

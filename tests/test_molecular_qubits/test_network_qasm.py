@@ -168,3 +168,37 @@ def test_circuits_of_qutip_qip_that_cannot_run_are_refused_with_their_gate():
         read_circuit(conditional)
     with pytest.raises(ValueError, match="qubits only"):
         read_circuit(QubitCircuit(2, dims=[2, 3]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_plain_calls_are_read_as_the_reference_parser_reads_them(data):
+    import openqasm3
+
+    from molecular_qubits.network.qasm_text import statements
+
+    atoms = st.sampled_from(["1", "2.5", "pi", "1e-3", "3", "theta", "0.25"])
+    terms = st.recursive(
+        atoms,
+        lambda inner: st.one_of(
+            st.tuples(inner, st.sampled_from(["+", "-", "*", "/", "**", "%", " - "]), inner).map("".join),
+            inner.map(lambda text: f"-{text}"),
+        ),
+        max_leaves=5,
+    )
+    angles = data.draw(st.lists(terms, max_size=3))
+    operands = data.draw(st.lists(st.sampled_from(["q[0]", "q", "r[12]", "q [ 3 ]"]), min_size=1, max_size=3))
+    call = f"\n\n foo{'(' + ', '.join(angles) + ')' if angles else ''} {' ,'.join(operands)} ; // said"
+    ours = list(statements(call))
+    theirs = openqasm3.parse(call).statements
+    assert ours == theirs
+    assert ours[0].span.start_line == theirs[0].span.start_line
+
+
+def test_comments_and_several_lines_do_not_move_the_line_of_an_error():
+    text = (
+        f"{HEAD3}/* two\nlines */ qubit[2] q; // h q;\ngate mine a {{ x a;\n  y a; }}\nmine q[0]; h\n  q[1];\nfoo q[0];"
+    )
+    with pytest.raises(ValueError, match="Line 9: the gate 'foo' is unknown"):
+        read_circuit(text)
+    assert [step.name for step in read_circuit(text.replace("foo", "z")).instructions] == ["x", "y", "h", "z"]

@@ -1,0 +1,1 @@
+"""The compiler of molecular networks beside those of Qiskit and qutip-qip."""
