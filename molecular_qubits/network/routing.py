@@ -90,14 +90,18 @@ class Costs:
     def of(cls, instructions: Sequence[Instruction], entangler: str) -> Costs:
         """Look at all two-qubit gates."""
         alone, with_swap = [], []
+        known: dict[bytes, tuple[int, int]] = {}
         for instruction in instructions:
             if instruction.matrix is None or len(instruction.qubits) != 2:
                 alone.append(0)
                 with_swap.append(0)
                 continue
-            place = canonical(instruction.matrix).coordinates
-            alone.append(coupler_count(place, entangler))
-            with_swap.append(coupler_count(mirrored(place), entangler))
+            key = instruction.matrix.tobytes()
+            if key not in known:
+                place = canonical(instruction.matrix).coordinates
+                known[key] = coupler_count(place, entangler), coupler_count(mirrored(place), entangler)
+            alone.append(known[key][0])
+            with_swap.append(known[key][1])
         return cls(entangler, alone, with_swap, coupler_count(mirrored((0.0, 0.0, 0.0)), entangler))
 
 

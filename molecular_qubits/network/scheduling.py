@@ -82,9 +82,12 @@ class _Scheduler:
     def __init__(self, network: MolecularNetwork, steps: Sequence[Step], used: Sequence[int]) -> None:
         self.network = network
         self.steps = list(steps)
+        self.bonds = {frozenset(bond.sites): k for k, bond in enumerate(network.bonds)}
+        self.coupler_ns: dict[int, float] = {}
         self.turn_ns, classes = rotation_times(network, used)
         self.classmates = {site: list(members) for members in classes for site in members}
         self.rule = frame_rule(network.entangler_matrix)
+        self.ghz = network.frequencies_ghz
         self.queues: dict[int, deque[int]] = defaultdict(deque)
         for number, step in enumerate(self.steps):
             for site in step.sites:
@@ -102,10 +105,12 @@ class _Scheduler:
         needed = sorted({self._bond(step) for step in self.steps if isinstance(step, Operation) and _is_lit(step)})
         beside = np.array([bond.alive and bool({*bond.sites} & {*used}) for bond in bonds], dtype=bool)
         self.stray: dict[int, dict[int, float]] = {}
+        self.reaching: dict[int, dict[int, float]] = defaultdict(dict)  # dark coupler -> lit one -> probability
         for row, bond in zip(crosstalk(self.network, needed), needed, strict=True):
             found = np.flatnonzero((row > _FAINT) & beside)
             self.stray[bond] = {int(k): float(row[k]) for k in found if k != bond}
             for other, probability in self.stray[bond].items():
+                self.reaching[other][bond] = probability
                 if probability > limit:
                     raise Unschedulable(
                         f"Coupler {bond} {bonds[bond].sites} cannot be lit without coupler {other} "
@@ -114,7 +119,7 @@ class _Scheduler:
                     )
 
     def _bond(self, step: Operation) -> int:
-        bond = self.network.bond_between(*step.sites)
+        bond = self.bonds.get(frozenset(step.sites))
         if bond is None or not self.network.bonds[bond].alive:
             raise Unschedulable(f"The sites {step.sites} must be joined by a living coupler, but are not.")
         return bond
@@ -229,7 +234,9 @@ class _Scheduler:
     def _couple(self, step: Operation, ready: float) -> None:
         """Light a coupler when frames agree, a beam is free, and no dark coupler gets too much light."""
         bond = self._bond(step)
-        duration = self.network.coupler_ns(bond)
+        if bond not in self.coupler_ns:
+            self.coupler_ns[bond] = self.network.coupler_ns(bond)
+        duration = self.coupler_ns[bond]
         start = ready
         if self.rule == "mixes":
             start = self._turn_frame(step.sites, start)
@@ -242,20 +249,24 @@ class _Scheduler:
         self._place(step, start, duration)
 
     def _dark_enough(self, bond: int, start: float, end: float) -> bool:
+        """Return whether a beam is free, and dark couplers get little light whenever a pulse begins in this time."""
         others = [(a, b, k) for a, b, k in self.lit if a < end and b > start]
         beams = self.network.optics.beams
         if beams is not None and _deepest(others) >= beams:
             return False
-        lit = {bond, *(k for _, _, k in others)}
-        total: dict[int, float] = defaultdict(float)
-        for one in lit:
-            for dark, probability in self.stray[one].items():
-                if dark not in lit:
-                    total[dark] += probability
-        return all(probability <= self.network.optics.crosstalk_limit for probability in total.values())
+        limit = self.network.optics.crosstalk_limit
+        for moment in {start, *(a for a, _, _ in others if a > start)}:
+            now = {k for a, b, k in others if a <= moment < b}
+            for dark, probability in self.stray[bond].items():
+                if dark not in now:
+                    rows = self.reaching[dark]
+                    near = now & rows.keys() if len(rows) < len(now) else [k for k in now if k in rows]
+                    if probability + sum(rows[k] for k in near) > limit:
+                        return False
+        return True
 
     def _apart_mhz(self, sites: Sequence[int]) -> float:
-        return 1e3 * float(self.network.frequencies_ghz[sites[0]] - self.network.frequencies_ghz[sites[1]])
+        return 1e3 * float(self.ghz[sites[0]] - self.ghz[sites[1]])
 
     def _agree(self, sites: Sequence[int], start: float) -> float:
         """Return the first moment at which (f_i - f_j) t = -(a_i - a_j) / 2 pi up to whole turns; a: frame changes."""

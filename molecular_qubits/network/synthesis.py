@@ -81,8 +81,15 @@ def synthesise(unitary: ComplexArray, entangler: str) -> Synthesis:
     ValueError
         If `unitary` is not unitary or the name is unknown.
     """
+    unitary = np.asarray(unitary, dtype=complex)
+    target_gate(entangler)
+    return _synthesise(unitary.tobytes(), unitary.shape, entangler)
+
+
+@lru_cache(maxsize=4096)
+def _synthesise(data: bytes, shape: tuple[int, ...], entangler: str) -> Synthesis:
     gate = target_gate(entangler)
-    wanted = canonical(unitary)
+    wanted = canonical(np.frombuffer(data, dtype=complex).reshape(shape))
     inner = _inner(_rounded(wanted.coordinates), entangler)
     if inner is None:
         return Synthesis((wanted.after @ wanted.before * _single_phase(wanted),))
