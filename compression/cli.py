@@ -54,6 +54,13 @@ def _parser() -> argparse.ArgumentParser:
     noise.add_argument("--json", type=Path, help="write rows, runs and provenance")
     noise.set_defaults(run=_noise)
 
+    text = "a table over seeds: file sizes, the released k-means, and what each part of the recipe adds"
+    study = commands.add_parser("study", parents=[settings], help=text, description=f"{text.capitalize()}.")
+    study.add_argument("name", nargs="?", help="minilm-rt or minilm-boolq (in place of --config)")
+    study.add_argument("--out", type=Path, help="folder of the runs (default: results/study/NAME)")
+    study.add_argument("--json", type=Path, help="write rows, runs and provenance")
+    study.set_defaults(run=_study)
+
     compress = commands.add_parser("compress", help="compress a fine-tuned classifier to a number of bytes")
     compress.add_argument("model", help="folder of a transformers model with its tokenizer, or the preset minilm-rt")
     compress.add_argument("--budget", required=True, help="bytes of the file, such as 6MB, '500 kB' or 12x (of fp32)")
@@ -103,8 +110,7 @@ def _accuracy(arguments: argparse.Namespace) -> None:
     from shared.config import load_config
     from shared.results import markdown_table
 
-    if arguments.json is not None and arguments.json.is_dir():
-        raise ValueError(f"Option `--json` must name a file, but {str(arguments.json)!r} is a folder.")
+    _check_json(arguments.json)
     default = preset_file("budget") if arguments.budget else preset()
     config = load_config(ReproduceConfig, arguments.config or default, arguments.set)
     tables = record(Experiment(config.accuracy, arguments.folder))
@@ -139,13 +145,42 @@ def _noise(arguments: argparse.Namespace) -> None:
     from shared.config import load_config
     from shared.results import markdown_table
 
-    if arguments.json is not None and arguments.json.is_dir():
-        raise ValueError(f"Option `--json` must name a file, but {str(arguments.json)!r} is a folder.")
+    _check_json(arguments.json)
     config = load_config(NoiseAccuracyConfig, arguments.config, arguments.set)
     found = record(NoiseExperiment(config, arguments.folder))
     if arguments.json is not None:
         write_json(arguments.json, found)
     print(markdown_table(found["rows"]))
+
+
+def _study(arguments: argparse.Namespace) -> None:
+    from compression.experiments.study import STUDIES, StudyConfig, run_study, study_file
+    from shared.artifacts import write_json
+    from shared.config import load_config, nearest
+    from shared.results import markdown_table
+
+    if (arguments.name is None) == (arguments.config is None):
+        raise ValueError(f"Give the name of a study ({', '.join(STUDIES)}) or `--config`, one of the two.")
+    if arguments.name not in (None, *STUDIES):
+        names = ", ".join(STUDIES)
+        raise ValueError(
+            f"Argument `name` must be one of {names}, but was {arguments.name!r}: {nearest(arguments.name, STUDIES)}"
+        )
+    _check_json(arguments.json)
+    path = arguments.config or study_file(arguments.name)
+    config = load_config(StudyConfig, path, arguments.set)
+    out = arguments.out or Path("results", "study", arguments.name or path.stem)
+    found = run_study(config, out, arguments.folder)
+    if arguments.json is not None:
+        write_json(arguments.json, found)
+    for table in ("rows", "gains"):
+        if found[table]:
+            print(markdown_table(found[table]))
+
+
+def _check_json(path: Path | None) -> None:
+    if path is not None and path.is_dir():
+        raise ValueError(f"Option `--json` must name a file, but {str(path)!r} is a folder.")
 
 
 def _compress(arguments: argparse.Namespace) -> None:

@@ -110,6 +110,20 @@ def load_config(
     return model.build(values)
 
 
+def changed(config: Config, *changes: Mapping[str, Any]) -> Config:
+    """Return a configuration with some keys changed, nested mappings key by key; later changes win.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown or a value does not fit.
+    """
+    values = config.model_dump(mode="json")
+    for change in changes:
+        _merge(values, change)
+    return config.build(values)
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return a hint that names the valid name nearest to `name`, or lists them all."""
     names = sorted(valid)
@@ -154,6 +168,7 @@ def _mapping(values: Any, where: str) -> dict[str, Any]:
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
     for key, value in values.items():
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            into[key] = dict(into[key])
             _merge(into[key], value)
         else:
             into[key] = value

@@ -1,5 +1,6 @@
 """One model on one task: fine-tune, quantize in stages, write the file, evaluate what it holds."""
 
+import copy
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,12 +17,13 @@ from pydantic import Field
 from torch import nn
 
 from compression.quantization.blocks import PQConfig
+from compression.quantization.calibration import activation_weights, fisher_weights
 from compression.quantization.folder import save_folder
 from compression.quantization.hf import architecture
 from compression.quantization.quant_noise import NoiseConfig, QuantNoise, add_quant_noise
 from compression.quantization.rules import FAMILIES, STAGES, Rule, match_rules, preset_rules
 from compression.quantization.storage import load_compressed_, round_
-from compression.training.batches import EncodedData
+from compression.training.batches import EncodedData, calibration_batches
 from compression.training.classifiers import ModelSource, encode_for, find_model
 from compression.training.data import TextData, load_boolq, load_sentiment
 from compression.training.evaluate import predict_logits
@@ -68,8 +70,13 @@ class RunConfig(FrozenConfig):
         Other options of every layer.
     rules
         Rules in place of the preset of the model's family; then `block_size`, `n_centroids` and `pq` are not used.
+    weighting
+        Weights of the clustering, see `compression.quantization.calibration`: ``"activation"``, ``"fisher"``, or
+        ``None`` for none.
+    n_calibration
+        Training sentences on which they are measured, a sample.
     n_distil
-        Training sentences used for the distillation, a sample.
+        Training sentences used for the distillation, a sample; all if ``None``.
     max_train, max_validation
         Use only so many sentences of each split, a sample; all if ``None``.
     device
@@ -87,7 +94,9 @@ class RunConfig(FrozenConfig):
     n_centroids: int | dict[str, int] = 256
     pq: PQConfig = PQConfig()
     rules: tuple[Rule, ...] | None = Field(None, min_length=1)
-    n_distil: int = Field(3200, ge=8)
+    weighting: Literal["activation", "fisher"] | None = None
+    n_calibration: int = Field(1024, ge=8)
+    n_distil: int | None = Field(3200, ge=8)
     max_train: int | None = Field(None, ge=8)
     max_validation: int | None = Field(None, ge=8)
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -210,7 +219,12 @@ def _load(task: Task, data: str | None, folder: str | Path | None) -> dict[str, 
 
 
 def run_task(
-    config: RunConfig, out: str | Path, *, folder: str | Path | None = None, noise: NoiseHook | None = None
+    config: RunConfig,
+    out: str | Path,
+    *,
+    folder: str | Path | None = None,
+    noise: NoiseHook | None = None,
+    dense: str | Path | None = None,
 ) -> dict[str, Any]:
     """Fine-tune a model on a task, quantize it in stages, write the file, read it back and evaluate it.
 
@@ -225,6 +239,9 @@ def run_task(
         Cache folder of packaged models and data.
     noise
         Training noise of another kind than `RunConfig.noise`, in place of it.
+    dense
+        Folder of the fp32 model in place of ``out/dense``, for runs that share it. It is made if it is missing;
+        otherwise it must be of a run with the same fine-tuning, which is not checked.
 
     Returns
     -------
@@ -248,22 +265,23 @@ def run_task(
             return json.loads((out / "report.json").read_text(encoding="utf-8"))
         write_json(out / "run.json", prepared.identity)
         start = time.monotonic()
-        _make_dense(prepared, out, noise)
-        dense = load_classifier(out / "dense")
-        _move(dense, prepared.device)
-        _make_compressed(prepared, out, dense)
-        compressed = load_compressed_(load_classifier(out / "dense"), out / "compressed" / "model.safetensors")
+        home = Path(dense or out / "dense")
+        _make_dense(prepared, home, out / "work", noise)
+        teacher = load_classifier(home)
+        _move(teacher, prepared.device)
+        _make_compressed(prepared, out, teacher)
+        compressed = load_compressed_(load_classifier(home), out / "compressed" / "model.safetensors")
         _move(compressed, prepared.device)
-        report = _report(prepared, out, dense, compressed)
+        report = _report(prepared, home, out, teacher, compressed)
         report["provenance"] = provenance(config, time.monotonic() - start)
         write_json(out / "report.json", report)
         remove(out / "work")
     return report
 
 
-def _make_dense(prepared: Prepared, out: Path, noise: NoiseHook | None) -> None:
-    """Fine-tune, or take the model as it is, and write it with its tokenizer."""
-    if (out / "dense").is_dir():
+def _make_dense(prepared: Prepared, home: Path, work: Path, noise: NoiseHook | None) -> None:
+    """Fine-tune, or take the model as it is, and write it with its tokenizer into `home`."""
+    if home.is_dir():
         return
     settings, task = prepared.config.finetune, prepared.task
     model = prepared.source.load(0 if settings is None else settings.seed)
@@ -271,11 +289,11 @@ def _make_dense(prepared: Prepared, out: Path, noise: NoiseHook | None) -> None:
     losses: list[float] = []
     if settings is not None:
         say(f"Fine-tuning {prepared.config.model} on {task.name} ({len(prepared.train):,} sentences).")
-        checkpoint = out / "work" / "finetune.safetensors"
+        checkpoint = work / "finetune.safetensors"
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         with _noisy(prepared, model, noise) as active:
             losses = finetune(model, prepared.train, settings, noise=active, checkpoint=checkpoint)
-    with atomic_path(out / "dense") as target:
+    with atomic_path(home) as target:
         target.mkdir()
         _move(model, "cpu")
         save_classifier(model, target)
@@ -294,12 +312,18 @@ def _make_compressed(prepared: Prepared, out: Path, dense: nn.Module) -> None:
     """Quantize in stages with the dense model as teacher and write the file with configuration and tokenizer."""
     if (out / "compressed").is_dir():
         return
-    config = prepared.config
-    model = load_classifier(out / "dense")
-    _move(model, prepared.device)
-    data = prepared.train.sample(min(config.n_distil, len(prepared.train)))
-    work = out / "work" / "ipq"
-    report = ipq(model, prepared.rules, train_data=data, teacher=dense, config=config.ipq, checkpoints=work)
+    config, train = prepared.config, prepared.train
+    model = copy.deepcopy(dense)
+    data = train if config.n_distil is None else train.sample(min(config.n_distil, len(train)))
+    report = ipq(
+        model,
+        prepared.rules,
+        train_data=data,
+        teacher=dense,
+        config=config.ipq,
+        sample_weights=_weights(prepared, dense),
+        checkpoints=out / "work" / "ipq",
+    )
     round_(model)
     with atomic_path(out / "compressed") as target:
         target.mkdir()
@@ -316,6 +340,20 @@ def _make_compressed(prepared: Prepared, out: Path, dense: nn.Module) -> None:
         write_json(target / "stages.json", report.to_dict())
 
 
+def _weights(prepared: Prepared, dense: nn.Module) -> dict[str, torch.Tensor] | None:
+    """Weights of the clustering for the layers of the rules."""
+    config = prepared.config
+    if config.weighting is None:
+        return None
+    names = [name for name, _ in match_rules(dense, prepared.rules)]
+    names = [name for name in names if isinstance(dense.get_submodule(name), nn.Linear | nn.Embedding)]
+    # Of a batch the Fisher information takes the gradient of the sum: small ones make it less noisy.
+    size, measure = (64, activation_weights) if config.weighting == "activation" else (8, fisher_weights)
+    batches = calibration_batches(prepared.train, config.n_calibration, batch_size=size)
+    batches = [{name: values.to(prepared.device) for name, values in batch.items()} for batch in batches]
+    return measure(dense, batches, names)
+
+
 def _move(model: nn.Module, device: torch.device | str) -> None:
     model.to(device)
 
@@ -326,9 +364,11 @@ def predict(model: nn.Module, data: EncodedData, description: str = "") -> np.nd
     return (logits[:, 0] if data.labels.is_floating_point() else logits.argmax(1)).numpy()
 
 
-def _report(prepared: Prepared, out: Path, dense: nn.Module, compressed: nn.Module) -> dict[str, Any]:
+def _report(
+    prepared: Prepared, home: Path, out: Path, dense: nn.Module, compressed: nn.Module
+) -> dict[str, Any]:
     task = prepared.task
-    files = {"fp32": out / "dense" / "model.safetensors", "iPQ": out / "compressed" / "model.safetensors"}
+    files = {"fp32": home / "model.safetensors", "iPQ": out / "compressed" / "model.safetensors"}
     sizes: dict[str, int | None] = {name: path.stat().st_size for name, path in files.items()}
     name = "mean" if task.regression else "majority class"
     predictions: dict[str, dict[str, np.ndarray]] = {name: {}, "fp32": {}, "iPQ": {}}
@@ -346,7 +386,7 @@ def _report(prepared: Prepared, out: Path, dense: nn.Module, compressed: nn.Modu
         "rows": rows,
         "predictions": {model: {s: p.tolist() for s, p in parts.items()} for model, parts in predictions.items()},
         "labels": {split: values.tolist() for split, values in labels.items()},
-        "losses": json.loads((out / "dense" / "losses.json").read_text(encoding="utf-8")),
+        "losses": json.loads((home / "losses.json").read_text(encoding="utf-8")),
         "compression": json.loads((out / "compressed" / "stages.json").read_text(encoding="utf-8")),
     }
 

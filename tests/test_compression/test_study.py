@@ -1,0 +1,153 @@
+"""The table over seeds: its runs, its arithmetic on made-up runs, and a tiny study from the command line."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from compression.cli import main
+from compression.experiments.study import (
+    DATA,
+    STUDIES,
+    StudyConfig,
+    gain_rows,
+    plan,
+    run_study,
+    score_rows,
+    study_file,
+)
+from compression.experiments.task_run import RunConfig
+from shared.config import load_config
+from tests.test_compression.hub_files import write_hub_glue, write_model
+
+N = 1000
+
+
+def made_up(variant, seed, fp32, compressed, size="15x"):
+    """Return a run whose first predictions are right."""
+    bits = {name: np.packbits(np.arange(N) < right).tobytes().hex() for name, right in (("a", fp32), ("b", compressed))}
+    return {
+        "variant": variant,
+        "size": size,
+        "seed": seed,
+        "bytes": 1000 + seed,
+        "of_fp32": 15.0,
+        "sentences": N,
+        "fp32": bits["a"],
+        "compressed": bits["b"],
+        "matthews": {"fp32": 0.5, "iPQ": 0.25},
+        "relative error": 0.1 if variant == "PG" else 0.2,
+    }
+
+
+def test_rows_are_means_over_seeds_and_losses_against_the_plain_model():
+    runs = [
+        made_up("PG", 0, 850, 840),
+        made_up("PG", 1, 870, 850),
+        made_up("released", 0, 850, 830),
+        made_up("noise", 0, 860, 845),
+    ]
+    rows = {row["variant"]: row for row in score_rows(runs)}
+    assert list(rows) == ["fp32", "PG", "released", "noise, fp32", "noise"]
+    assert rows["fp32"]["accuracy (%)"] == pytest.approx(86.0)
+    assert rows["PG"]["accuracy (%)"] == pytest.approx(84.5)
+    assert rows["PG"]["lost (points)"] == pytest.approx(1.5)
+    assert rows["noise"]["lost (points)"] == pytest.approx(0.5)  # against the model without noise
+    assert rows["noise, fp32"]["lost (points)"] == pytest.approx(-1.0)
+    assert (rows["fp32"]["Matthews"], rows["PG"]["Matthews"]) == (0.5, 0.25)
+
+
+def test_gains_are_paired_by_seed():
+    runs = [made_up("PG", 0, 850, 840), made_up("PG", 1, 870, 900), made_up("released", 0, 850, 830)]
+    (row,) = gain_rows(runs)
+    assert (row["against"], row["seeds"]) == ("released", 1)
+    assert row["gain (points)"] == pytest.approx(1.0)
+    assert row["error ratio"] == pytest.approx(0.5)
+    low, high = map(float, row["gain, 95 %"].split(" to "))
+    assert low <= 1.0 <= high
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory, datasets_cache):
+    """Return the settings of a tiny study and the folder for it."""
+    folder = tmp_path_factory.mktemp("study")
+    write_model(folder / "model", "roberta")
+    run = {
+        "model": str(folder / "model"),
+        "task": "rte",
+        "data": str(write_hub_glue(folder / "glue")),
+        "n_centroids": 8,
+        "n_distil": 16,
+        "finetune": {"epochs": 1, "batch_size": 16, "max_length": 32},
+        "ipq": {"stages": ["ffn+embeddings+attention+head"], "steps_per_stage": 2},
+    }
+    values = {
+        "run": run,
+        "sizes": {"large": {"block_size": 4}, "small": {"block_size": 8}},
+        "variants": {
+            "PG": {},
+            "released": {"change": {"pq": {"init": "random", "empty": "perturb"}}, "sizes": ["small"]},
+            "noise": {"change": {"noise": {"kind": "proxy", "p": 0.2}}, "sizes": ["small"], "seeds": [1]},
+        },
+        "seeds": [0, 1],
+    }
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    return path
+
+
+def test_runs_share_the_model_of_their_seed(settings):
+    planned = plan(load_config(StudyConfig, settings))
+    assert [(item.variant, item.size, item.seed) for item in planned] == [
+        ("PG", "large", 0),
+        ("PG", "small", 0),
+        ("released", "small", 0),
+        ("PG", "large", 1),
+        ("PG", "small", 1),
+        ("released", "small", 1),
+        ("noise", "small", 1),
+    ]
+    assert len({item.dense for item in planned[:3]}) == 1
+    assert len({item.dense for item in planned}) == 3
+    assert all(item.config.finetune.seed == item.config.ipq.seed == item.seed for item in planned)
+    assert planned[-1].config.noise.seed == 1
+    assert planned[2].config.pq.empty == "perturb"
+    assert planned[2].config.block_size == 8
+
+
+@pytest.mark.slow
+def test_the_command_makes_the_table_once(settings, tmp_path, capsys):
+    out, result = tmp_path / "runs", tmp_path / "study.json"
+    assert main(["study", "--config", str(settings), "--out", str(out), "--json", str(result)]) == 0
+    table = capsys.readouterr().out
+    assert "released" in table
+    found = json.loads(result.read_text())
+    assert len(found["runs"]) == 7
+    assert len(list((out / "dense").iterdir())) == 3
+    reports = {path: path.stat().st_mtime_ns for path in out.rglob("report.json")}
+    again = run_study(load_config(StudyConfig, settings), out)
+    assert again["rows"] == found["rows"]
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("report.json")} == reports
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("variants.PG.sizes=[huge]", "huge"),
+        ("variants.noise.seeds=[7]", "7"),
+        ("variants.noise.change={nois: 1}", "nois"),
+        ("run.task=stsb", "classification"),
+    ],
+)
+def test_bad_settings_are_refused_before_any_work(settings, tmp_path, capsys, change, message):
+    out = tmp_path / "runs"
+    assert main(["study", "--config", str(settings), "--set", change, "--out", str(out)]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_study_is_named_or_given(capsys):
+    assert main(["study"]) == 2
+    assert main(["study", "minilm-tr"]) == 2
+    assert "minilm-rt" in capsys.readouterr().err
