@@ -1,7 +1,7 @@
 """A table over seeds: one task, several file sizes, and what each part of the recipe adds."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -11,16 +11,14 @@ import numpy as np
 from pydantic import Field
 
 from compression.experiments.empty_clusters import totals
+from compression.experiments.study_tables import gain_rows, packed, score_rows
 from compression.experiments.task_run import RunConfig, run_task
-from compression.training.evaluate import matthews_correlation, paired_bootstrap
+from compression.training.evaluate import matthews_correlation
 from compression.training.ipq import StageReport
 from compression.training.tasks import find_task
 from shared.artifacts import content_hash, provenance
 from shared.config import FrozenConfig, changed
 from shared.progress import say
-
-DATA = Path(__file__).parent / "data"
-"""Committed results: ``study_NAME.json``, made by ``pg-ipq study NAME``."""
 
 STUDIES = ("minilm-rt", "minilm-boolq")
 """Studies whose settings are part of the package."""
@@ -37,7 +35,7 @@ class Variant(FrozenConfig):
         Only these of the study's; all if ``None``.
     """
 
-    change: dict[str, Any] = {}
+    change: dict[str, Any] = Field(default_factory=dict)
     sizes: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
 
@@ -137,7 +135,7 @@ def run_study(config: StudyConfig, out: str | Path, folder: str | Path | None = 
     Returns
     -------
     dict
-        ``rows``, ``gains`` (see `gain_rows`), ``runs`` and ``provenance``, JSON-able.
+        ``rows`` and ``gains`` (see `compression.experiments.study_tables`), ``runs`` and ``provenance``, JSON-able.
     """
     start = time.monotonic()
     out = Path(out)
@@ -173,95 +171,10 @@ def _record(item: Planned, report: Mapping[str, Any]) -> dict[str, Any]:
         "of_fp32": by_model["iPQ"]["of fp32"],
         "sentences": len(labels),
         "majority": float((predictions[majority] == labels).mean()),
-        "fp32": _packed(predictions["fp32"] == labels),
-        "compressed": _packed(predictions["iPQ"] == labels),
+        "fp32": packed(predictions["fp32"] == labels),
+        "compressed": packed(predictions["iPQ"] == labels),
         "matthews": {name: matthews_correlation(predictions[name], labels) for name in ("fp32", "iPQ")},
         "empty clusters": {key: sum(layer[key] for layer in work) for key in work[0]},
         "relative error": float(np.mean([layer.relative_error for layer in layers])),
         "seconds": {"whole": report["provenance"]["seconds"], "compression": report["compression"]["seconds"]},
     }
-
-
-def score_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the fp32 model of each variant that has one of its own, and each variant at each size.
-
-    Accuracies are means over seeds; ``lost`` is in points against the fp32 model of the first variant of the same seed.
-    Intervals are of a bootstrap over seeds and sentences.
-    """
-    first = runs[0]["variant"]
-    reference = {run["seed"]: run["fp32"] for run in runs if run["variant"] == first}
-    n = runs[0]["sentences"]
-    rows = []
-    for (variant, size), group in _groups(runs).items():
-        for state in ("fp32", "compressed"):
-            own = any(run["fp32"] != reference[run["seed"]] for run in group)
-            if state == "fp32" and not own and any(row["variant"] == "fp32" for row in rows):
-                continue
-            right = _unpacked([run[state] for run in group], n)
-            base = _unpacked([reference[run["seed"]] for run in group], n)
-            score = paired_bootstrap(right, np.zeros_like(right))
-            lost = None if state == "fp32" and not own else paired_bootstrap(base, right)
-            name = variant if state == "compressed" else f"{variant}, fp32" if own else "fp32"
-            key = "fp32" if state == "fp32" else "iPQ"
-            rows.append(
-                {
-                    "variant": name,
-                    "size": "1x" if state == "fp32" else size,
-                    "of fp32": 1.0 if state == "fp32" else min(run["of_fp32"] for run in group),
-                    "seeds": len(group),
-                    "accuracy (%)": 100 * score.difference,
-                    "95 % interval": f"{100 * score.low:.1f} to {100 * score.high:.1f}",
-                    "lost (points)": None if lost is None else 100 * lost.difference,
-                    "lost, 95 %": None if lost is None else f"{100 * lost.low:.1f} to {100 * lost.high:.1f}",
-                    "Matthews": float(np.mean([run["matthews"][key] for run in group])),
-                }
-            )
-    return rows
-
-
-def gain_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the first variant against each other one at each size, on the seeds that both have.
-
-    ``gain`` is the accuracy of the first minus that of the other in points, with the 95 % interval of a paired
-    bootstrap over seeds and sentences; ``error ratio`` the squared errors of the weights after clustering.
-    """
-    groups = _groups(runs)
-    first, n = runs[0]["variant"], runs[0]["sentences"]
-    rows = []
-    for (variant, size), group in groups.items():
-        others = {run["seed"]: run for run in group}
-        ours = {run["seed"]: run for run in groups.get((first, size), ()) if run["seed"] in others}
-        if variant == first or not ours:
-            continue
-        gain = paired_bootstrap(
-            *(_unpacked([side[seed]["compressed"] for seed in ours], n) for side in (ours, others))
-        )
-        ratios = [ours[seed]["relative error"] / others[seed]["relative error"] for seed in ours]
-        rows.append(
-            {
-                "size": size,
-                "against": variant,
-                "seeds": len(ours),
-                "gain (points)": 100 * gain.difference,
-                "gain, 95 %": f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}",
-                "error ratio": float(np.exp(np.mean(np.log(ratios)))),
-                "bytes ratio": float(np.mean([ours[seed]["bytes"] / others[seed]["bytes"] for seed in ours])),
-            }
-        )
-    return rows
-
-
-def _groups(runs: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for run in runs:
-        groups.setdefault((run["variant"], run["size"]), []).append(run)
-    return groups
-
-
-def _packed(right: np.ndarray) -> str:
-    return np.packbits(right).tobytes().hex()
-
-
-def _unpacked(digits: Sequence[str], n: int) -> np.ndarray:
-    """Whether each prediction is right, (seeds, n) bool."""
-    return np.stack([np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))[:n].astype(bool) for text in digits])

@@ -364,9 +364,7 @@ def predict(model: nn.Module, data: EncodedData, description: str = "") -> np.nd
     return (logits[:, 0] if data.labels.is_floating_point() else logits.argmax(1)).numpy()
 
 
-def _report(
-    prepared: Prepared, home: Path, out: Path, dense: nn.Module, compressed: nn.Module
-) -> dict[str, Any]:
+def _report(prepared: Prepared, home: Path, out: Path, dense: nn.Module, compressed: nn.Module) -> dict[str, Any]:
     task = prepared.task
     files = {"fp32": home / "model.safetensors", "iPQ": out / "compressed" / "model.safetensors"}
     sizes: dict[str, int | None] = {name: path.stat().st_size for name, path in files.items()}

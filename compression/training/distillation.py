@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from compression.training.batches import EncodedData, evaluation_batches
 from compression.training.losses import label_loss
+from compression.training.precision import Precision, autocast
 from shared.config import FrozenConfig
 from shared.progress import progress
 
@@ -49,7 +50,7 @@ class TeacherOutputs:
     logits
         float32, shape (n, classes).
     hidden
-        For each layer the hidden states of all real tokens of all sentences, float32, shape (tokens, width).
+        For each layer the hidden states of all real tokens of all sentences, float16, shape (tokens, width).
     offsets
         First token of each sentence in `hidden`, and the number of tokens, int64, shape (n + 1,).
     """
@@ -59,14 +60,19 @@ class TeacherOutputs:
     offsets: torch.Tensor
 
     def hidden_of(self, layer: int, rows: Sequence[int]) -> torch.Tensor:
-        """Return the hidden states of the real tokens of some sentences, one sentence after the other."""
+        """Return the hidden states of the real tokens of some sentences, one sentence after the other, float32."""
         bounds = self.offsets
-        return torch.cat([self.hidden[layer][bounds[row] : bounds[row + 1]] for row in rows])
+        return torch.cat([self.hidden[layer][bounds[row] : bounds[row + 1]] for row in rows]).float()
 
 
 @torch.inference_mode()
 def teach(
-    teacher: nn.Module, data: EncodedData, *, hidden_layers: Sequence[int] = (), batch_size: int = 64
+    teacher: nn.Module,
+    data: EncodedData,
+    *,
+    hidden_layers: Sequence[int] = (),
+    batch_size: int = 64,
+    precision: Precision = "float32",
 ) -> TeacherOutputs:
     """Run a teacher once over some sentences.
 
@@ -77,9 +83,11 @@ def teach(
     data
         Token sequences.
     hidden_layers
-        Hidden states to keep, see `DistillationConfig`. One layer takes 4·tokens·width bytes.
+        Hidden states to keep, see `DistillationConfig`. One layer takes 2·tokens·width bytes.
     batch_size
         Sentences at once.
+    precision
+        Of the matrix products, see `compression.training.precision.Precision`.
     """
     device = next(teacher.parameters()).device
     was_training = teacher.training
@@ -92,14 +100,15 @@ def teach(
         with progress("Asking the teacher", total=len(batches)) as step:
             for rows in batches:
                 inputs = data.batch(rows, device)
-                output = teacher(**inputs, output_hidden_states=bool(hidden_layers))
+                with autocast(precision, device):
+                    output = teacher(**inputs, output_hidden_states=bool(hidden_layers))
                 if logits is None:
                     logits = torch.empty(len(data), output.logits.shape[1])
                 logits[torch.tensor(rows)] = output.logits.float().cpu()
                 for layer in hidden_layers:
-                    states = output.hidden_states[layer].float().cpu()
+                    states = output.hidden_states[layer].half().cpu()
                     if layer not in hidden:
-                        hidden[layer] = torch.empty(int(offsets[-1]), states.shape[2])
+                        hidden[layer] = torch.empty(int(offsets[-1]), states.shape[2], dtype=torch.float16)
                     for state, row in zip(states, rows, strict=True):
                         length = int(data.lengths[row])
                         hidden[layer][offsets[row] : offsets[row + 1]] = state[:length]

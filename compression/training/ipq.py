@@ -212,7 +212,9 @@ def ipq(
     _check_stages(model, rules, config)
     model.eval()
     if isinstance(teacher, nn.Module):
-        teacher = teach(teacher, train_data, hidden_layers=config.distillation.needed_layers)
+        teacher = teach(
+            teacher, train_data, hidden_layers=config.distillation.needed_layers, precision=config.precision
+        )
     _check_teacher(teacher, train_data, config.distillation)
     store = None
     if checkpoints is not None:

@@ -7,17 +7,8 @@ import pytest
 import yaml
 
 from compression.cli import main
-from compression.experiments.study import (
-    DATA,
-    STUDIES,
-    StudyConfig,
-    gain_rows,
-    plan,
-    run_study,
-    score_rows,
-    study_file,
-)
-from compression.experiments.task_run import RunConfig
+from compression.experiments.study import StudyConfig, plan, run_study
+from compression.experiments.study_tables import draw_study, gain_rows, score_rows
 from shared.config import load_config
 from tests.test_compression.hub_files import write_hub_glue, write_model
 
@@ -66,6 +57,15 @@ def test_gains_are_paired_by_seed():
     assert row["error ratio"] == pytest.approx(0.5)
     low, high = map(float, row["gain, 95 %"].split(" to "))
     assert low <= 1.0 <= high
+
+
+def test_figure_has_a_point_for_each_size_of_a_variant():
+    runs = [made_up(name, 0, 850, right, size) for name, size, right in (("PG", "a", 840), ("PG", "b", 800))]
+    runs[1]["of_fp32"] = 30.0
+    axes = draw_study(score_rows(runs), {"PG": "PG k-means"}).axes[0]
+    (line,) = [container.lines[0] for container in axes.containers]
+    assert line.get_ydata() == pytest.approx([84, 80])
+    assert {text.get_text() for text in axes.get_legend().get_texts()} == {"fp32", "PG k-means"}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,139 @@
+"""The tables and the figure of a study, from what is kept of its runs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compression.training.evaluate import paired_bootstrap
+
+DATA = Path(__file__).parent / "data"
+"""Committed results: ``study-NAME.json``, made by ``pg-ipq study NAME``."""
+
+
+def load_study(name: str) -> dict[str, Any]:
+    """Return the committed result of a study."""
+    return json.loads((DATA / f"study-{name}.json").read_text(encoding="utf-8"))
+
+
+def score_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the fp32 model of each variant that has one of its own, and each variant at each size.
+
+    Accuracies are means over seeds; ``lost`` is in points against the fp32 model of the first variant of the same seed.
+    Intervals are of a bootstrap over seeds and sentences.
+    """
+    first = runs[0]["variant"]
+    reference = {run["seed"]: run["fp32"] for run in runs if run["variant"] == first}
+    n = runs[0]["sentences"]
+    rows = []
+    for (variant, size), group in _groups(runs).items():
+        for state in ("fp32", "compressed"):
+            own = any(run["fp32"] != reference[run["seed"]] for run in group)
+            if state == "fp32" and not own and any(row["variant"] == "fp32" for row in rows):
+                continue
+            right = unpacked([run[state] for run in group], n)
+            base = unpacked([reference[run["seed"]] for run in group], n)
+            score = paired_bootstrap(right, np.zeros_like(right))
+            lost = None if state == "fp32" and not own else paired_bootstrap(base, right)
+            name = variant if state == "compressed" else f"{variant}, fp32" if own else "fp32"
+            key = "fp32" if state == "fp32" else "iPQ"
+            rows.append(
+                {
+                    "variant": name,
+                    "size": "1x" if state == "fp32" else size,
+                    "of fp32": 1.0 if state == "fp32" else min(run["of_fp32"] for run in group),
+                    "seeds": len(group),
+                    "accuracy (%)": 100 * score.difference,
+                    "95 % interval": f"{100 * score.low:.1f} to {100 * score.high:.1f}",
+                    "lost (points)": None if lost is None else 100 * lost.difference,
+                    "lost, 95 %": None if lost is None else f"{100 * lost.low:.1f} to {100 * lost.high:.1f}",
+                    "Matthews": float(np.mean([run["matthews"][key] for run in group])),
+                }
+            )
+    return rows
+
+
+def gain_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first variant against each other one at each size, on the seeds that both have.
+
+    ``gain`` is the accuracy of the first minus that of the other in points, with the 95 % interval of a paired
+    bootstrap over seeds and sentences; ``error ratio`` the squared errors of the weights after clustering.
+    """
+    groups = _groups(runs)
+    first, n = runs[0]["variant"], runs[0]["sentences"]
+    rows = []
+    for (variant, size), group in groups.items():
+        others = {run["seed"]: run for run in group}
+        ours = {run["seed"]: run for run in groups.get((first, size), ()) if run["seed"] in others}
+        if variant == first or not ours:
+            continue
+        gain = paired_bootstrap(*(unpacked([side[seed]["compressed"] for seed in ours], n) for side in (ours, others)))
+        ratios = [ours[seed]["relative error"] / others[seed]["relative error"] for seed in ours]
+        rows.append(
+            {
+                "size": size,
+                "against": variant,
+                "seeds": len(ours),
+                "gain (points)": 100 * gain.difference,
+                "gain, 95 %": f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}",
+                "error ratio": float(np.exp(np.mean(np.log(ratios)))),
+                "bytes ratio": float(np.mean([ours[seed]["bytes"] / others[seed]["bytes"] for seed in ours])),
+            }
+        )
+    return rows
+
+
+def _groups(runs: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault((run["variant"], run["size"]), []).append(run)
+    return groups
+
+
+def packed(right: np.ndarray) -> str:
+    """Return whether each of n predictions is right as hexadecimal digits of packed bits."""
+    return np.packbits(right).tobytes().hex()
+
+
+def unpacked(digits: Sequence[str], n: int) -> np.ndarray:
+    """Return (runs, n) bool from the digits that `packed` gave for each run."""
+    return np.stack([np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))[:n].astype(bool) for text in digits])
+
+
+def draw_study(rows: Sequence[Mapping[str, Any]], variants: Mapping[str, str]) -> Any:
+    """Draw accuracy with its interval against the size of the file.
+
+    Parameters
+    ----------
+    rows
+        Of `score_rows`.
+    variants
+        The variants to show, with their labels.
+    """
+    from shared.plotting import COLOURS, new_figure
+
+    figure, axes = new_figure("column", aspect=0.8)
+    (dense,) = [row for row in rows if row["variant"] == "fp32"]
+    axes.axhspan(*_bounds(dense), color="0.5", alpha=0.15, linewidth=0)
+    axes.axhline(dense["accuracy (%)"], color="0.5", linewidth=1, label="fp32")
+    for number, (name, label) in enumerate(variants.items()):
+        some = sorted((row for row in rows if row["variant"] == name), key=lambda row: row["of fp32"])
+        accuracy = np.array([row["accuracy (%)"] for row in some])
+        spread = np.abs(np.array([_bounds(row) for row in some]).T - accuracy)
+        size = np.array([row["of fp32"] for row in some]) * (1 + 0.012 * (number - len(variants) / 2))
+        look = {"color": COLOURS[number], "marker": "o^sDv"[number % 5], "linewidth": 1}
+        axes.errorbar(size, accuracy, spread, label=label, **look)
+    axes.set_xscale("log")
+    ticks = sorted({round(row["of fp32"]) for row in rows if row["of fp32"] > 1})
+    axes.set_xticks(ticks, [f"{tick}×" for tick in ticks])
+    axes.minorticks_off()
+    axes.set(xlabel="fp32 file / compressed file", ylabel="accuracy (%)")
+    axes.legend(loc="lower left")
+    return figure
+
+
+def _bounds(row: Mapping[str, Any]) -> tuple[float, float]:
+    low, high = row["95 % interval"].split(" to ")
+    return float(low), float(high)
