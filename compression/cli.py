@@ -121,7 +121,8 @@ def _accuracy(arguments: argparse.Namespace) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from compression.experiments.task_run import PRESETS, RunConfig, preset, run_task
+    from compression.experiments.run_config import PRESETS, RunConfig, preset
+    from compression.experiments.task_run import run_task
     from shared.config import load_config
     from shared.results import markdown_table
 

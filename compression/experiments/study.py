@@ -11,8 +11,9 @@ import numpy as np
 from pydantic import Field
 
 from compression.experiments.empty_clusters import totals
+from compression.experiments.run_config import RunConfig
 from compression.experiments.study_tables import gain_rows, packed, score_rows
-from compression.experiments.task_run import RunConfig, run_task
+from compression.experiments.task_run import run_task
 from compression.training.evaluate import matthews_correlation
 from compression.training.ipq import StageReport
 from compression.training.tasks import find_task
@@ -48,7 +49,8 @@ class StudyConfig(FrozenConfig):
     run
         The recipe.
     sizes
-        Keys of `RunConfig` for each size of the file, by its name.
+        Keys of `RunConfig` for each size of the file, by its name. What is chosen for a budget is chosen in the first
+        run and the same for all variants and seeds.
     variants
         By name. The first is what the others are compared with.
     seeds
@@ -79,9 +81,13 @@ class Planned:
     def dense(self) -> str:
         """Name of the fp32 model, the same for runs that share it."""
         values = self.config.model_dump(mode="json")
-        names = ("model", "task", "data", "new_head", "finetune", "noise", "max_train")
+        names: tuple[str, ...] = ("model", "task", "data", "new_head", "finetune", "noise", "max_train")
         # Exact noise has the blocks of the file.
-        blocks = None if self.config.noise is None else [values[name] for name in ("block_size", "n_centroids", "pq")]
+        blocks = (
+            None
+            if self.config.noise is None
+            else [values[name] for name in ("budget", "block_size", "n_centroids", "pq")]
+        )
         return f"{self.seed}-{content_hash([[values[name] for name in names], blocks])[:8]}"
 
 
@@ -146,7 +152,7 @@ def run_study(config: StudyConfig, out: str | Path, folder: str | Path | None = 
         home = out / "dense" / item.dense
         home.parent.mkdir(parents=True, exist_ok=True)
         target = out / "runs" / f"{item.variant}-{item.size}-{item.seed}".replace(" ", "-")
-        report = run_task(item.config, target, folder=folder, dense=home)
+        report = run_task(item.config, target, folder=folder, dense=home, plan=out / "plans" / f"{item.size}.json")
         runs.append(_record(item, report))
     n = runs[0]["sentences"]
     found = {"rows": score_rows(runs), "gains": gain_rows(runs), "runs": runs, "sentences": n}

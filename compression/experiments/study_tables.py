@@ -27,7 +27,7 @@ def score_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     first = runs[0]["variant"]
     reference = {run["seed"]: run["fp32"] for run in runs if run["variant"] == first}
     n = runs[0]["sentences"]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for (variant, size), group in _groups(runs).items():
         for state in ("fp32", "compressed"):
             own = any(run["fp32"] != reference[run["seed"]] for run in group)

@@ -5,217 +5,34 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from importlib import resources
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from pydantic import Field
 from torch import nn
 
-from compression.quantization.blocks import PQConfig
-from compression.quantization.calibration import activation_weights, fisher_weights
+from compression.experiments.run_config import Prepared, RunConfig, prepare
+from compression.experiments.run_plan import clustering_weights, header, planned_rules
 from compression.quantization.folder import save_folder
-from compression.quantization.hf import architecture
-from compression.quantization.quant_noise import NoiseConfig, QuantNoise, add_quant_noise
-from compression.quantization.rules import FAMILIES, STAGES, Rule, match_rules, preset_rules
+from compression.quantization.quant_noise import QuantNoise, add_quant_noise
+from compression.quantization.rules import Rule
 from compression.quantization.storage import load_compressed_, round_
-from compression.training.batches import EncodedData, calibration_batches
-from compression.training.classifiers import ModelSource, encode_for, find_model
-from compression.training.data import TextData, load_boolq, load_sentiment
+from compression.training.batches import EncodedData
 from compression.training.evaluate import predict_logits
-from compression.training.finetune import FinetuneConfig, finetune, load_classifier, save_classifier
-from compression.training.glue import check_labelled, load_glue
+from compression.training.finetune import finetune, load_classifier, save_classifier
 from compression.training.ipq import IPQConfig, ipq
 from compression.training.metrics import score_difference
-from compression.training.tasks import Task, find_task
+from compression.training.tasks import Task
 from shared.artifacts import atomic_path, provenance, remove, write_json
-from shared.config import FrozenConfig, nearest
 from shared.progress import say
-
-PRESETS = ("minilm-rt", "minilm-boolq", "mpnet-rt")
-"""Runs that need no hub, only packages that ``pg-ipq fetch-data`` gets."""
 
 NoiseHook = Callable[[nn.Module, Sequence[Rule]], AbstractContextManager[QuantNoise | None]]
 """Enters training noise on the layers of some rules and takes it off again, the weights as trained.
 
 A `QuantNoise` that it gives is drawn anew for each step."""
-
-
-class RunConfig(FrozenConfig):
-    """What to train, compress and evaluate.
-
-    Attributes
-    ----------
-    model
-        ``minilm`` or ``mpnet`` (packaged), a local folder, or a name on the hub.
-    task
-        A name of `compression.training.tasks.TASKS`.
-    data
-        For GLUE a local folder or a name on the hub, see `compression.training.glue.load_glue`.
-    new_head
-        Replace the classification head of a model that has one.
-    finetune
-        Fine-tuning of the fp32 model; ``None`` for a model that has been fine-tuned on the task.
-    noise
-        Quant-Noise during the fine-tuning, on the layers of all rules; none if ``None``.
-    ipq
-        Stages and distillation.
-    block_size, n_centroids
-        One value, or one for each stage of the preset rules.
-    pq
-        Other options of every layer.
-    rules
-        Rules in place of the preset of the model's family; then `block_size`, `n_centroids` and `pq` are not used.
-    weighting
-        Weights of the clustering, see `compression.quantization.calibration`: ``"activation"``, ``"fisher"``, or
-        ``None`` for none.
-    n_calibration
-        Training sentences on which they are measured, a sample.
-    n_distil
-        Training sentences used for the distillation, a sample; all if ``None``.
-    max_train, max_validation
-        Use only so many sentences of each split, a sample; all if ``None``.
-    device
-        ``"auto"`` takes a GPU where there is one.
-    """
-
-    model: str = Field(min_length=1)
-    task: str = Field(min_length=1)
-    data: str | None = None
-    new_head: bool = False
-    finetune: FinetuneConfig | None = FinetuneConfig()
-    noise: NoiseConfig | None = None
-    ipq: IPQConfig = IPQConfig(stages=("+".join(STAGES),), steps_per_stage=100)
-    block_size: int | dict[str, int] = 8
-    n_centroids: int | dict[str, int] = 256
-    pq: PQConfig = PQConfig()
-    rules: tuple[Rule, ...] | None = Field(None, min_length=1)
-    weighting: Literal["activation", "fisher"] | None = None
-    n_calibration: int = Field(1024, ge=8)
-    n_distil: int | None = Field(3200, ge=8)
-    max_train: int | None = Field(None, ge=8)
-    max_validation: int | None = Field(None, ge=8)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-
-
-def preset(name: str | None = None) -> Path:
-    """Return the configuration file of a preset, or that for models and tasks named by the user.
-
-    Raises
-    ------
-    ValueError
-        If there is no such preset; the nearest name is given.
-    """
-    if name is not None and name not in PRESETS:
-        raise ValueError(
-            f"Argument `preset` must be one of {', '.join(PRESETS)}, but was {name!r}: {nearest(name, PRESETS)}"
-        )
-    return Path(str(resources.files("compression.experiments") / "configs" / f"{name or 'task'}.yaml"))
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Everything that a run needs, read and checked before any training."""
-
-    config: RunConfig
-    task: Task
-    source: ModelSource
-    tokenizer: Any
-    rules: tuple[Rule, ...]
-    train: EncodedData
-    evaluation: dict[str, EncodedData]
-
-    @property
-    def device(self) -> torch.device:
-        """Where to compute."""
-        if self.config.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.config.device)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What a run that is continued must share with the one that was interrupted."""
-        data = {"train": self.train.sha256} | {split: part.sha256 for split, part in self.evaluation.items()}
-        return {"config": json.loads(self.config.to_json()), "data": data}
-
-
-def prepare(config: RunConfig, folder: str | Path | None = None) -> Prepared:
-    """Read model configuration, rules, data and tokenizer, and check that they fit.
-
-    Parameters
-    ----------
-    config
-        Settings.
-    folder
-        Cache folder of packaged models and data; `shared.artifacts.default_cache_dir` if ``None``.
-
-    Raises
-    ------
-    ValueError
-        If anything does not fit: an unknown task, a rule that matches nothing, a block size that does not divide, a
-        label out of range, a missing column, a head with another number of labels.
-    compression.training.packages.DataError
-        If the hub cannot be reached or a package has not been fetched.
-    """
-    task = find_task(config.task)
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("Key `device` must be 'cpu' or 'auto' on a machine without a CUDA device, but was 'cuda'.")
-    source = find_model(config.model, task, new_head=config.new_head, folder=folder)
-    if config.finetune is None and source.new_head:
-        raise ValueError(f"Key `finetune` must not be null: model {config.model!r} has no head for {task.name!r} yet.")
-    if config.finetune is None and config.noise is not None:
-        raise ValueError("Key `noise` must be null where `finetune` is: nothing is trained that it could act on.")
-    rules = _rules(config, source)
-    skeleton = source.empty()
-    for stage in config.ipq.stages:
-        for part in stage.split("+"):
-            match_rules(skeleton, rules, stage=part)
-    texts = _load(task, config.data, folder)
-    tokenizer = source.tokenizer()
-    max_length = min(128, source.max_tokens) if config.finetune is None else config.finetune.max_length
-    encoded = {}
-    for split, data in texts.items():
-        check_labelled(data)
-        count = config.max_train if split == "train" else config.max_validation
-        if count is not None and count < len(data):
-            order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
-            data = data.subset(sorted(order[:count].tolist()))
-        encoded[split] = encode_for(source, data, tokenizer, max_length)
-    return Prepared(config, task, source, tokenizer, rules, encoded.pop("train"), encoded)
-
-
-def _rules(config: RunConfig, source: ModelSource) -> tuple[Rule, ...]:
-    if config.rules is not None:
-        return config.rules
-    family = source.config.model_type
-    if family not in FAMILIES:
-        raise ValueError(
-            f"Key `rules` must be given for model {config.model!r}: its type {family!r} has no preset (these have: "
-            f"{', '.join(FAMILIES)})."
-        )
-    stages = [part for stage in config.ipq.stages for part in stage.split("+")]
-    for name in ("block_size", "n_centroids"):
-        sizes = getattr(config, name)
-        if not isinstance(sizes, int) and set(sizes) != set(stages):
-            raise ValueError(
-                f"Key `{name}` must be a number or have the stages {', '.join(stages)}, but has {', '.join(sizes)}."
-            )
-    return preset_rules(
-        family, block_size=config.block_size, n_centroids=config.n_centroids, base=config.pq, stages=stages
-    )
-
-
-def _load(task: Task, data: str | None, folder: str | Path | None) -> dict[str, TextData]:
-    if not task.packaged:
-        return {split: load_glue(task, split, data) for split in ("train", *task.evaluation_splits)}
-    if data is not None:
-        raise ValueError(f"Key `data` must be null for task {task.name!r}, which comes from a package, not {data!r}.")
-    load = load_sentiment if task.name == "rt" else load_boolq
-    return dict(zip(("train", "validation"), load(folder), strict=True))
 
 
 def run_task(
@@ -225,6 +42,7 @@ def run_task(
     folder: str | Path | None = None,
     noise: NoiseHook | None = None,
     dense: str | Path | None = None,
+    plan: str | Path | None = None,
 ) -> dict[str, Any]:
     """Fine-tune a model on a task, quantize it in stages, write the file, read it back and evaluate it.
 
@@ -242,6 +60,8 @@ def run_task(
     dense
         Folder of the fp32 model in place of ``out/dense``, for runs that share it. It is made if it is missing;
         otherwise it must be of a run with the same fine-tuning, which is not checked.
+    plan
+        File of the rules chosen for a budget, in place of ``out/plan.json``, for runs that share it in the same way.
 
     Returns
     -------
@@ -257,7 +77,8 @@ def run_task(
     """
     out = Path(out)
     _check_same_config(out, {"config": json.loads(config.to_json())})
-    prepared = prepare(config, folder)
+    plan = Path(plan or out / "plan.json")
+    prepared = prepare(config, folder, plan)
     with _locked(out):
         _check_same_config(out, prepared.identity)
         if (out / "report.json").is_file():
@@ -269,6 +90,8 @@ def run_task(
         _make_dense(prepared, home, out / "work", noise)
         teacher = load_classifier(home)
         _move(teacher, prepared.device)
+        if not prepared.rules:
+            prepared = replace(prepared, rules=planned_rules(prepared, teacher, plan))
         _make_compressed(prepared, out, teacher)
         compressed = load_compressed_(load_classifier(home), out / "compressed" / "model.safetensors")
         _move(compressed, prepared.device)
@@ -320,38 +143,32 @@ def _make_compressed(prepared: Prepared, out: Path, dense: nn.Module) -> None:
         prepared.rules,
         train_data=data,
         teacher=dense,
-        config=config.ipq,
-        sample_weights=_weights(prepared, dense),
+        config=_with_rules(config.ipq, prepared.rules),
+        sample_weights=clustering_weights(prepared, dense, prepared.rules),
         checkpoints=out / "work" / "ipq",
     )
     round_(model)
     with atomic_path(out / "compressed") as target:
         target.mkdir()
-        extra = {"architecture": architecture(model.config), "task": prepared.task.name}
         _move(model, "cpu")
         save_folder(
             model,
             target,
             tokenizer=prepared.tokenizer,
-            extra=extra,
+            extra=header(prepared, model),
             data=f"Distilled on {len(data):,} training sentences of {data.name}; scores: `report.json` of the run.",
             licence="Those of the uncompressed weights and of the task's data apply.",
         )
         write_json(target / "stages.json", report.to_dict())
 
 
-def _weights(prepared: Prepared, dense: nn.Module) -> dict[str, torch.Tensor] | None:
-    """Weights of the clustering for the layers of the rules."""
-    config = prepared.config
-    if config.weighting is None:
-        return None
-    names = [name for name, _ in match_rules(dense, prepared.rules)]
-    names = [name for name in names if isinstance(dense.get_submodule(name), nn.Linear | nn.Embedding)]
-    # Of a batch the Fisher information takes the gradient of the sum: small ones make it less noisy.
-    size, measure = (64, activation_weights) if config.weighting == "activation" else (8, fisher_weights)
-    batches = calibration_batches(prepared.train, config.n_calibration, batch_size=size)
-    batches = [{name: values.to(prepared.device) for name, values in batch.items()} for batch in batches]
-    return measure(dense, batches, names)
+def _with_rules(config: IPQConfig, rules: Sequence[Rule]) -> IPQConfig:
+    """Leave out the stages that a plan has no layer for; layers of no stage come last."""
+    known = dict.fromkeys(rule.stage for rule in rules)
+    named = [part for stage in config.stages for part in stage.split("+")]
+    stages = ["+".join(part for part in stage.split("+") if part in known) for stage in config.stages]
+    stages.append("+".join(stage for stage in known if stage not in named))
+    return config.model_copy(update={"stages": tuple(filter(None, stages))})
 
 
 def _move(model: nn.Module, device: torch.device | str) -> None:

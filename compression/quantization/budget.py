@@ -1,101 +1,45 @@
-"""Compression to a number of bytes: block size, codewords and codebook type of each layer by measured sensitivity."""
+"""Compression to a number of bytes: the model quantized as `compression.quantization.plan` chooses."""
 
 import copy
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
 from torch import nn
 
-from compression.quantization.allocation import Frontier, frontier
 from compression.quantization.blocks import PQConfig
-from compression.quantization.calibration import (
-    Batch,
-    activation_weights,
-    all_logits,
-    check_batches,
-    divergence,
-    fisher_weights,
-)
-from compression.quantization.layers import PQEmbedding, PQLinear, pq_modules
-from compression.quantization.rules import LayerReport, Rule, quantize_
-from compression.quantization.sensitivity import (
-    SIZES,
-    LayerOptions,
-    fitting_sizes,
-    measure_layers,
-    option_bytes,
-    weight_of,
-)
-from compression.quantization.storage import dense_bytes, file_bytes, round_
+from compression.quantization.calibration import Batch, all_logits, check_batches, divergence
+from compression.quantization.plan import Plan, plan
+from compression.quantization.rules import LayerReport, quantize_
+from compression.quantization.sensitivity import SIZES
+from compression.quantization.storage import file_bytes, round_
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-_MAX_CURVE = 200
-
 
 @dataclass(frozen=True)
-class CompressionResult:
-    """What `compress` returns.
+class CompressionResult(Plan):
+    """What `compress` returns: the plan and what came of it.
 
     Attributes
     ----------
     model
         The compressed model, in evaluation mode, its values as they will be stored: `save_compressed` writes
         `file_bytes` bytes.
-    rules
-        One rule for each quantized layer, for `compression.quantize_` and `compression.ipq`.
-    layers, chosen
-        What could be done with each layer, and the number of the option that was chosen.
     reports
         Of the clusterings.
-    budget_bytes, file_bytes, dense_bytes
-        The budget, the size of the file, and the size of the weights in fp32.
-    predicted_loss, measured_loss
-        Mean Kullback-Leibler divergence from the original model's outputs on the calibration batches, in nats (with
-        ``sensitivity="output"`` the prediction is a sum of relative output errors): the prediction from the single
-        layers, and the measurement on the compressed model.
-    curve
-        Rows ``file_bytes``, ``of_fp32``, ``predicted_loss``: the least predicted loss for each size of file.
+    file_bytes
+        The size of the file.
+    measured_loss
+        Mean Kullback-Leibler divergence from the original model's outputs on the calibration batches, in nats;
+        `predicted_loss` is the prediction (with ``sensitivity="output"`` a sum of relative output errors).
     """
 
     model: nn.Module
-    rules: tuple[Rule, ...]
-    layers: tuple[LayerOptions, ...]
-    chosen: tuple[int, ...]
     reports: tuple[LayerReport, ...]
-    budget_bytes: int
     file_bytes: int
-    dense_bytes: int
-    predicted_loss: float
     measured_loss: float
-    curve: tuple[dict[str, float], ...]
-
-    def table(self) -> list[dict[str, Any]]:
-        """Return a row for each layer: what was chosen, its bytes, bits a weight, error and predicted loss."""
-        rows = []
-        for layer, number in zip(self.layers, self.chosen, strict=True):
-            option = layer.options[number]
-            config = option.config
-            rows.append(
-                {
-                    "layer": layer.name,
-                    "shape": f"{layer.shape[0]} x {layer.shape[1]}",
-                    "block size": None if config is None else config.block_size,
-                    "codewords": None if config is None else config.n_centroids,
-                    "codebook": None if config is None else config.codebook_dtype,
-                    "bytes": option.bytes,
-                    "bits a weight": 8 * option.bytes / (layer.shape[0] * layer.shape[1]),
-                    "relative error": option.error,
-                    "predicted loss": option.loss,
-                }
-            )
-        return rows
 
     def figure(self) -> "Figure":
         """Return the Pareto curve with this result on it; call it inside `shared.plotting.style`."""
@@ -172,166 +116,30 @@ def compress(
     ValueError
         If an argument is not as described, or the budget is below the smallest file possible, which is named.
     """
-    size = dense_bytes(model)
-    budget_bytes = parse_budget(budget, size)
-    if sensitivity not in ("loss", "output"):
-        raise ValueError(f"Argument `sensitivity` must be 'loss' or 'output', but was {sensitivity!r}.")
     batches = check_batches(calibration)
-    names = _quantizable(model, exclude, sizes)
-    base = base or PQConfig()
-    fixed = _check_possible(model, names, sizes, budget_bytes, extra)
-    model = copy.deepcopy(model).eval()
-    weights = _weights(model, batches, names, weighting, seed)
-    reference = all_logits(model, batches)
-    layers = measure_layers(
+    made = plan(
         model,
-        batches,
-        names,
+        budget,
+        calibration=batches,
+        exclude=exclude,
         sizes=sizes,
-        weights=weights,
+        weighting=weighting,
         sensitivity=sensitivity,
         base=base,
         seed=seed,
         n_workers=n_workers,
-        reference=reference,
-        target_bits=32 * budget_bytes / size,
+        extra=extra,
     )
-    front = frontier(
-        [np.array([option.bytes for option in layer.options]) for layer in layers],
-        [np.array([option.loss for option in layer.options]) for layer in layers],
-    )
-    chosen = front.choose(budget_bytes - fixed)
-    rules = _rules(layers, chosen)
-    reports = quantize_(model, rules, seed=seed, sample_weights=weights, n_workers=n_workers) if rules else []
+    model = copy.deepcopy(model).eval()
+    reference = all_logits(model, batches)
+    reports = []
+    if made.rules:
+        reports = quantize_(model, made.rules, seed=seed, sample_weights=made.weights, n_workers=n_workers)
     round_(model)
     return CompressionResult(
+        **vars(made),
         model=model,
-        rules=rules,
-        layers=layers,
-        chosen=chosen,
         reports=tuple(reports),
-        budget_bytes=budget_bytes,
         file_bytes=file_bytes(model, extra=extra),
-        dense_bytes=size,
-        predicted_loss=sum(layer.options[number].loss for layer, number in zip(layers, chosen, strict=True)),
         measured_loss=divergence(reference, all_logits(model, batches)),
-        curve=_curve(front, fixed, size),
     )
-
-
-def parse_budget(budget: str | int, fp32_bytes: int) -> int:
-    """Return a budget in bytes.
-
-    Parameters
-    ----------
-    budget
-        Positive integer, a number with a unit (B, kB, MB, GB; KiB, MiB, GiB; letter case aside) or with ``x`` for a
-        ratio to fp32.
-    fp32_bytes
-        Size of the fp32 weights.
-    """
-    message = (
-        "Argument `budget` must be a positive number of bytes, a text such as '6MB', '500 kB' or '5.7 MiB', or a ratio "
-        f"to fp32 such as '12x', but was {budget!r}."
-    )
-    if isinstance(budget, int) and not isinstance(budget, bool):
-        number, unit = float(budget), ""
-    elif isinstance(budget, str) and (match := re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([a-zA-Z]*)\s*", budget)):
-        number, unit = float(match[1]), match[2].lower()
-    else:
-        raise ValueError(message)
-    if number <= 0 or unit not in (*_UNITS, "x"):
-        raise ValueError(message)
-    return int(fp32_bytes / number) if unit == "x" else int(number * _UNITS[unit])
-
-
-def fixed_bytes(model: nn.Module, names: Sequence[str], sizes: Sequence[tuple[int, int]], extra: Any = None) -> int:
-    """Return the bytes of the file that no choice changes: all other tensors in float16 and the longest header."""
-    skeleton = copy.deepcopy(model)
-    counted = 0
-    for name in names:
-        layer: Any = model.get_submodule(name)
-        shape = tuple(layer.weight.shape)
-        rows, features = shape
-        d, k = max((option_bytes(shape, d, k), d, k) for d, k in fitting_sizes(shape, sizes))[1:]
-        codes, centroids = torch.zeros((rows, features // d), dtype=torch.int32), torch.zeros(k, d)
-        quantized: PQLinear | PQEmbedding = (
-            PQEmbedding(centroids, codes, layer.padding_idx)
-            if isinstance(layer, nn.Embedding)
-            else PQLinear(centroids, codes, layer.bias)
-        )
-        skeleton.set_submodule(name, quantized)
-        counted += option_bytes(shape, d, k)
-    round_(skeleton)
-    return file_bytes(skeleton, extra=extra) - counted + _HEADER_SLACK * len(names)
-
-
-_HEADER_SLACK = 96  # for a layer: the scale of an int8 codebook, and longer numbers where a weight is kept
-
-
-def _quantizable(model: nn.Module, exclude: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[str]:
-    """Names of the linear layers and embeddings that some size fits and that share their weight with no other."""
-    if pq_modules(model):
-        raise ValueError("Argument `model` must not be quantized yet, but has product-quantized layers.")
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)}
-    for pattern in exclude:
-        if not any(re.fullmatch(pattern, name) for name in layers):
-            raise ValueError(f"Argument `exclude` must hold patterns that match a layer, but {pattern!r} matches none.")
-    owners: dict[int, int] = {}
-    for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
-    names = [
-        name
-        for name, module in layers.items()
-        if not any(re.fullmatch(pattern, name) for pattern in exclude)
-        and owners[id(module.weight)] == 1
-        and fitting_sizes(module.weight.shape, sizes)
-    ]
-    if not names:
-        raise ValueError("Argument `model` must have a linear layer or embedding that one of the `sizes` fits.")
-    return names
-
-
-def _check_possible(
-    model: nn.Module, names: Sequence[str], sizes: Sequence[tuple[int, int]], budget: int, extra: Any
-) -> int:
-    shapes = [weight_of(model, name).shape for name in names]
-    least = [min(option_bytes(shape, d, k, "int8") for d, k in fitting_sizes(shape, sizes)) for shape in shapes]
-    fixed = fixed_bytes(model, names, sizes, extra)
-    smallest = fixed + sum(least)
-    if smallest > budget:
-        raise ValueError(
-            f"Argument `budget` must be at least {smallest:,} bytes, the smallest file that `sizes` and `exclude` "
-            f"allow, but was {budget:,}. Raise it, or allow larger block sizes or fewer codewords in `sizes`."
-        )
-    return fixed
-
-
-def _weights(
-    model: nn.Module, batches: Sequence[Batch], names: Sequence[str], weighting: str | None, seed: int
-) -> dict[str, torch.Tensor]:
-    if weighting is None:
-        return {}
-    if weighting == "activation":
-        return activation_weights(model, batches, names)
-    if weighting == "fisher":
-        return fisher_weights(model, batches, names, seed)
-    raise ValueError(f"Argument `weighting` must be 'activation', 'fisher' or None, but was {weighting!r}.")
-
-
-def _rules(layers: Sequence[LayerOptions], chosen: Sequence[int]) -> tuple[Rule, ...]:
-    pairs = [(layer.name, layer.options[number].config) for layer, number in zip(layers, chosen, strict=True)]
-    return tuple(Rule(pattern=re.escape(name), config=config) for name, config in pairs if config is not None)
-
-
-def _curve(front: Frontier, fixed: int, dense: int) -> tuple[dict[str, float], ...]:
-    """At most `_MAX_CURVE` points of the frontier, even in the logarithm of the size."""
-    steps = front.steps()
-    wanted = np.geomspace(fixed + steps[0], fixed + steps[-1], _MAX_CURVE) - fixed
-    picked = np.unique(np.searchsorted(steps, wanted[1:], side="right") - 1)
-    rows = []
-    for size in steps[picked]:
-        loss = float(front.losses[(size - front.least) // front.unit])
-        rows.append({"file_bytes": int(fixed + size), "of_fp32": dense / (fixed + size), "predicted_loss": loss})
-    return tuple(rows)

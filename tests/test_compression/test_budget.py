@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
 from compression.quantization.blocks import PQConfig
-from compression.quantization.budget import compress, parse_budget
+from compression.quantization.budget import compress
 from compression.quantization.calibration import activation_weights, all_logits, divergence, fisher_weights
 from compression.quantization.layers import pq_modules
+from compression.quantization.plan import parse_budget
 from compression.quantization.rules import quantize_
 from compression.quantization.sensitivity import measure_layers
 from compression.quantization.storage import load_compressed_, save_compressed

@@ -13,7 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from compression.cli import main
-from compression.experiments.task_run import PRESETS, RunConfig, prepare, preset, run_task
+from compression.experiments.run_config import PRESETS, RunConfig, prepare, preset
+from compression.experiments.task_run import run_task
+from compression.quantization.blocks import PQConfig
+from compression.quantization.quant_noise import NoiseConfig
 from compression.quantization.rules import FAMILIES, STAGES, match_rules, preset_rules
 from compression.quantization.storage import load_compressed_
 from compression.training import loop
@@ -334,6 +337,37 @@ def test_a_model_without_preset_takes_rules(glue, tmp_path, capsys):
     assert main(command(tmp_path, glue, out, *more, model="electra")) == 0
     layers = json.loads((out / "compressed" / "stages.json").read_text())["stages"][0]["layers"]
     assert [layer["block_size"] for layer in layers] == [8, 4, 4, 4, 4]
+
+
+def test_a_budget_is_kept_and_its_plan_can_be_shared(models, glue, tmp_path, monkeypatch):
+    config = settings(models, glue, budget="5x", n_plan=16, weighting="activation", n_calibration=16)
+    report = run_task(config, tmp_path / "first")
+    dense, compressed = (tmp_path / "first" / name / "model.safetensors" for name in ("dense", "compressed"))
+    weights = sum(tensor.numel() for tensor in load_file(dense).values() if tensor.is_floating_point())
+    assert compressed.stat().st_size <= 4 * weights / 5
+    plan = json.loads((tmp_path / "first" / "plan.json").read_text())
+    assert [stage["stage"] for stage in report["compression"]["stages"]] == [
+        stage for stage in STAGES if stage in {rule["stage"] for rule in plan["rules"]}
+    ]
+    sizes = {row["layer"]: (row["block size"], row["codewords"]) for row in plan["layers"] if row["codewords"]}
+    layers = [layer for stage in report["compression"]["stages"] for layer in stage["layers"]]
+    assert {layer["name"]: (layer["block_size"], layer["n_requested"]) for layer in layers} == sizes
+    # With the plan at hand nothing is measured, other options of the k-means are free, and noise knows its layers.
+    monkeypatch.setattr("compression.experiments.run_plan.plan", None)
+    other = config.model_copy(update={"pq": PQConfig().as_baseline(), "noise": NoiseConfig(kind="proxy", p=0.5)})
+    again = run_task(other, tmp_path / "second", plan=tmp_path / "first" / "plan.json")
+    layers = [layer for stage in again["compression"]["stages"] for layer in stage["layers"]]
+    assert {layer["name"]: (layer["block_size"], layer["n_requested"]) for layer in layers} == sizes
+    assert not (tmp_path / "second" / "plan.json").exists()
+
+
+def test_budgets_that_cannot_be_are_refused_before_training(models, glue, tmp_path, capsys):
+    out = tmp_path / "run"
+    error = refused(capsys, command(models, glue, out, "--set", "budget=1kB"), out)
+    assert "Key `budget` must be at least" in error
+    assert "6MB" in refused(capsys, command(models, glue, out, "--set", "budget=much"), out)
+    error = refused(capsys, command(models, glue, out, "--set", "budget=6x", "--set", "noise={kind: proxy}"), out)
+    assert "`noise` must be null with a budget" in error
 
 
 def test_leftovers_of_a_killed_run_are_removed(models, glue, tmp_path):

@@ -1,0 +1,262 @@
+"""Which block size, codewords and codebook type each layer gets, for a file of at most so many bytes."""
+
+import copy
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from compression.quantization.allocation import Frontier, frontier
+from compression.quantization.blocks import PQConfig
+from compression.quantization.calibration import (
+    Batch,
+    activation_weights,
+    all_logits,
+    check_batches,
+    fisher_weights,
+)
+from compression.quantization.layers import PQEmbedding, PQLinear, pq_modules
+from compression.quantization.rules import Rule
+from compression.quantization.sensitivity import (
+    SIZES,
+    LayerOptions,
+    fitting_sizes,
+    measure_layers,
+    option_bytes,
+    weight_of,
+)
+from compression.quantization.storage import dense_bytes, file_bytes, round_
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_MAX_CURVE = 200
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to become of each layer.
+
+    Attributes
+    ----------
+    rules
+        One rule for each layer that is quantized, for `compression.quantize_` and `compression.ipq`.
+    layers, chosen
+        What could be done with each layer, and the number of the option that was chosen.
+    weights
+        Weights of the clusterings.
+    budget_bytes, dense_bytes
+        The budget, and the size of the weights in fp32.
+    curve
+        Rows ``file_bytes``, ``of_fp32``, ``predicted_loss``: the least predicted loss for each size of file.
+    """
+
+    rules: tuple[Rule, ...]
+    layers: tuple[LayerOptions, ...]
+    chosen: tuple[int, ...]
+    weights: dict[str, torch.Tensor]
+    budget_bytes: int
+    dense_bytes: int
+    curve: tuple[dict[str, float], ...]
+
+    @property
+    def predicted_loss(self) -> float:
+        """Sum of the predictions of the single layers."""
+        return sum(layer.options[number].loss for layer, number in zip(self.layers, self.chosen, strict=True))
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return a row for each layer: what was chosen, its bytes, bits a weight, error and predicted loss."""
+        rows = []
+        for layer, number in zip(self.layers, self.chosen, strict=True):
+            option = layer.options[number]
+            config = option.config
+            rows.append(
+                {
+                    "layer": layer.name,
+                    "shape": f"{layer.shape[0]} x {layer.shape[1]}",
+                    "block size": None if config is None else config.block_size,
+                    "codewords": None if config is None else config.n_centroids,
+                    "codebook": None if config is None else config.codebook_dtype,
+                    "bytes": option.bytes,
+                    "bits a weight": 8 * option.bytes / (layer.shape[0] * layer.shape[1]),
+                    "relative error": option.error,
+                    "predicted loss": option.loss,
+                }
+            )
+        return rows
+
+
+def plan(
+    model: nn.Module,
+    budget: str | int,
+    *,
+    calibration: Iterable[Batch],
+    exclude: Sequence[str] = (),
+    sizes: Sequence[tuple[int, int]] = SIZES,
+    weighting: str | None = "activation",
+    sensitivity: str = "loss",
+    base: PQConfig | None = None,
+    seed: int = 0,
+    n_workers: int | None = 1,
+    extra: dict[str, Any] | None = None,
+) -> Plan:
+    """Choose for each layer how to quantize it, by measured sensitivity; the model is not changed.
+
+    Arguments and errors are those of `compression.compress`.
+    """
+    size = dense_bytes(model)
+    budget_bytes = parse_budget(budget, size)
+    if sensitivity not in ("loss", "output"):
+        raise ValueError(f"Argument `sensitivity` must be 'loss' or 'output', but was {sensitivity!r}.")
+    batches = check_batches(calibration)
+    names = _quantizable(model, exclude, sizes)
+    base = base or PQConfig()
+    fixed = _check_possible(model, names, sizes, budget_bytes, extra)
+    model = copy.deepcopy(model).eval()
+    weights = _weights(model, batches, names, weighting, seed)
+    layers = measure_layers(
+        model,
+        batches,
+        names,
+        sizes=sizes,
+        weights=weights,
+        sensitivity=sensitivity,
+        base=base,
+        seed=seed,
+        n_workers=n_workers,
+        reference=all_logits(model, batches),
+        target_bits=32 * budget_bytes / size,
+    )
+    front = frontier(
+        [np.array([option.bytes for option in layer.options]) for layer in layers],
+        [np.array([option.loss for option in layer.options]) for layer in layers],
+    )
+    chosen = front.choose(budget_bytes - fixed)
+    return Plan(_rules(layers, chosen), layers, chosen, weights, budget_bytes, size, _curve(front, fixed, size))
+
+
+def check_budget(model: nn.Module, budget: str | int, extra: dict[str, Any] | None = None) -> int:
+    """Return a budget in bytes, or raise a `ValueError` if no choice of `plan` meets it, as `plan` does."""
+    budget_bytes = parse_budget(budget, dense_bytes(model))
+    _check_possible(model, _quantizable(model, (), SIZES), SIZES, budget_bytes, extra)
+    return budget_bytes
+
+
+def parse_budget(budget: str | int, fp32_bytes: int) -> int:
+    """Return a budget in bytes.
+
+    Parameters
+    ----------
+    budget
+        Positive integer, a number with a unit (B, kB, MB, GB; KiB, MiB, GiB; letter case aside) or with ``x`` for a
+        ratio to fp32.
+    fp32_bytes
+        Size of the fp32 weights.
+    """
+    message = (
+        "Argument `budget` must be a positive number of bytes, a text such as '6MB', '500 kB' or '5.7 MiB', or a ratio "
+        f"to fp32 such as '12x', but was {budget!r}."
+    )
+    if isinstance(budget, int) and not isinstance(budget, bool):
+        number, unit = float(budget), ""
+    elif isinstance(budget, str) and (match := re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([a-zA-Z]*)\s*", budget)):
+        number, unit = float(match[1]), match[2].lower()
+    else:
+        raise ValueError(message)
+    if number <= 0 or unit not in (*_UNITS, "x"):
+        raise ValueError(message)
+    return int(fp32_bytes / number) if unit == "x" else int(number * _UNITS[unit])
+
+
+def fixed_bytes(model: nn.Module, names: Sequence[str], sizes: Sequence[tuple[int, int]], extra: Any = None) -> int:
+    """Return the bytes of the file that no choice changes: all other tensors in float16 and the longest header."""
+    skeleton = copy.deepcopy(model)
+    counted = 0
+    for name in names:
+        layer: Any = model.get_submodule(name)
+        shape = tuple(layer.weight.shape)
+        rows, features = shape
+        d, k = max((option_bytes(shape, d, k), d, k) for d, k in fitting_sizes(shape, sizes))[1:]
+        codes, centroids = torch.zeros((rows, features // d), dtype=torch.int32), torch.zeros(k, d)
+        quantized: PQLinear | PQEmbedding = (
+            PQEmbedding(centroids, codes, layer.padding_idx)
+            if isinstance(layer, nn.Embedding)
+            else PQLinear(centroids, codes, layer.bias)
+        )
+        skeleton.set_submodule(name, quantized)
+        counted += option_bytes(shape, d, k)
+    round_(skeleton)
+    return file_bytes(skeleton, extra=extra) - counted + _HEADER_SLACK * len(names)
+
+
+_HEADER_SLACK = 96  # for a layer: the scale of an int8 codebook, and longer numbers where a weight is kept
+
+
+def _quantizable(model: nn.Module, exclude: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[str]:
+    """Names of the linear layers and embeddings that some size fits and that share their weight with no other."""
+    if pq_modules(model):
+        raise ValueError("Argument `model` must not be quantized yet, but has product-quantized layers.")
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)}
+    for pattern in exclude:
+        if not any(re.fullmatch(pattern, name) for name in layers):
+            raise ValueError(f"Argument `exclude` must hold patterns that match a layer, but {pattern!r} matches none.")
+    owners: dict[int, int] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+    names = [
+        name
+        for name, module in layers.items()
+        if not any(re.fullmatch(pattern, name) for pattern in exclude)
+        and owners[id(module.weight)] == 1
+        and fitting_sizes(module.weight.shape, sizes)
+    ]
+    if not names:
+        raise ValueError("Argument `model` must have a linear layer or embedding that one of the `sizes` fits.")
+    return names
+
+
+def _check_possible(
+    model: nn.Module, names: Sequence[str], sizes: Sequence[tuple[int, int]], budget: int, extra: Any
+) -> int:
+    shapes = [weight_of(model, name).shape for name in names]
+    least = [min(option_bytes(shape, d, k, "int8") for d, k in fitting_sizes(shape, sizes)) for shape in shapes]
+    fixed = fixed_bytes(model, names, sizes, extra)
+    smallest = fixed + sum(least)
+    if smallest > budget:
+        raise ValueError(
+            f"Argument `budget` must be at least {smallest:,} bytes, the smallest file that `sizes` and `exclude` "
+            f"allow, but was {budget:,}. Raise it, or allow larger block sizes or fewer codewords in `sizes`."
+        )
+    return fixed
+
+
+def _weights(
+    model: nn.Module, batches: Sequence[Batch], names: Sequence[str], weighting: str | None, seed: int
+) -> dict[str, torch.Tensor]:
+    if weighting is None:
+        return {}
+    if weighting == "activation":
+        return activation_weights(model, batches, names)
+    if weighting == "fisher":
+        return fisher_weights(model, batches, names, seed)
+    raise ValueError(f"Argument `weighting` must be 'activation', 'fisher' or None, but was {weighting!r}.")
+
+
+def _rules(layers: Sequence[LayerOptions], chosen: Sequence[int]) -> tuple[Rule, ...]:
+    pairs = [(layer.name, layer.options[number].config) for layer, number in zip(layers, chosen, strict=True)]
+    return tuple(Rule(pattern=re.escape(name), config=config) for name, config in pairs if config is not None)
+
+
+def _curve(front: Frontier, fixed: int, dense: int) -> tuple[dict[str, float], ...]:
+    """At most `_MAX_CURVE` points of the frontier, even in the logarithm of the size."""
+    steps = front.steps()
+    wanted = np.geomspace(fixed + steps[0], fixed + steps[-1], _MAX_CURVE) - fixed
+    picked = np.unique(np.searchsorted(steps, wanted[1:], side="right") - 1)
+    rows = []
+    for size in steps[picked]:
+        loss = float(front.losses[(size - front.least) // front.unit])
+        rows.append({"file_bytes": int(fixed + size), "of_fp32": dense / (fixed + size), "predicted_loss": loss})
+    return tuple(rows)
