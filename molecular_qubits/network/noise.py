@@ -53,6 +53,10 @@ OF_THE_COUPLER: tuple[Source, ...] = (
 """Sources inside the coupler's gate, besides the hold."""
 
 
+PULSE_CUT = 2.5
+"""Microwave pulses are Gaussians cut this many standard deviations from their middle."""
+
+
 class NoiseSettings(FrozenConfig):
     """What a network does not say about its noise, and what of it is left out.
 
@@ -178,11 +182,12 @@ class GateChannels:
             network.equilibrium_polarisation,
             network.frequencies_ghz,
         )
+        alone = getattr(network.microwaves, "addressing", "frequency") == "local"
         read = (network.readout.fidelity_0, network.readout.fidelity_1)
         radicals = [
             RadicalNoise(
                 t1_ns=site.t1_ns, t2_ns=site.t2_ns, polarisation=float(start[number]), equilibrium=float(rest[number]),
-                readout=read, frequency_ghz=float(frequencies[number]),
+                readout=read, frequency_ghz=None if alone else float(frequencies[number]),
             )
             for number, site in enumerate(network.sites)
         ]  # fmt: skip
@@ -262,17 +267,18 @@ class GateChannels:
     def bystander_flips(self, site: int, theta: float, duration_ns: float) -> FloatArray | None:
         """Return the probability (n,) with which the pulse for one radical flips each other one; ``None``: nothing.
 
-        A radical off by d is flipped with p = (W / E)^2 sin^2(E t / 2), E^2 = W^2 + d^2. Its phase in the pulse is
-        taken as random and the shift of its frequency as corrected: Z is multiplied with 1 - 2 p, X and Y with 1 - p.
+        The Gaussian pulse, cut 2.5 standard deviations s from its middle, turns a radical that is off by d by about
+        theta exp(-(2 pi d s)^2 / 2). The phase of that is taken as random and the shift of the frequency as corrected:
+        with a flip of probability p, Z is multiplied with 1 - 2 p, X and Y with 1 - p.
         """
         if "microwave crosstalk" in self._off or not duration_ns or not theta:
             return None
         key = (site, abs(theta), duration_ns)
         if key not in self._flips:
-            rabi = abs(theta) / duration_ns
+            sigma = duration_ns / (2 * PULSE_CUT)
             detuning = 2 * np.pi * (self._frequencies - self._frequencies[site])
-            effective = np.sqrt(rabi**2 + detuning**2)
-            flips = np.nan_to_num((rabi / effective * np.sin(effective * duration_ns / 2)) ** 2)
+            turned = abs(theta) * np.exp(-((detuning * sigma) ** 2) / 2)
+            flips = np.nan_to_num(np.sin(turned / 2) ** 2)
             flips[site] = 0
             self._flips[key] = flips
         return self._flips[key]

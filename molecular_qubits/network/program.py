@@ -138,6 +138,10 @@ class _Builder:
         self._steps: list[Step] = []
         self._clock = dict.fromkeys(self._labels, 0.0)
         self._pair_clock: dict[tuple[int, int], float] = {}
+        self._together: dict[tuple[float, tuple[float, ...]], list[int]] = {}
+        for operation in schedule.operations:  # radicals turned alike at one moment: one pulse where they look alike
+            if operation.name == "rotation":
+                self._together.setdefault((operation.start_ns, operation.angles), []).append(operation.sites[0])
         self._along, self._across = np.ones(channels.n_sites), np.ones(channels.n_sites)
 
     def program(self) -> Program:
@@ -179,6 +183,11 @@ class _Builder:
             self._add(sites, channels.rotation(sites[0], theta, phi, operation.duration_ns), ideal)
             flips = channels.bystander_flips(sites[0], theta, operation.duration_ns)
             if flips is not None:
+                together = self._together[operation.start_ns, operation.angles]
+                if len(together) > 1:
+                    same = [site for site in together if flips[site] > np.sin(operation.angles[0] / 2) ** 2 / 2]
+                    flips = flips.copy()
+                    flips[same] = 0
                 self._along *= 1 - 2 * flips
                 self._across *= 1 - flips
         else:

@@ -12,7 +12,8 @@ from molecular_qubits.network.coupler_gate import CouplerNoise, best_frames, cal
 from molecular_qubits.network.lattice import MolecularNetwork
 from molecular_qubits.network.molecules import Coupler
 from molecular_qubits.network.noise import OF_THE_COUPLER, SOURCES, GateChannels, NoiseSettings, RadicalNoise
-from molecular_qubits.network.schedule import frame_change, rotation
+from molecular_qubits.network.program import build_program
+from molecular_qubits.network.schedule import Operation, Schedule, frame_change, rotation
 
 
 def random_unitary(rng: np.random.Generator, d: int) -> np.ndarray:
@@ -184,14 +185,41 @@ def test_sources_switched_off_only_help_and_all_off_is_ideal() -> None:
     assert np.array_equal(perfect.confusion, np.tile(np.eye(2), (4, 1, 1)))
 
 
-def test_bystanders_follow_rabi() -> None:
-    radicals = [RadicalNoise(frequency_ghz=f) for f in (9.5, 9.5 + 0.05, 9.5)]
+def test_bystanders_are_turned_by_the_spectrum_of_the_pulse() -> None:
+    """Against the Bloch equations of a Gaussian pulse, cut 2.5 standard deviations from its middle."""
+    detunings = np.array([0.0, 0.004, 0.02, 0.03])
+    radicals = [RadicalNoise(frequency_ghz=9.5 + d) for d in detunings]
     channels = GateChannels(radicals, {}, target_gate("cz"))
-    flips = channels.bystander_flips(0, np.pi, 20.0)
-    rabi, detuning = np.pi / 20, 2 * np.pi * 0.05
-    effective = np.hypot(rabi, detuning)
+    theta, sigma, slices = 0.5, 8.0, 2000
+    times = np.linspace(-20, 20, slices + 1)
+    shape = np.exp(-((times[1:] + times[:-1]) ** 2) / (8 * sigma**2))
+    shape *= theta / (shape.sum() * (times[1] - times[0]))
+    wanted = []
+    for detuning in 2 * np.pi * detunings:
+        state = np.array([1.0, 0.0], dtype=complex)
+        for rabi in shape:
+            state = rotated(state, rabi, detuning, times[1] - times[0])
+        wanted.append(abs(state[1]) ** 2)
+    flips = channels.bystander_flips(0, theta, 40.0)
     assert flips is not None
-    assert flips == pytest.approx([0, (rabi / effective * np.sin(effective * 10)) ** 2, 1.0], abs=1e-12)
+    assert flips[0] == 0
+    assert flips[1:] == pytest.approx(wanted[1:], abs=3e-3)
+    assert wanted[0] == pytest.approx(np.sin(theta / 2) ** 2)
+    same = GateChannels([RadicalNoise(frequency_ghz=9.5)] * 2, {}, target_gate("cz"))
+    together = tuple(Operation("rotation", (s,), (1.0, 0.0), 0.0, 40.0) for s in (0, 1))
+    program = build_program(Schedule(2, together, (0, 1), (0, 1), target_gate("cz")), same)
+    assert all(np.allclose(step.channel, same.rotation(0, 1.0, 0.0, 40.0)) for step in program.fused.steps)
+    program = build_program(Schedule(2, together[:1], (0, 1), (0, 1), target_gate("cz")), same)
+    assert min(step.channel[3, 3] for step in program.fused.steps) == pytest.approx(
+        np.cos(1.0) * np.exp(-40 / 1e5), abs=1e-3
+    )
+
+
+def rotated(state: np.ndarray, rabi: float, detuning: float, time: float) -> np.ndarray:
+    effective = np.hypot(rabi, detuning)
+    cos, sin = np.cos(effective * time / 2), np.sin(effective * time / 2)
+    matrix = np.array([[detuning, rabi], [rabi, -detuning]]) / max(effective, 1e-300)
+    return (cos * np.eye(2) - 1j * sin * matrix) @ state
 
 
 def test_bad_input_is_refused() -> None:
