@@ -52,7 +52,8 @@ def ghz(n_qubits: int, edges: Edges | None = None) -> str:
     trees = {start: _tree(start, near) for start in near}
     start = min(trees, key=lambda q: (len(trees[q]) < n_qubits - 1, max((d for _, _, d in trees[q]), default=0)))
     if len(trees[start]) < n_qubits - 1:
-        raise ValueError(
+        joined = len(trees[start]) + 1
+        raise ValueError(f"Argument `edges` must join all {n_qubits} qubits, but joins {joined} at most.")
             f"Argument `edges` must join all {n_qubits} qubits, but joins {len(trees[start]) + 1} at most."
         )
     return qasm(n_qubits, [f"h q[{start}];", *(f"cx q[{a}],q[{b}];" for a, b, _ in trees[start])])
