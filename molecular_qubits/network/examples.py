@@ -54,8 +54,6 @@ def ghz(n_qubits: int, edges: Edges | None = None) -> str:
     if len(trees[start]) < n_qubits - 1:
         joined = len(trees[start]) + 1
         raise ValueError(f"Argument `edges` must join all {n_qubits} qubits, but joins {joined} at most.")
-            f"Argument `edges` must join all {n_qubits} qubits, but joins {len(trees[start]) + 1} at most."
-        )
     return qasm(n_qubits, [f"h q[{start}];", *(f"cx q[{a}],q[{b}];" for a, b, _ in trees[start])])
 
 
