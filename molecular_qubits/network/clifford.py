@@ -54,8 +54,8 @@ def clifford_steps(steps: Iterable[Step]) -> Iterator[CliffordStep]:
     made: dict[bytes, tuple[FloatArray, FloatArray, list[FloatArray]]] = {}
     for number, step in enumerate(steps):
         before = [carried.pop(site, None) for site in step.sites]
-        key = b"".join(
-            [step.ideal.tobytes(), step.channel.tobytes(), *(b"" if b is None else b.tobytes() for b in before)]
+        key = b"|".join(
+            [step.ideal.tobytes(), step.channel.tobytes(), *(b"-" if b is None else b.tobytes() for b in before)]
         )
         if key not in made:
             made[key] = _one(step, before, number)
@@ -80,7 +80,7 @@ def twirled_program(program: Program) -> Program:
     The last changes of frame, which nothing reads, are left out.
     """
     steps = []
-    for step in clifford_steps(program.fused.steps):
+    for step in clifford_steps(program.blocks.steps):
         noise = pauli_signs(len(step.sites)) @ step.probabilities
         steps.append(Step(step.sites, noise[:, None] * step.transfer, to_kraus(step.transfer)[0]))
     return replace(program, steps=tuple(steps))

@@ -68,6 +68,14 @@ class Program:
         """The same with the steps on one site put into those on two, and neighbours on the same pair into one."""
         return replace(self, steps=_fuse(self.steps))
 
+    @cached_property
+    def blocks(self) -> Program:
+        """The same with pure noise on pairs put off until the gates between other pairs around it are one step.
+
+        A gate of the circuit that takes several couplers is then one step, whatever light for it does to others.
+        """
+        return replace(self, steps=_fuse(self.steps, put_off=True))
+
     def ideal(self) -> Program:
         """Return the program without noise, from |0> on every site."""
         steps = tuple(Step(step.sites, transfer.from_unitary(step.ideal), step.ideal) for step in self.steps)
@@ -221,7 +229,7 @@ class _Builder:
             self._steps.append(Step(tuple(self._place[site] for site in sites), channel, ideal))
 
 
-def _fuse(steps: Sequence[Step]) -> tuple[Step, ...]:
+def _fuse(steps: Sequence[Step], put_off: bool = False) -> tuple[Step, ...]:
     waiting: dict[int, Step] = {}
     done: list[Step] = []
     last: dict[int, int] = {}
@@ -231,12 +239,16 @@ def _fuse(steps: Sequence[Step]) -> tuple[Step, ...]:
             before = waiting.get(site)
             waiting[site] = step if before is None else _after(before, step)
             continue
+        first, second = step.sites
+        place = last.get(first, -1)
+        same = place >= 0 and place == last.get(second, -1)
+        if put_off and step.ideal is _TWO and not same:
+            done.append(step)
+            continue
         for position, site in enumerate(step.sites):
             if site in waiting:
                 step = _after(_widened(waiting.pop(site), step.sites, position), step)
-        first, second = step.sites
-        place = last.get(first, -1)
-        if place >= 0 and place == last.get(second, -1):
+        if same:
             done[place] = _after(done[place], _ordered(step, done[place].sites))
         else:
             last[first] = last[second] = len(done)

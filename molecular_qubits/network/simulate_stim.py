@@ -74,7 +74,7 @@ def build_circuits(program: Program) -> StimCircuits:
             noisy.append(f"X_ERROR({float(1 - z) / 2!r}) {site}")
     ideal: list[str] = []
     named: dict[bytes, list[tuple[str, tuple[int, ...]]]] = {}
-    for step in clifford_steps(program.fused.steps):
+    for step in clifford_steps(program.blocks.steps):
         key = step.transfer.tobytes()
         if key not in named:
             named[key] = _named(step.transfer)
@@ -131,7 +131,7 @@ def simulate(program: Program, shots: int, seed: int) -> outcome.CircuitResult:
         "stim", m, n, shots, seed, z, _proportion_error((1 - z) / 2, shots) * 2, fidelity,
         float(_proportion_error(fidelity, shots)), probabilities,
         np.abs(outcome.ideal_logical_ket(program)) ** 2 if n <= SMALL else None, samples,
-        {"steps": len(program.fused.steps), "instructions": len(circuits.noisy)},
+        {"steps": len(program.blocks.steps), "instructions": len(circuits.noisy)},
     )  # fmt: skip
 
 

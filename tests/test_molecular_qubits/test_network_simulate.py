@@ -15,14 +15,15 @@ from molecular_qubits.control.fidelity import target_gate
 from molecular_qubits.network import simulate_channels, simulate_levels, simulate_mps, simulate_stim, transfer
 from molecular_qubits.network.clifford import NotCliffordError, clifford_steps, twirled_program
 from molecular_qubits.network.coupler_gate import CouplerGate, CouplerNoise
+from molecular_qubits.network.examples import random_layers, square_edges
 from molecular_qubits.network.lattice import MolecularNetwork
 from molecular_qubits.network.levels import LevelModel, LightSwitch, Segment
-from molecular_qubits.network.molecules import Coupler
+from molecular_qubits.network.molecules import Coupler, Microwaves
 from molecular_qubits.network.noise import SOURCES, GateChannels, NoiseSettings, RadicalNoise
 from molecular_qubits.network.program import build_program
 from molecular_qubits.network.result import ideal_ket
 from molecular_qubits.network.schedule import Operation, Schedule, ideal_matrix
-from molecular_qubits.network.simulate import run_circuit
+from molecular_qubits.network.simulate import program_of, run_circuit
 from molecular_qubits.spins.channels.optical import OpticalPulse
 from molecular_qubits.spins.channels.relaxation import RadicalRelaxation
 from molecular_qubits.spins.channels.transfer import Emission, IntersystemCrossing, TripletDecay
@@ -153,7 +154,7 @@ def test_rungs_agree_on_a_noisy_circuit() -> None:
     exact = run_circuit(channels, schedule, method="channels", shots=20_000)
     chain = run_circuit(channels, schedule, method="mps", shots=20_000)
     kets = run_circuit(channels, schedule, method="trajectories", shots=4000)
-    assert 0.05 < exact.fidelity < 0.9
+    assert 0.02 < exact.fidelity < 0.9
     assert chain.fidelity == pytest.approx(exact.fidelity, abs=1e-8)
     assert np.allclose(chain.probabilities, exact.probabilities, atol=1e-8)
     assert np.allclose(chain.z, exact.z, atol=1e-8)
@@ -251,16 +252,34 @@ def test_steps_that_are_not_clifford_are_named() -> None:
     with pytest.raises(NotCliffordError, match=r"must be Clifford for method 'stim', but step \d+ on sites"):
         run_circuit(noisy(4), layers(4, 2, 0), method="stim")
     program = build_program(layers(4, 3, 0, clifford=True), noisy(4))
-    for step in clifford_steps(program.fused.steps):
+    for step in clifford_steps(program.blocks.steps):
         assert np.array_equal(np.abs(step.transfer).sum(axis=0), np.ones(len(step.transfer)))
         assert step.probabilities.sum() == pytest.approx(1)
+
+
+def test_compiled_clifford_circuits_are_recognised_whatever_frames_the_compiler_leaves() -> None:
+    """Crosstalk between the couplers of one gate, and rotations that only cancel over several steps."""
+    couplers = Coupler(linewidth_cm1=60.0)
+    edges = square_edges(3, 3)
+    for entangler in ("cz", "sqrt-iswap"):
+        network = MolecularNetwork.square(
+            3, 3, 4.0, couplers=couplers, microwaves=Microwaves(addressing="local"), entangler=entangler
+        )
+        for seed in (22, 1) if entangler == "cz" else (0,):
+            circuit = random_layers(9, edges, 10 if entangler == "cz" else 4, seed, clifford=True)
+            program = program_of(network, circuit)
+            twirled = simulate_channels.simulate(twirled_program(program), 1, 0)
+            exact = simulate_channels.simulate(program, 1, 0)
+            assert twirled.fidelity == pytest.approx(exact.fidelity, rel=0.1)
+            assert np.abs(twirled.z - exact.z).max() < 0.05  # coherent errors, which the twirl turns into random ones
+            assert twirled.ideal_probabilities == pytest.approx(exact.ideal_probabilities, abs=1e-6)
 
 
 def test_stim_circuit_carries_the_probabilities() -> None:
     program = build_program(layers(3, 2, 0, clifford=True), noisy(3))
     circuits = simulate_stim.build_circuits(program)
     assert "X_ERROR(0.025" in str(circuits.noisy)
-    assert str(circuits.noisy).count("PAULI_CHANNEL_2") == sum(len(s.sites) == 2 for s in program.fused.steps)
+    assert str(circuits.noisy).count("PAULI_CHANNEL_2") == sum(len(s.sites) == 2 for s in program.blocks.steps)
     tableau = circuits.ideal.to_tableau(ignore_noise=True)
     state = tableau.to_state_vector(endian="big")
     assert np.abs(state) ** 2 == pytest.approx(np.abs(ideal_ket(program)) ** 2, abs=1e-6)  # last frames are left out
