@@ -65,13 +65,27 @@ def clifford_steps(steps: Iterable[Step]) -> Iterator[CliffordStep]:
                 carried[site] = rotation
         yield CliffordStep(step.sites, gate, probabilities)
     for site in sorted(carried):
-        turned = carried[site]
-        last = _rounded(turned)
-        if last is None:  # a turn about z does not change what is read
-            if abs(abs(turned[3, 3]) - 1) > TOLERANCE:
-                raise NotCliffordError(f"The circuit must be Clifford, but site {site} ends in a turned frame.")
-            last = np.diag([1.0, 1.0, turned[3, 3], turned[3, 3]]).round()
+        last = _but_for_z(carried[site])
+        if last is None:
+            raise NotCliffordError(
+                f"The circuit must be Clifford for method 'stim', but site {site} ends in a rotation that is not."
+            )
         yield CliffordStep((site,), last, np.array([1.0, 0.0, 0.0, 0.0]))
+
+
+def _but_for_z(rotation: FloatArray) -> FloatArray | None:
+    """Return the Clifford gate that a rotation (4, 4) is but for a turn about z after it, which nothing reads."""
+    exact = _rounded(rotation)
+    if exact is not None:
+        return exact
+    axis = np.round(rotation[3, 1:])
+    if not np.allclose(rotation[3, 1:], axis, rtol=0, atol=TOLERANCE):
+        return None
+    found = np.eye(4)
+    found[3, 1:] = axis
+    found[1, 1:] = np.roll(np.abs(axis), 1)
+    found[2, 1:] = np.cross(axis, found[1, 1:])
+    return found + 0.0
 
 
 def twirled_program(program: Program) -> Program:

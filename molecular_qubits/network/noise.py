@@ -338,15 +338,24 @@ class GateChannels:
             found = idle @ found @ idle
         return found
 
-    def lit_by_accident(self, first: int, second: int) -> list[tuple[tuple[int, int], FloatArray]]:
-        """Return the other bonds that a bond's light excites, and what that does to their radicals, (16, 16)."""
-        pair = self._pair(first, second)
-        hold = self.gate(first, second).hold_ns
-        found = []
-        for other, probability in self._light.get(pair, {}).items():
-            lit = _raw(self.couplers[other].model_copy(update={"isc_yield": 1.0}), hold)
-            found.append((other, (1 - probability) * np.eye(16) + probability * lit))
-        return found
+    def lit_by_accident(self, first: int, second: int) -> dict[tuple[int, int], float]:
+        """Return the other bonds that a bond's light excites, and with what probability."""
+        return self._light.get(self._pair(first, second), {})
+
+    def lit(self, pair: tuple[int, int], probability: float, hold_ns: float) -> FloatArray:
+        """Return what light by accident does to the radicals of a bond, (16, 16).
+
+        Parameters
+        ----------
+        pair
+            The bond, in the order in which it was given.
+        probability
+            Of its triplet.
+        hold_ns
+            Time until the triplet is quenched.
+        """
+        found = _raw(self.couplers[pair].model_copy(update={"isc_yield": 1.0}), hold_ns)
+        return np.asarray((1 - probability) * np.eye(16) + probability * found)
 
     def dark(self, first: int, second: int, start_ns: float, stop_ns: float) -> FloatArray:
         """Return what the exchange of two radicals through the dark coupler does between two times, (16, 16).

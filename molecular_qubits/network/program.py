@@ -105,8 +105,8 @@ def build_program(schedule: Schedule, channels: GateChannels) -> Program:
     """Return the channels of a schedule.
 
     Radicals that no operation touches and that hold no qubit are left out, with what light and exchange would do to
-    them. Each radical idles between its operations; the exchange through dark couplers acts on a pair when either of
-    its radicals is next touched, for the time since.
+    them. Each radical idles between its operations; the exchange through dark couplers and stray light act on a pair
+    when either of its radicals is next touched, for the time since.
 
     Parameters
     ----------
@@ -134,7 +134,8 @@ def build_program(schedule: Schedule, channels: GateChannels) -> Program:
 class _Builder:
     """Walks through the operations with a clock for each site and each pair with a dark exchange.
 
-    What pulses for other radicals do to a site since it was last touched is one factor of Z and one of X and Y.
+    What pulses for other radicals do to a site since it was last touched is one factor of Z and one of X and Y; what
+    light for other couplers does to a pair is one probability of its triplet.
     """
 
     def __init__(self, schedule: Schedule, channels: GateChannels) -> None:
@@ -146,6 +147,8 @@ class _Builder:
         self._steps: list[Step] = []
         self._clock = dict.fromkeys(self._labels, 0.0)
         self._pair_clock: dict[tuple[int, int], float] = {}
+        self._lit: dict[tuple[int, int], tuple[float, float]] = {}
+        self._lit_at: dict[int, set[tuple[int, int]]] = {}
         self._together: dict[tuple[float, tuple[float, ...]], list[int]] = {}
         for operation in schedule.operations:  # radicals turned alike at one moment: one pulse where they look alike
             if operation.name == "rotation":
@@ -201,8 +204,13 @@ class _Builder:
         else:
             pair = (sites[0], sites[1])
             self._add(pair, channels.coupler(*pair, operation.duration_ns), ideal)
-            for others, channel in channels.lit_by_accident(*pair):
-                self._add(others, channel, _TWO)
+            for other, probability in channels.lit_by_accident(*pair).items():
+                if other[0] in self._place and other[1] in self._place:
+                    before, _ = self._lit.get(other, (0.0, 0.0))
+                    hold = channels.gate(*pair).hold_ns
+                    self._lit[other] = (before + probability - before * probability, hold)
+                    for site in other:
+                        self._lit_at.setdefault(site, set()).add(other)
             self._pair_clock[(min(pair), max(pair))] = operation.end_ns
         for site in sites:
             self._clock[site] = operation.end_ns
@@ -213,6 +221,9 @@ class _Builder:
         if gap > 0:
             self._add((site,), self._channels.idle(site, gap), _ONE)
             self._clock[site] = until_ns
+        for pair in sorted(self._lit_at.pop(site, ())):
+            if pair in self._lit:
+                self._add(pair, self._channels.lit(pair, *self._lit.pop(pair)), _TWO)
         along, across = self._along[site], self._across[site]
         if along != 1 or across != 1:
             self._add((site,), np.diag([1.0, across, across, along]), _ONE)

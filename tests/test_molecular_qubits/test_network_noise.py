@@ -179,7 +179,7 @@ def test_sources_switched_off_only_help_and_all_off_is_ideal() -> None:
     assert np.allclose(perfect.rotation(0, 1.0, 0.2, 10.0), transfer.from_unitary(rotation(1.0, 0.2)), atol=1e-12)
     assert np.allclose(perfect.idle(0, 100.0), np.eye(4), atol=1e-12)
     assert perfect.bystander_flips(0, 1.0, 10.0) is None
-    assert perfect.lit_by_accident(0, 1) == []
+    assert perfect.lit_by_accident(0, 1) == {}
     assert perfect.dark_neighbours == {}
     assert np.all(perfect.initial[:, 3] == 1)
     assert np.array_equal(perfect.confusion, np.tile(np.eye(2), (4, 1, 1)))

@@ -259,9 +259,9 @@ def test_steps_that_are_not_clifford_are_named() -> None:
 
 def test_compiled_clifford_circuits_are_recognised_whatever_frames_the_compiler_leaves() -> None:
     """Crosstalk between the couplers of one gate, and rotations that only cancel over several steps."""
-    couplers = Coupler(linewidth_cm1=60.0)
     edges = square_edges(3, 3)
-    for entangler in ("cz", "sqrt-iswap"):
+    for entangler, j in (("cz", 0.24), ("sqrt-iswap", 0.1)):
+        couplers = Coupler(linewidth_cm1=60.0, j_on_cm1=j)
         network = MolecularNetwork.square(
             3, 3, 4.0, couplers=couplers, microwaves=Microwaves(addressing="local"), entangler=entangler
         )
@@ -271,7 +271,8 @@ def test_compiled_clifford_circuits_are_recognised_whatever_frames_the_compiler_
             twirled = simulate_channels.simulate(twirled_program(program), 1, 0)
             exact = simulate_channels.simulate(program, 1, 0)
             assert twirled.fidelity == pytest.approx(exact.fidelity, rel=0.1)
-            assert np.abs(twirled.z - exact.z).max() < 0.05  # coherent errors, which the twirl turns into random ones
+            limit = 0.05 if entangler == "cz" else 0.2  # coherent errors, which the twirl turns into random ones
+            assert np.abs(twirled.z - exact.z).max() < limit
             assert twirled.ideal_probabilities == pytest.approx(exact.ideal_probabilities, abs=1e-6)
 
 
