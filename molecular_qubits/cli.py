@@ -135,6 +135,7 @@ def build_parser() -> argparse.ArgumentParser:
     network.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. rows=4")
     network.add_argument("--circuit", type=Path, default=None, metavar="FILE", help="OpenQASM file to compile")
     network.add_argument("--out", type=Path, default=Path("results/network"), help="folder (default: %(default)s)")
+    network.add_argument("--screenshot", type=int, default=None, metavar="LAYER", help="page.png of a layer (Chromium)")
     network.set_defaults(action=run_network)
 
     reproduce = commands.add_parser("reproduce", help="compute all results: exchange couplings and spin dynamics")
@@ -261,6 +262,7 @@ def run_control(arguments: argparse.Namespace) -> None:
 def run_network(arguments: argparse.Namespace) -> None:
     """Make a network, compile a circuit for it, and print the numbers."""
     from molecular_qubits.experiments.network import CONFIGS, NetworkConfig, run
+    from molecular_qubits.network.page import take_screenshot
     from shared.config import load_config
 
     path = arguments.config or CONFIGS / "network.yaml"
@@ -269,6 +271,8 @@ def run_network(arguments: argparse.Namespace) -> None:
         config = config.model_copy(update={"circuit": str(arguments.circuit.resolve())})
     for name, value in run(config, arguments.out, path.parent).items():
         print(f"{name:<34s}{value:.4g}" if isinstance(value, float) else f"{name:<34s}{value}")
+    if arguments.screenshot is not None and config.circuit is not None:
+        take_screenshot(arguments.out / "page.html", arguments.out / "page.png", arguments.screenshot)
     print(arguments.out / ("network.png" if config.circuit is None else "page.html"))
 
 

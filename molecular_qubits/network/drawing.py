@@ -88,7 +88,7 @@ def draw_map(axes: Axes, network: MolecularNetwork, lit: Sequence[int] = (), spo
     axes.text(left + bar / 2, bottom - 0.02 * extent, f"{bar:g} nm", ha="center", va="top", fontsize="small")
     axes.set(xlim=(low[0], high[0]), ylim=(bottom - 0.14 * extent - 0.2 * margin, high[1]))
     axes.axis("off")
-    axes.legend(loc="upper right", bbox_to_anchor=(1.02, 0.1), ncols=2, fontsize="x-small", handletextpad=0.3)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2, fontsize="x-small", handletextpad=0.3)
     figure = axes.get_figure()
     assert figure is not None
     bar_axes = figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.01)

@@ -5,15 +5,27 @@ from __future__ import annotations
 import html
 import json
 import math
+import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molecular_qubits.network.layers import Layer, cut_layers
 from molecular_qubits.network.schedule import Operation, Schedule
-from shared.artifacts import write_text
+from shared.artifacts import atomic_path, write_text
 
 if TYPE_CHECKING:
     from molecular_qubits.network.lattice import MolecularNetwork
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+"""Browsers that can be driven, in order."""
+
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update",
+    "--disable-background-networking", "--disable-sync", "--window-size=1280,900", "--hide-scrollbars",
+)  # fmt: skip
+"""Options with which they ask nothing of anybody."""
 
 TEMPLATE = Path(__file__).resolve().parent / "page.html"
 
@@ -41,6 +53,45 @@ def write_page(
     data = data.replace("<", "\\u003c")  # nothing in the data can end the script
     text = TEMPLATE.read_text(encoding="utf-8")
     write_text(path, text.replace("__TITLE__", html.escape(title)).replace("__DATA__", data))
+
+
+def take_screenshot(page: str | Path, picture: str | Path, layer: int = 0) -> Path:
+    """Write what a browser shows of a page at one of its layers as PNG.
+
+    Parameters
+    ----------
+    page, picture
+        The HTML file and the PNG.
+    layer
+        Number of the layer.
+
+    Raises
+    ------
+    ValueError
+        If there is no such page, or no Chromium or Chrome on the path.
+    RuntimeError
+        If the browser wrote nothing.
+    """
+    page, picture = Path(page).resolve(), Path(picture)
+    if not page.is_file():
+        raise ValueError(f"Argument `page` must name a file, but there is no {str(page)!r}.")
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise ValueError(f"A screenshot needs one of {', '.join(BROWSERS)} on the path (apt-get install chromium).")
+    with tempfile.TemporaryDirectory() as profile, atomic_path(picture) as temporary:
+        shot = Path(profile) / "shot.png"
+        command = [
+            browser,
+            *FLAGS,
+            f"--user-data-dir={profile}/user",
+            f"--screenshot={shot}",
+            f"{page.as_uri()}#layer={layer}",
+        ]
+        done = subprocess.run(command, capture_output=True, timeout=120)
+        if not shot.is_file():
+            raise RuntimeError(f"{browser} wrote no picture: {done.stderr.decode(errors='replace')[-300:]}")
+        shutil.copyfile(shot, temporary)
+    return picture
 
 
 def page_data(network: MolecularNetwork, schedule: Schedule) -> dict[str, Any]:

@@ -9,16 +9,14 @@ import time
 import urllib.request
 from pathlib import Path
 
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update",
-    "--disable-background-networking", "--disable-sync", "--remote-debugging-port=0", "--remote-allow-origins=*",
-    "--window-size=1280,900", "--hide-scrollbars",
-)  # fmt: skip
+from molecular_qubits.network.page import BROWSERS, FLAGS
+
+OPTIONS = (*FLAGS, "--remote-debugging-port=0", "--remote-allow-origins=*")
 
 
 def find_chromium():
     """Return the path of a Chromium or Chrome, or None."""
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 class Browser:
@@ -28,7 +26,7 @@ class Browser:
         import websocket
 
         self.process = subprocess.Popen(
-            [find_chromium(), *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            [find_chromium(), *OPTIONS, f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

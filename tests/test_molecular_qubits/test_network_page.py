@@ -7,7 +7,7 @@ import pytest
 from molecular_qubits import Disorder, MolecularNetwork, compile_circuit
 from molecular_qubits.network import addressing
 from molecular_qubits.network.layers import FAINTEST, cut_layers
-from molecular_qubits.network.page import page_data, write_page
+from molecular_qubits.network.page import page_data, take_screenshot, write_page
 from molecular_qubits.network.schedule import Schedule
 from tests.test_molecular_qubits.browser import Browser, find_chromium
 from tests.test_molecular_qubits.circuit_helpers import random_circuit
@@ -139,3 +139,23 @@ def test_an_address_opens_its_layer_and_a_circuit_without_pulses_has_a_page(netw
     browser.open((tmp_path / "empty.html").as_uri())
     assert browser.ask("document.getElementById('said').textContent") == "No pulses."
     assert browser.complaints() == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_chromium() is None, reason="needs Chromium: apt-get install chromium")
+def test_screenshots_of_two_layers_differ(network, schedule, tmp_path):
+    from matplotlib.image import imread
+
+    write_page(tmp_path / "page.html", network, schedule)
+    pictures = [imread(take_screenshot(tmp_path / "page.html", tmp_path / f"{k}.png", k)) for k in (0, 1)]
+    assert pictures[0].shape == pictures[1].shape
+    assert np.abs(pictures[0] - pictures[1]).max() > 0.1
+
+
+def test_a_screenshot_needs_a_page_and_a_browser(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="`page` must name a file"):
+        take_screenshot(tmp_path / "page.html", tmp_path / "page.png")
+    (tmp_path / "page.html").write_text("")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ValueError, match="needs one of chromium"):
+        take_screenshot(tmp_path / "page.html", tmp_path / "page.png")
