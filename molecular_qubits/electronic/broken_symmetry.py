@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from molecular_qubits.electronic import guesses as _guesses
-from molecular_qubits.electronic.errors import SCFNotConvergedError, WrongStateError
+from molecular_qubits.electronic.errors import SCFNotConvergedError, UnmatchedStatesError, WrongStateError
 from molecular_qubits.electronic.populations import (
     atom_of_orbital,
     local_spin_products,
     lowdin_spins,
     mulliken_spins,
+    promotion,
     spin_squared,
 )
 from molecular_qubits.electronic.scf import SCFSolution, Workspace, read_checkpoint, run_scf
@@ -26,12 +27,22 @@ from shared.progress import say
 
 Centres = tuple[tuple[int, ...], ...]
 
+_ADVICE = "Try other atom sets in `centres`, another entry of `guesses`, another functional, or check the geometry."
+
+RESTART_GAIN_HARTREE = 1e-5
+"""A high-spin state must be lower than the one before by this to replace it."""
+
 GUESSES = ("fragment", "swap")
 """Broken-symmetry guesses: localised magnetic orbitals flipped as a determinant; density exchanged on the centre."""
 
 S2_TOLERANCE = 0.4
 """Largest deviation of <S^2> from the value of separate spins. Overlap lowers the value of a broken-symmetry state
 (H-He-H at 1.25 Å: 0.74 instead of 1); a collapse to the next spin state changes it by 1 or more."""
+
+PROMOTION_LIMIT = 0.8
+"""Most electrons by which the total densities of high-spin and broken-symmetry state may differ (`promotion`). Pairs
+that differ in their alignment stay below 0.6 (H-He-H at 1.25 Å: 0.52), those that differ in the occupation of orbitals
+lie above 1.2."""
 
 SPIN_SHARE = (0.5, 1.6)
 """Allowed range of the Löwdin spin population of a centre, as a share of 2 S."""
@@ -148,6 +159,7 @@ class StateRunner:
         self.overlap = workspace.mole.intor_symmetric("int1e_ovlp")
         self.owner = atom_of_orbital(workspace.mole)
         self.high_spin: SCFSolution | None = None
+        self.aligned_from: tuple[tuple[int, ...], SCFSolution] | None = None
 
     def run(self, determinant: tuple[int, ...]) -> tuple[StateResult, SCFSolution]:
         """Return the determinant with the given alignment, from the cache if it is there.
@@ -186,6 +198,7 @@ class StateRunner:
             "guesses": list(self.guesses),
             "guess_basis": self.guess_basis,
             "stability": self.stability,
+            **({} if self.aligned_from is None else {"aligned_from": list(self.aligned_from[0])}),
             "versions": versions(("pyscf",)),
         }
 
@@ -195,6 +208,7 @@ class StateRunner:
         n_unpaired = round(2 * sum(sign * spin for sign, spin in zip(determinant, self.spins, strict=True)))
         high_spin = all(sign > 0 for sign in determinant)
         start = ("small basis", "minao") if self.guess_basis else ("minao",)
+        start = start if self.aligned_from is None else ("aligned",)
         names: tuple[str, ...] = start if high_spin else self.guesses
         saved = read_checkpoint(checkpoint)
         if saved is not None and saved.guess in names:
@@ -215,18 +229,41 @@ class StateRunner:
             if n_unpaired == 0 and state.lowdin_spins[0] * determinant[0] < 0:  # the same state with all spins turned
                 solution = replace(solution, mo_coeff=solution.mo_coeff[::-1], mo_occ=solution.mo_occ[::-1])
                 state = self.describe(label, determinant, solution)
-            problem = self.problem(state)
-            if problem is None:
+            failure = self.failure(state, solution)
+            if failure is None:
                 np.savez(folder / "orbitals.npz", mo_coeff=solution.mo_coeff, mo_occ=solution.mo_occ)
                 write_json(folder / "state.json", state.to_dict())
                 return
-            failures.append(WrongStateError(problem))
-            say(f"{label}: {problem}")
-        raise failures[-1]
+            failures.append(failure)
+            say(f"{label}: {failure}")
+        raise next((failure for failure in failures if isinstance(failure, UnmatchedStatesError)), failures[-1])
+
+    def restart(self, error: UnmatchedStatesError) -> bool:
+        """Seek a lower high-spin state from a broken-symmetry state that does not match the one found.
+
+        Returns
+        -------
+        bool
+            Whether there is one. It then takes the place of the high-spin state, and all determinants start from it.
+        """
+        old = self.high_spin
+        if old is None or self.aligned_from is not None:
+            return False
+        self.aligned_from, self.high_spin = (error.determinant, error.solution), None
+        say("The high-spin state is sought again from the broken-symmetry state, whose spins are aligned.")
+        try:
+            state, _ = self.run((1,) * len(self.spins))
+        except (SCFNotConvergedError, WrongStateError):
+            return False
+        return state.energy_hartree < old.energy_hartree - RESTART_GAIN_HARTREE
 
     def _guess(self, name: str, determinant: tuple[int, ...], n_unpaired: int) -> np.ndarray | None:
         if name == "minao":
             return None
+        if name == "aligned" and self.aligned_from is not None:
+            signs, solution = self.aligned_from
+            n_down = round(2 * sum(spin for sign, spin in zip(signs, self.spins, strict=True) if sign < 0))
+            return _guesses.aligned_density(solution.mo_coeff, solution.mo_occ, self.overlap, n_down)
         if name == "small basis" and self.guess_basis is not None:
             return self._small_basis_density(self.guess_basis, n_unpaired)
         if self.high_spin is None:
@@ -276,15 +313,30 @@ class StateRunner:
             stable=solution.stable,
         )
 
+    def failure(self, state: StateResult, solution: SCFSolution) -> WrongStateError | None:
+        """Return why a state is not the one asked for, with what to try, or ``None`` if it is."""
+        problem = self.problem(state)
+        if problem is not None:
+            return WrongStateError(problem)
+        if self.high_spin is None or all(sign > 0 for sign in state.determinant):
+            return None
+        moved = promotion(self.high_spin.density, solution.density, self.overlap)
+        if moved <= PROMOTION_LIMIT:
+            return None
+        return UnmatchedStatesError(
+            f"The {state.label} converged from the guess {state.guess!r} to another occupation of orbitals than the "
+            f"high-spin state: {moved:.2f} electrons move between them (at most {PROMOTION_LIMIT} for a flip of "
+            f"spins). Their energies say nothing about exchange. {_ADVICE}",
+            state.determinant,
+            solution,
+        )
+
     def problem(self, state: StateResult) -> str | None:
         """Return why a state is not the one asked for, with what to try, or ``None`` if it is."""
-        advice = (
-            "Try other atom sets in `centres`, another entry of `guesses`, another functional, or check the geometry."
-        )
         if abs(state.s2 - state.s2_separate_spins) > S2_TOLERANCE:
             return (
                 f"The {state.label} converged from the guess {state.guess!r} to <S^2> = {state.s2:.3f}, but "
-                f"{state.s2_separate_spins:.2f} was expected for separate spins (tolerance {S2_TOLERANCE}). {advice}"
+                f"{state.s2_separate_spins:.2f} was expected for separate spins (tolerance {S2_TOLERANCE}). {_ADVICE}"
             )
         shares = [
             sign * found / (2 * spin)
@@ -296,6 +348,6 @@ class StateRunner:
                 return (
                     f"The {state.label} converged from the guess {state.guess!r} with spin population "
                     f"{state.lowdin_spins[centre]:+.3f} on centre {centre}, but about {expected:+.0f} was expected. "
-                    f"{advice}"
+                    f"{_ADVICE}"
                 )
         return None

@@ -18,6 +18,8 @@ from molecular_qubits.electronic.broken_symmetry import (
     StateRunner,
     enumerate_determinants,
 )
+from molecular_qubits.electronic.environment import gpu_available
+from molecular_qubits.electronic.errors import UnmatchedStatesError
 from molecular_qubits.electronic.memory import check_fit_memory
 from molecular_qubits.electronic.projection import (
     HeisenbergFit,
@@ -150,6 +152,9 @@ def exchange_couplings(
     guesses: Sequence[str] = GUESSES,
     guess_basis: str | None = None,
     ramp: bool | None = None,
+    solvent_epsilon: float | None = None,
+    dispersion: str | None = None,
+    device: str | None = None,
     stability: bool = True,
     cache: Cache | None = None,
 ) -> ExchangeResult:
@@ -205,10 +210,13 @@ def exchange_couplings(
         functional, a basis or a guess is unknown. All this is checked before any field is run.
     InsufficientMemoryError
         If the fit needs more memory than there is; estimated before any field is run.
+    ModuleNotFoundError
+        If dispersion or a GPU is asked for and what they need is not installed.
     SCFNotConvergedError
         If a state does not converge.
     WrongStateError
-        If a state converges to another one than asked for (<S^2>, spin populations).
+        If a state converges to another one than asked for (<S^2>, spin populations), or to another occupation of
+        orbitals than the high-spin state (`UnmatchedStatesError`).
     """
     molecule = as_molecule(molecule)
     sets = check_centres(centres, molecule.n_atoms)
@@ -228,6 +236,7 @@ def exchange_couplings(
         raise ValueError(f"Argument `guesses` must hold some of {GUESSES}, but is empty.")
     check_clashes(molecule)
     check_method(molecule, xc, basis)
+    where = ("gpu" if gpu_available() else "cpu") if device is None else device
     fit = molecule.n_atoms >= 20 if density_fit is None else density_fit
     settings = SCFSettings(
         xc=xc,
@@ -237,7 +246,10 @@ def exchange_couplings(
         auxbasis=auxbasis,
         conv_tol=conv_tol,
         max_cycle=max_cycle,
-        ramp=can_ramp(xc, fit, conv_tol) if ramp is None else ramp,
+        ramp=(where == "cpu" and can_ramp(xc, fit, conv_tol)) if ramp is None else ramp,
+        solvent_epsilon=solvent_epsilon,
+        dispersion=dispersion,
+        device=where,
     )
     if guess_basis is None and settings.ramp:
         guess_basis = GUESS_BASIS
@@ -250,7 +262,7 @@ def exchange_couplings(
         workspace, sets, values, Cache(name="scf") if cache is None else cache,
         guesses=guesses, guess_basis=guess_basis, stability=stability,
     )  # fmt: skip
-    found = [runner.run(determinant) for determinant in enumerate_determinants(values)]
+    found = _run_states(runner, enumerate_determinants(values))
     states, solutions = tuple(state for state, _ in found), tuple(solution for _, solution in found)
     yamaguchi, noodleman = couplings_of_states(states, values)
     return ExchangeResult(
@@ -266,6 +278,16 @@ def exchange_couplings(
         provenance=provenance(settings.to_dict(), sum(state.seconds for state in states)),
         solutions=solutions,
     )
+
+
+def _run_states(runner: StateRunner, determinants: Sequence[tuple[int, ...]]) -> list[tuple[StateResult, SCFSolution]]:
+    """Run all determinants; once again from another high-spin state if the first does not match the others."""
+    try:
+        return [runner.run(determinant) for determinant in determinants]
+    except UnmatchedStatesError as error:
+        if not runner.restart(error):
+            raise
+        return [runner.run(determinant) for determinant in determinants]
 
 
 def couplings_of_states(states: Sequence[StateResult], spins: Sequence[float]) -> tuple[np.ndarray, HeisenbergFit]:

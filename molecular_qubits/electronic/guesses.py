@@ -87,6 +87,31 @@ def fragment_density(
     return density_of(np.hstack([paired, kept]), np.hstack([beta, moved]))
 
 
+def aligned_density(mo_coeff: np.ndarray, mo_occ: np.ndarray, overlap: np.ndarray, n_flipped: int) -> np.ndarray:
+    """Return a broken-symmetry determinant with its flipped spins turned back, a guess for the high-spin state.
+
+    Parameters
+    ----------
+    mo_coeff, mo_occ
+        Broken-symmetry orbitals ``(2, n_ao, n_mo)`` and occupations ``(2, n_mo)``.
+    overlap
+        ``(n_ao, n_ao)``.
+    n_flipped
+        Unpaired β electrons: the corresponding β orbitals that overlap least with the α space become α.
+
+    Returns
+    -------
+    ndarray
+        Density matrices ``(2, n_ao, n_ao)`` of a proper determinant.
+    """
+    alpha, beta = (mo_coeff[spin][:, mo_occ[spin] > 0] for spin in (0, 1))
+    _, _, right = np.linalg.svd(alpha.T @ overlap @ beta, full_matrices=True)  # descending overlap
+    rotated = beta @ right.T
+    kept, moved = rotated[:, : rotated.shape[1] - n_flipped], rotated[:, rotated.shape[1] - n_flipped :]
+    moved = moved - alpha @ (alpha.T @ overlap @ moved)
+    return density_of(np.hstack([alpha, moved @ _inverse_root(moved.T @ overlap @ moved)]), kept)
+
+
 def density_of(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
     """Return the density matrices ``(2, n_ao, n_ao)`` of occupied orbitals ``(n_ao, n_alpha)`` and ``(n_ao, n_beta)``.
 

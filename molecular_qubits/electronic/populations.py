@@ -88,3 +88,29 @@ def local_spin_products(
     matrix = member @ products @ member.T
     np.fill_diagonal(matrix, 0.0)
     return matrix
+
+
+def promotion(first: np.ndarray, second: np.ndarray, overlap: np.ndarray) -> float:
+    """Return how many electrons must move to turn the total density of one determinant into that of another.
+
+    Parameters
+    ----------
+    first, second
+        Density matrices of α and β ``(2, n_ao, n_ao)`` of both.
+    overlap
+        ``(n_ao, n_ao)``.
+
+    Returns
+    -------
+    float
+        Half the sum of the absolute eigenvalues of the difference of the total densities, in orthogonal orbitals (the
+        promotion number of difference densities). Determinants that differ in the alignment of their spins only have
+        nearly the same total density; another orbital occupation moves an electron or more.
+
+    References
+    ----------
+    Head-Gordon, Grana, Maurice, White, J. Phys. Chem. 99, 14261 (1995), for attachment and detachment densities.
+    """
+    root = square_root(overlap)
+    difference = root @ (first[0] + first[1] - second[0] - second[1]) @ root
+    return float(np.abs(np.linalg.eigvalsh(difference)).sum() / 2)

@@ -17,8 +17,8 @@ import numpy as np
 from molecular_qubits.electronic.fitted_exchange import exchange_matrix
 from molecular_qubits.electronic.xc_blocks import BlockedXC
 
-MAX_TURNS = 6
-"""Corrections before the solver counts as not converged; two are the rule."""
+MAX_TURNS = 10
+"""Corrections before the solver counts as not converged; two are the rule, four to six in a solvent."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def converge(exact: Any, inner: Callable[[], Any], cheap: CheapField, density: A
     Ramped
         Not converged if the cheap cycles or the corrections did not get there.
     """
-    core = exact.get_hcore()
+    core, overlap = exact.get_hcore(), exact.get_ovlp()
     defect: Defect | None = None
     energy = float("nan")
     for turn in range(1, MAX_TURNS + 1):
@@ -141,7 +141,7 @@ def converge(exact: Any, inner: Callable[[], Any], cheap: CheapField, density: A
         if not field.converged:
             return Ramped(False, energy, *orbitals, np.asarray(field.mo_energy), float("nan"), turn)
         potential = exact.get_veff(exact.mol, density)
-        fock = core + potential
+        fock = exact.get_fock(core, overlap, potential, density)  # with the field of a solvent, if there is one
         energy = float(exact.energy_tot(density, core, potential))
         gradient = float(np.linalg.norm(exact.get_grad(*orbitals, fock)))
         if gradient < gradient_tol:
@@ -150,7 +150,7 @@ def converge(exact: Any, inner: Callable[[], Any], cheap: CheapField, density: A
         defect = Defect(
             np.asarray(density),
             Field(
-                np.asarray(potential) - raw.potential,
+                np.asarray(fock) - core - raw.potential,
                 float(potential.ecoul) - raw.coulomb,
                 float(potential.exc) - raw.exchange_correlation,
             ),

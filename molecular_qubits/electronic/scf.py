@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from molecular_qubits.electronic import ramp
+from molecular_qubits.electronic.environment import check_environment, surrounded, to_host
 from molecular_qubits.electronic.errors import SCFNotConvergedError
 from molecular_qubits.electronic.guesses import density_of
 from molecular_qubits.electronic.ramp import CheapField
@@ -58,6 +59,12 @@ class SCFSettings:
     ramp
         Converge cheap fields, corrected by exact ones (see `ramp`): the same end, several times sooner. Needs density
         fitting, a functional that `xc_blocks.supports`, and ``conv_tol`` of 1e-10 at least.
+    solvent_epsilon
+        Dielectric constant of an implicit solvent (`environment.SOLVENT_MODEL`); ``None``: vacuum.
+    dispersion
+        Empirical dispersion energy, one of `environment.DISPERSIONS`; it shifts all states of a geometry alike.
+    device
+        ``"cpu"``, or ``"gpu"`` for gpu4pyscf (never ramped).
     """
 
     xc: str = "b3lyp"
@@ -68,6 +75,9 @@ class SCFSettings:
     conv_tol: float = 1e-9
     max_cycle: int = 60
     ramp: bool = False
+    solvent_epsilon: float | None = None
+    dispersion: str | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.grid_level not in range(10):
@@ -76,16 +86,18 @@ class SCFSettings:
             raise ValueError(f"Argument `conv_tol` must be between 0 and 1e-3 hartree, but is {self.conv_tol!r}.")
         if self.max_cycle < 1:
             raise ValueError(f"Argument `max_cycle` must be at least 1, but is {self.max_cycle!r}.")
-        if self.ramp and not can_ramp(self.xc, self.density_fit, self.conv_tol):
+        check_environment(self.solvent_epsilon, self.dispersion, self.device)
+        if self.ramp and (self.device == "gpu" or not can_ramp(self.xc, self.density_fit, self.conv_tol)):
             raise ValueError(
-                "Argument `ramp` must be False without density fitting, for Hartree-Fock, for functionals with "
-                f"non-local correlation and for `conv_tol` below {RAMP_CONV_TOL:g}, but is True for {self.xc!r} with "
-                f"`density_fit` {self.density_fit} and `conv_tol` {self.conv_tol:g}."
+                "Argument `ramp` must be False without density fitting, on a GPU, for Hartree-Fock, for functionals "
+                f"with non-local correlation and for `conv_tol` below {RAMP_CONV_TOL:g}, but is True for {self.xc!r} "
+                f"with `density_fit` {self.density_fit} and `conv_tol` {self.conv_tol:g}."
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as a JSON-able record."""
-        return asdict(self)
+        """Return the settings as a JSON-able record; an environment only where there is one."""
+        defaults = {"solvent_epsilon": None, "dispersion": None, "device": "cpu"}
+        return {name: value for name, value in asdict(self).items() if defaults.get(name, ...) != value}
 
 
 @dataclass(frozen=True)
@@ -152,8 +164,11 @@ class Workspace:
         if self.settings.ramp:
             self._grids, self._numint = make_grids(self.mole, self.settings.grid_level), blocked_numint()
 
-    def mean_field(self, n_unpaired: int) -> Any:
-        """Return a fresh field with ``n_unpaired`` more α than β electrons, on the shared integrals and grid."""
+    def mean_field(self, n_unpaired: int, *, bare: bool = False) -> Any:
+        """Return a fresh field with ``n_unpaired`` more α than β electrons, on the shared integrals and grid.
+
+        ``bare``: without solvent and dispersion.
+        """
         s = self.settings
         mole = self.mole.copy()
         mole.spin = n_unpaired
@@ -167,14 +182,16 @@ class Workspace:
             mean_field.grids = self._grids
         if self._numint is not None:
             mean_field._numint = self._numint
+        if not bare:
+            mean_field = surrounded(mean_field, s.solvent_epsilon, s.dispersion)
         mean_field.conv_tol = s.conv_tol
         mean_field.max_cycle = s.max_cycle
-        return mean_field
+        return mean_field.to_gpu() if s.device == "gpu" else mean_field
 
     def cheap(self) -> CheapField:
         """Return the cheap field of the molecule; made at the first call."""
         if self._cheap is None:
-            self.mean_field(self.mole.spin)
+            self.mean_field(self.mole.spin, bare=True)
             if self._fit._cderi is None:
                 self._fit.build()
             grids = make_grids(self.mole, min(self.settings.grid_level, CHEAP_GRID_LEVEL))
@@ -184,7 +201,7 @@ class Workspace:
     def keep(self, mean_field: Any) -> None:
         """Keep the integrals and the grid that a finished field has built."""
         self._grids = getattr(mean_field, "grids", None)
-        if not self.settings.density_fit:
+        if not self.settings.density_fit and self.settings.device == "cpu":
             self._eri = mean_field._eri
 
 
@@ -211,8 +228,8 @@ class _Recorder:
             with atomic_path(self.path) as temporary, open(temporary, "wb") as file:
                 np.savez(
                     file,
-                    mo_coeff=np.asarray(coefficients),
-                    mo_occ=np.asarray(occupations),
+                    mo_coeff=to_host(coefficients),
+                    mo_occ=to_host(occupations),
                     guess=self.guess,
                     solver=self.solver,
                     cycles=self.cycles,
@@ -291,8 +308,8 @@ def run_scf(
         if mean_field.converged:
             solution = SCFSolution(
                 float(mean_field.e_tot),
-                np.asarray(mean_field.mo_coeff),
-                np.asarray(mean_field.mo_occ),
+                to_host(mean_field.mo_coeff),
+                to_host(mean_field.mo_occ),
                 solver,
                 cycles,
                 seconds,
@@ -317,7 +334,7 @@ def _converge(workspace: Workspace, n_unpaired: int, solver: str, density: Any, 
         return mean_field
 
     def inner() -> Any:
-        cheap = _with_solver(workspace.mean_field(n_unpaired), solver)
+        cheap = _with_solver(workspace.mean_field(n_unpaired, bare=True), solver)
         cheap.callback = recorder
         return cheap
 
@@ -346,7 +363,10 @@ def is_stable(mean_field: Any) -> bool:
     """
     from pyscf.scf.stability import uhf_internal
 
+    if hasattr(mean_field, "to_cpu"):
+        mean_field = mean_field.to_cpu()
     probe = mean_field.undo_newton() if hasattr(mean_field, "undo_newton") else mean_field.copy()
+    probe = probe.undo_solvent() if hasattr(probe, "undo_solvent") else probe
     if hasattr(probe, "grids"):
         probe.grids = type(probe.grids)(probe.mol)
         probe.grids.level = 0

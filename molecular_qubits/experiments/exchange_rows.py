@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,11 @@ class Calculation:
         The torsions at the chromophore are held at this angle (its sign follows the relaxed geometry); ``None``:
         relaxed.
     geometry
-        State in which the geometry is relaxed by GFN2-xTB, as `state`; ``None``: the same.
+        State in which the geometry is relaxed, as `state`; ``None``: the same.
+    torsion_atoms
+        The torsion that is held, if it is not that between chromophore and its substituents.
+    level
+        ``"gfn2"`` or ``"uks"`` (B3LYP/6-31G*, after GFN2), see `Molecule.optimize`; torsions are held by GFN2 only.
     """
 
     molecule: str
@@ -48,6 +52,8 @@ class Calculation:
     geometry: str | None = None
     conv_tol: float = 1e-8
     stability: bool = False
+    torsion_atoms: tuple[int, int, int, int] | None = None
+    level: str = "gfn2"
 
     def __post_init__(self) -> None:
         for name in ("state", "geometry"):
@@ -70,7 +76,17 @@ class Calculation:
 
     def key(self) -> dict[str, Any]:
         """Return a JSON-able record that tells calculations apart."""
-        return asdict(self)
+        later = {"torsion_atoms": None, "level": "gfn2"}
+        record = {name: value for name, value in asdict(self).items() if later.get(name, ...) != value}
+        return record if self.torsion_atoms is None else record | {"torsion_atoms": list(self.torsion_atoms)}
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Calculation:
+        """Return the calculation that a row belongs to."""
+        known = {field.name: row[field.name] for field in fields(cls) if field.name in row}
+        if "torsion_atoms" in known:
+            known["torsion_atoms"] = tuple(known["torsion_atoms"])
+        return cls(**known)
 
 
 def geometry(calculation: Calculation, cache: Cache | None = None) -> Molecule:
@@ -82,11 +98,12 @@ def geometry(calculation: Calculation, cache: Cache | None = None) -> Molecule:
     multiplicity = round(2 * sum(spins)) + 1
     relaxed = cached_relaxation(start_geometry(Molecule.from_smiles(entry.smiles)), "gfn2", multiplicity, cache)
     if calculation.torsion_degrees is None:
+        if calculation.level == "uks":
+            relaxed = cached_relaxation(relaxed, "uks", multiplicity, cache)
         return relaxed
-    torsions = {
-        atoms: float(np.sign(relaxed.torsion(atoms)) * calculation.torsion_degrees)
-        for atoms in chromophore_torsions(relaxed, entry.centres[int(np.argmax(entry.spins))])
-    }
+    held = (calculation.torsion_atoms,) if calculation.torsion_atoms else _chromophore_torsions(relaxed, calculation)
+    signs = {atoms: -1.0 if relaxed.torsion(atoms) < 0 else 1.0 for atoms in held}
+    torsions = {atoms: sign * calculation.torsion_degrees for atoms, sign in signs.items()}
     key = {
         "kind": "geometry at torsions",
         "molecule": relaxed.to_dict(),
@@ -105,6 +122,11 @@ def chromophore_torsions(molecule: Molecule, chromophore: tuple[int, ...]) -> tu
     """Return the ring-ring torsions about the bonds of a chromophore."""
     inside = set(chromophore)
     return tuple(atoms for atoms in molecule.ring_torsions() if (atoms[1] in inside) != (atoms[2] in inside))
+
+
+def _chromophore_torsions(molecule: Molecule, calculation: Calculation) -> tuple[tuple[int, int, int, int], ...]:
+    entry = library_entry(calculation.molecule)
+    return chromophore_torsions(molecule, entry.centres[int(np.argmax(entry.spins))])
 
 
 def compute(calculation: Calculation, cache: Cache | None = None) -> ExchangeResult:
@@ -128,12 +150,16 @@ def row(calculation: Calculation, cache: Cache | None = None) -> dict[str, Any]:
     A state that does not converge to the one asked for gives a row with ``error`` in place of couplings.
     """
     molecule = geometry(calculation)
-    chromophore = library_entry(calculation.molecule).centres[int(np.argmax(library_entry(calculation.molecule).spins))]
     start = {
         **calculation.key(),
         "torsions_degrees": [round(molecule.torsion(atoms), 2) for atoms in molecule.ring_torsions()],
-        "chromophore_torsions_degrees": [
-            round(molecule.torsion(atoms), 2) for atoms in chromophore_torsions(molecule, chromophore)
+        "held_torsions_degrees": [
+            round(molecule.torsion(atoms), 2)
+            for atoms in (
+                [calculation.torsion_atoms]
+                if calculation.torsion_atoms
+                else _chromophore_torsions(molecule, calculation)
+            )
         ],
         "gfn2_energy_cm1": round(gfn2_energy_cm1(molecule), 2),
         "coordinates_angstrom": [[round(x, 5) for x in place] for place in molecule.coordinates],

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from molecular_qubits.experiments.exchange_rows import Calculation, row
+from molecular_qubits.experiments.exchange_rows import Calculation
+from molecular_qubits.experiments.exchange_rows import row as compute_row
 from shared.artifacts import Cache, provenance, write_json
 from shared.cli import run_command
 from shared.progress import say
@@ -21,11 +22,51 @@ from shared.progress import say
 DATA = Path(__file__).resolve().parent / "data" / "exchange"
 FUNCTIONALS = ("pbe", "b3lyp", "pbe0", "cam-b3lyp", "bhandhlyp", "r2scan")
 BASES = ("6-31g*", "def2-svp", "def2-tzvp")
+PUBLISHED: dict[str, Any] = json.loads((DATA.parents[2] / "reference" / "diradicals.json").read_text(encoding="utf-8"))
+"""Published gaps of diradicals, each with its source."""
+
+RELAXED_BY_UKS = ("p-benzyne", "m-xylylene", "tetraoxatetramethylenebenzene", "tetramethylenebenzene")
+"""Small hydrocarbons and their like, for which a relaxation by UKS takes minutes."""
+
 MONO_DEGREES = (50.0, 70.0, 90.0, 40.0, 60.0, 80.0, 30.0)
+
+SMALL = "naphthylmethyl-nitroxide"
+SMALL_TORSION = (1, 3, 4, 5)
+"""Torsion between nitroxide and naphthalene about the bond of methylene and ring."""
 
 STUDIES: dict[str, tuple[Calculation, ...]] = {
     "mono-torsion": tuple(Calculation("mono", torsion_degrees=degrees) for degrees in MONO_DEGREES),
+    "bi": (
+        Calculation("bi", basis="6-31g"),
+        Calculation("bi", "ground", basis="6-31g"),
+        Calculation("bi", "ground", basis="6-31g", geometry="excited"),
+    ),
+    "bi-torsion": tuple(Calculation("bi", basis="6-31g", torsion_degrees=degrees) for degrees in (70.0, 40.0, 90.0)),
+    "verdazyl": (Calculation("verdazyl-mono", basis="6-31g"), Calculation("verdazyl-bi", basis="6-31g")),
     "mono-functional": tuple(Calculation("mono", xc=xc, torsion_degrees=50.0) for xc in FUNCTIONALS),
+    "mono-basis": tuple(
+        Calculation("mono", basis=basis, torsion_degrees=50.0) for basis in ("6-31g", "def2-svp", "def2-tzvp")
+    ),
+    "mono-grid": tuple(Calculation("mono", basis="6-31g", grid_level=level, torsion_degrees=50.0) for level in (1, 3)),
+    "small-grid": tuple(
+        Calculation(SMALL, xc=xc, basis=basis, torsion_degrees=degrees, torsion_atoms=SMALL_TORSION)
+        for basis in BASES
+        for degrees in (90.0, 60.0, 30.0)
+        for xc in FUNCTIONALS
+    ),
+    "diradicals": tuple(
+        Calculation(
+            reference["molecule"],
+            "ground",
+            xc=xc,
+            torsion_degrees=reference.get("torsion_degrees"),
+            torsion_atoms=(0, 1, 3, 4) if "torsion_degrees" in reference else None,
+            level="uks" if reference["molecule"] in RELAXED_BY_UKS else "gfn2",
+            stability=True,
+        )
+        for xc in ("b3lyp", *(xc for xc in FUNCTIONALS if xc != "b3lyp"))
+        for reference in PUBLISHED["rows"]
+    ),
 }
 """Calculations of each study, the most telling ones first."""
 
@@ -60,13 +101,13 @@ def run(study: str, calculations: Sequence[Calculation] | None = None, *, cache:
     path = path_of(study)
     record: dict[str, Any] = read(study) if path.exists() else {"study": study, "rows": [], "runs": []}
     wanted = STUDIES[study] if calculations is None else calculations
-    done = {json.dumps({name: r[name] for name in Calculation("mono").key()}, sort_keys=True) for r in record["rows"]}
+    done = {json.dumps(Calculation.from_row(row).key(), sort_keys=True) for row in record["rows"]}
     started, info = time.monotonic(), provenance()
     for number, calculation in enumerate(wanted, 1):
         if json.dumps(calculation.key(), sort_keys=True) in done:
             continue
         say(f"{study}: {number} of {len(wanted)}: {calculation}")
-        record["rows"].append(row(calculation, cache))
+        record["rows"].append(compute_row(calculation, cache))
         runs = [made for made in record["runs"] if made["time_utc"] != info["time_utc"]]
         record["runs"] = [*runs, info | {"seconds": round(time.monotonic() - started, 1)}]
         write_json(path, record)
