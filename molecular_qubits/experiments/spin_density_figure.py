@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from molecular_qubits.electronic.broken_symmetry import StateResult
 from molecular_qubits.electronic.exchange import ExchangeResult
 from molecular_qubits.electronic.spin_density import SpinDensityMap, spin_density_map
 from molecular_qubits.structure.molecule import Molecule
@@ -49,7 +50,19 @@ def map_spin_densities(result: ExchangeResult, spacing_angstrom: float = 0.15) -
     ]
 
 
-def draw_spin_densities(result: ExchangeResult, maps: list[SpinDensityMap]) -> Figure:
+class HasStates(Protocol):
+    """What the figure reads of a result: the molecule and its determinants."""
+
+    @property
+    def molecule(self) -> Molecule:
+        """The molecule of the maps."""
+
+    @property
+    def states(self) -> tuple[StateResult, ...]:
+        """One determinant for each map."""
+
+
+def draw_spin_densities(result: HasStates, maps: list[SpinDensityMap]) -> Figure:
     """Draw spin-density maps side by side, with bonds and heteroatoms over them.
 
     Parameters

@@ -1,19 +1,23 @@
 """Populations, guesses and broken-symmetry determinants on systems small enough to know the answer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pyscf import gto, scf
 
 from molecular_qubits import Molecule, exchange_couplings
-from molecular_qubits.electronic import guesses
+from molecular_qubits.electronic import broken_symmetry, guesses
 from molecular_qubits.electronic.broken_symmetry import StateRunner, state_label
-from molecular_qubits.electronic.errors import SCFNotConvergedError, WrongStateError
+from molecular_qubits.electronic.errors import SCFNotConvergedError, UnmatchedStatesError, WrongStateError
 from molecular_qubits.electronic.full_ci import full_ci_gap
+from molecular_qubits.electronic.guesses import density_of
 from molecular_qubits.electronic.populations import (
     atom_of_orbital,
     local_spin_products,
     lowdin_spins,
     mulliken_spins,
+    promotion,
     spin_squared,
 )
 from molecular_qubits.electronic.scf import SCFSettings, Workspace, run_scf
@@ -202,3 +206,44 @@ def test_small_basis_guess_gives_the_same_state(cache):
 def test_labels_show_the_alignment():
     assert state_label((1, 1)) == "high-spin state ↑↑"
     assert state_label((1, -1, 1)) == "broken-symmetry state ↑↓↑"
+
+
+def test_promotion_counts_moved_electrons_and_no_turned_spins():
+    orbitals = np.linalg.qr(np.random.default_rng(5).standard_normal((6, 6)))[0]
+    overlap = np.eye(6)
+    ground = density_of(orbitals[:, :3], orbitals[:, :1])
+    turned = density_of(orbitals[:, :2], orbitals[:, [0, 2]])
+    excited = density_of(orbitals[:, [0, 1, 4]], orbitals[:, :1])
+    assert promotion(ground, ground, overlap) == pytest.approx(0, abs=1e-12)
+    assert promotion(ground, turned, overlap) == pytest.approx(0, abs=1e-12)
+    assert promotion(ground, excited, overlap) == pytest.approx(1)
+    assert promotion(turned, density_of(orbitals[:, :2], orbitals[:, [3, 4]]), overlap) == pytest.approx(2)
+
+
+def test_aligning_undoes_a_flip():
+    orbitals = np.linalg.qr(np.random.default_rng(6).standard_normal((8, 8)))[0]
+    high_spin = density_of(orbitals[:, :4], orbitals[:, :2])
+    flipped = density_of(orbitals[:, :3], orbitals[:, [0, 1, 3]])
+    coefficients = np.array([flipped.mo_coeff[0], flipped.mo_coeff[1]])
+    again = guesses.aligned_density(coefficients, np.asarray(flipped.mo_occ), np.eye(8), 1)
+    assert np.asarray(again) == pytest.approx(np.asarray(high_spin))
+
+
+def test_states_of_other_occupation_are_refused_and_a_lower_high_spin_state_takes_over(tmp_path, monkeypatch):
+    workspace = Workspace(h2(3.0), SCFSettings(xc="hf", basis="6-31g"))
+    runner = StateRunner(workspace, ((0,), (1,)), (0.5, 0.5), Cache(tmp_path), stability=False)
+    _, high = runner.run((1, 1))
+    _, broken = runner.run((1, -1))
+    monkeypatch.setattr(broken_symmetry, "PROMOTION_LIMIT", -1.0)
+    state = runner.describe("broken-symmetry state ↑↓", (1, -1), broken)
+    error = runner.failure(state, broken)
+    assert isinstance(error, UnmatchedStatesError)
+    assert "electrons move" in str(error)
+    assert not runner.restart(error)  # the same high-spin state again: not lower
+    runner.aligned_from, runner.high_spin = None, replace(high, energy_hartree=high.energy_hartree + 1.0)
+    assert runner.restart(error)
+    assert runner.high_spin.guess == "aligned"
+    assert runner.high_spin.energy_hartree == pytest.approx(high.energy_hartree, abs=1e-7)
+    assert runner.key((1, 1))["aligned_from"] == [1, -1]
+    with pytest.raises(UnmatchedStatesError):
+        exchange_couplings(h2(3.0), [[0], [1]], xc="hf", basis="6-31g", cache=Cache(tmp_path / "other"))

@@ -1,0 +1,219 @@
+"""What the committed exchange studies say: averages, error bars with their parts, on/off ratios, errors of methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from molecular_qubits.electronic.thermal_average import ThermalAverage, boltzmann_average
+from molecular_qubits.electronic.uncertainty import ErrorBar, combine_errors, ratio_or_bound
+from molecular_qubits.experiments import numerical_error
+from molecular_qubits.experiments.exchange_studies import FUNCTIONALS, PUBLISHED, path_of, read
+from molecular_qubits.structure.library import library_entry
+from molecular_qubits.units import EV_TO_CM1, HARTREE_TO_CM1, KCAL_PER_MOL_TO_CM1
+
+PROJECTIONS = ("yamaguchi", "noodleman", "unprojected")
+ROOM_TEMPERATURE_K = 298.15
+TO_CM1 = {"cm^-1": 1.0, "kcal/mol": KCAL_PER_MOL_TO_CM1, "eV": EV_TO_CM1}
+
+RESOLUTION_CM1 = 0.1
+"""Smallest coupling that a difference of two fields means: grid, fit and convergence change J by up to this."""
+
+
+def rows_of(study: str, **wanted: Any) -> list[dict[str, Any]]:
+    """Return the rows of a committed study that have couplings and the wanted values; none if it is not there."""
+    if not path_of(study).exists():
+        return []
+    return [
+        row
+        for row in read(study)["rows"]
+        if "error" not in row and all(row.get(name) == value for name, value in wanted.items())
+    ]
+
+
+def coupling(row: dict[str, Any], i: int = 0, j: int = 1, projection: str = "yamaguchi") -> float:
+    """Return the coupling of two centres of a row in cm^-1."""
+    return float(row[f"j_{projection}_cm1"][i][j])
+
+
+def torsion_profile(
+    study: str = "mono-torsion", projection: str = "yamaguchi", energy: str = "uks"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return angles in degrees, energies of the high-spin state and couplings in cm^-1 along the torsion of a study.
+
+    Parameters
+    ----------
+    study
+        A study with rows at several torsions.
+    projection
+        One of `PROJECTIONS`.
+    energy
+        ``"uks"``: of the high-spin determinant; ``"gfn2"``: of the relaxation.
+
+    Returns
+    -------
+    angles, energies, couplings
+        By increasing angle, mirrored at 90° (anthracene is its own mirror image): from the smallest angle to 180° minus
+        it.
+    """
+    rows = sorted(rows_of(study), key=lambda row: row["torsion_degrees"])
+    angles = np.array([row["torsion_degrees"] for row in rows])
+    if energy == "uks":
+        energies = np.array([row["states"][0]["energy_hartree"] for row in rows]) * HARTREE_TO_CM1
+    else:
+        energies = np.array([row["gfn2_energy_cm1"] for row in rows])
+    couplings = np.array([coupling(row, projection=projection) for row in rows])
+    energies = energies - energies.min()
+    mirrored = angles < 90
+    return (
+        np.concatenate([angles, 180 - angles[mirrored][::-1]]),
+        np.concatenate([energies, energies[mirrored][::-1]]),
+        np.concatenate([couplings, couplings[mirrored][::-1]]),
+    )
+
+
+def torsion_average(temperature_k: float = ROOM_TEMPERATURE_K, **options: Any) -> ThermalAverage:
+    """Return the Boltzmann average of J over the torsion of the mono-radical; options as for `torsion_profile`."""
+    return boltzmann_average(*torsion_profile(**options), temperature_k, period_degrees=None)
+
+
+def mono_error_bar(temperature_k: float = ROOM_TEMPERATURE_K) -> ErrorBar:
+    """Return J_RT of the mono-radical, averaged over its torsion, with its error and its parts.
+
+    Functional, basis and grid were varied at one torsion; their relative spread is taken for the average. Geometry: the
+    average over the profile of GFN2-xTB, over that of UKS, and J at the minimum of the latter.
+    """
+    average = torsion_average(temperature_k)
+    (here,) = rows_of("mono-torsion", torsion_degrees=50.0, xc="b3lyp", basis="6-31g*", grid_level=2)
+    scale = average.mean_cm1 / coupling(here)
+
+    def at(rows: Sequence[dict[str, Any]]) -> list[float]:
+        return [scale * coupling(row) for row in rows]
+
+    functionals = {row["xc"]: scale * coupling(row) for row in rows_of("mono-functional")}
+    order = ("6-31g", "def2-svp", "6-31g*", "def2-tzvp")
+    bases = sorted(rows_of("mono-basis"), key=lambda row: order.index(row["basis"]))
+    grids = sorted([*rows_of("mono-grid"), *rows_of("mono-basis", basis="6-31g")], key=lambda row: row["grid_level"])
+    fitted = [row["J Yamaguchi (cm^-1)"] for row in numerical_error.read()["rows"]]
+    fit_error = scale * coupling(here) * abs(fitted[1] / fitted[0] - 1)
+    steps = at(grids)
+    _, energies, couplings = torsion_profile()
+    return combine_errors(
+        average.mean_cm1,
+        projections_cm1=[torsion_average(temperature_k, projection=name).mean_cm1 for name in PROJECTIONS],
+        functionals_cm1=functionals if len(functionals) > 1 else None,
+        bases_cm1=at(bases) if len(bases) > 1 else None,
+        grids_cm1=[steps[-2] - fit_error, steps[-1]] if len(steps) > 1 else None,
+        geometries_cm1=[
+            average.mean_cm1,
+            torsion_average(temperature_k, energy="gfn2").mean_cm1,
+            float(couplings[np.argmin(energies)]),
+        ],
+        thermal=average,
+    )
+
+
+def bi_rows() -> list[dict[str, Any]]:
+    """Return one table row for each committed calculation of the bi-radicals: ground J_RR, excited J_RT and J_RR."""
+    table = []
+    for study in ("bi", "bi-torsion", "verdazyl"):
+        for row in rows_of(study):
+            entry = library_entry(row["molecule"])
+            excited, three = row["state"] == "excited", len(entry.spins) == 3
+            values: dict[str, float | None] = {
+                "J_RT (cm^-1)": None,
+                "J_RR excited (cm^-1)": None,
+                "J_RR ground (cm^-1)": None,
+            }
+            if excited:
+                pairs = ((0, 1), (1, 2)) if three else ((0, 1),)
+                values["J_RT (cm^-1)"] = float(np.mean([coupling(row, *pair) for pair in pairs]))
+                values["J_RR excited (cm^-1)"] = coupling(row, 0, 2) if three else None
+            else:
+                values["J_RR ground (cm^-1)"] = coupling(row)
+            table.append(
+                {
+                    "molecule": row["molecule"],
+                    "state": row["state"],
+                    "geometry relaxed in": row.get("geometry") or row["state"],
+                    "torsions (°)": ", ".join(f"{abs(angle):.0f}" for angle in row["held_torsions_degrees"]),
+                    **values,
+                    "largest residual (cm^-1)": max(abs(x) for x in row["residual_cm1"]) if excited and three else None,
+                }
+            )
+    return table
+
+
+def switching() -> dict[str, Any]:
+    """Return |J_RT (lit) / J_RR (dark)| of the bi-radical, or its lower bound, at the geometry of each state.
+
+    Both couplings carry the relative error of the mono-radical's functional and projection parts (`mono_error_bar`),
+    the dark one at least `RESOLUTION_CM1`.
+    """
+    bar = mono_error_bar()
+    relative = bar.total_cm1 / abs(bar.value_cm1)
+    (lit,) = rows_of("bi", state="excited")
+    dark = {row.get("geometry") or row["state"]: row for row in rows_of("bi", state="ground")}
+    on = float(np.mean([coupling(lit, 0, 1), coupling(lit, 1, 2)]))
+    found: dict[str, Any] = {"j_on_cm1": on, "j_on_error_cm1": relative * abs(on), "ratios": {}}
+    for geometry, row in dark.items():
+        off = coupling(row)
+        error = max(RESOLUTION_CM1, relative * abs(off))
+        ratio, ratio_error = ratio_or_bound(on, relative * abs(on), off, error)
+        found["ratios"][geometry] = {
+            "j_off_cm1": off,
+            "j_off_error_cm1": error,
+            "ratio": ratio,
+            "ratio_error": ratio_error,
+            "lower_bound": ratio_error is None,
+        }
+    return found
+
+
+def diradical_rows() -> list[dict[str, Any]]:
+    """Return one row for each published gap: the published one and ours by functional, E(S) - E(T) in cm^-1."""
+    computed = {(row["molecule"], row["xc"]): row for row in rows_of("diradicals")}
+    table = []
+    for reference in PUBLISHED["rows"]:
+        row: dict[str, Any] = {
+            "molecule": reference["molecule"],
+            "published (cm^-1)": reference["gap"] * TO_CM1[reference["unit"]],
+            "kind": reference["kind"],
+            "doi": reference["doi"],
+        }
+        for xc in FUNCTIONALS:
+            found = computed.get((reference["molecule"], xc))
+            row[xc] = None if found is None else 2 * coupling(found)
+        table.append(row)
+    return table
+
+
+def errors_by_functional(rows: Sequence[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
+    """Return mean and mean absolute error of each functional over the published gaps, in cm^-1, and right signs."""
+    rows = diradical_rows() if rows is None else rows
+    table = []
+    for xc in FUNCTIONALS:
+        pairs = [(row[xc], row["published (cm^-1)"]) for row in rows if row.get(xc) is not None]
+        if not pairs:
+            continue
+        errors = np.array([ours - published for ours, published in pairs])
+        table.append(
+            {
+                "functional": xc,
+                "rows": len(pairs),
+                "mean error (cm^-1)": float(errors.mean()),
+                "mean absolute error (cm^-1)": float(np.abs(errors).mean()),
+                "median absolute error (cm^-1)": float(np.median(np.abs(errors))),
+                "right sign": sum(ours * published > 0 for ours, published in pairs),
+            }
+        )
+    return table
+
+
+def convergence(study: str = "diradicals") -> dict[str, int]:
+    """Return how many states of a study converged to the checked state, and how many calculations were refused."""
+    rows = read(study)["rows"]
+    good = [row for row in rows if "error" not in row]
+    return {"calculations": len(rows), "converged": len(good), "refused": len(rows) - len(good)}
