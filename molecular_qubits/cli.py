@@ -65,10 +65,18 @@ def build_parser() -> argparse.ArgumentParser:
         "--geometry", choices=("gfn2", "uks", "as-is"), default=None, help="relaxation in the high-spin state "
         "(default: gfn2; as-is for an XYZ file)",
     )  # fmt: skip
+    exchange.add_argument(
+        "--solvent", type=float, default=None, metavar="EPSILON", help="dielectric constant of an implicit solvent"
+    )
+    exchange.add_argument("--dispersion", choices=("d3bj", "d3zero", "d4"), default=None, help="dispersion energy")
+    exchange.add_argument("--device", choices=("cpu", "gpu"), default=None, help="default: a GPU if there is one")
     exchange.add_argument("--exact-integrals", action="store_true", help="no density fitting, whatever the size")
     exchange.add_argument("--no-stability", action="store_true", help="skip the internal stability analysis")
     exchange.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help="cache and checkpoints")
     exchange.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the result with provenance")
+    exchange.add_argument(
+        "--plots", type=Path, default=None, metavar="FOLDER", help="write convergence.png and spin_density.png"
+    )
     exchange.set_defaults(action=run_exchange)
 
     mono = commands.add_parser(
@@ -293,7 +301,27 @@ def run_exchange(arguments: argparse.Namespace) -> None:
     result = compute_exchange(arguments)
     if arguments.json is not None:
         result.to_json(arguments.json)
+    if arguments.plots is not None:
+        write_plots(result, arguments.plots)
     print(describe(result))
+
+
+def write_plots(result: ExchangeResult, folder: Path) -> None:
+    """Write the convergence of all states and their spin densities."""
+    from matplotlib import pyplot
+
+    from molecular_qubits.experiments.convergence_figure import draw_convergence
+    from molecular_qubits.experiments.spin_density_figure import draw_spin_densities, map_spin_densities
+    from shared.plotting import save_figure, style
+
+    with style():
+        for name, draw in (
+            ("convergence", lambda: draw_convergence(result)),
+            ("spin_density", lambda: draw_spin_densities(result, map_spin_densities(result, 0.2))),
+        ):
+            figure = draw()
+            save_figure(figure, folder / name)
+            pyplot.close(figure)
 
 
 def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
@@ -337,6 +365,9 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         conv_tol=arguments.conv_tol,
         density_fit=False if arguments.exact_integrals else None,
         guess_basis=arguments.guess_basis,
+        solvent_epsilon=arguments.solvent,
+        dispersion=arguments.dispersion,
+        device=arguments.device,
         stability=not arguments.no_stability,
         cache=Cache(arguments.cache, name="scf"),
     )
@@ -345,7 +376,7 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
 def run_mono(arguments: argparse.Namespace) -> None:
     """Compute and print the radical-triplet exchange of the 55-atom mono-radical."""
     chosen = build_parser().parse_args(["exchange", *MONO_ARGUMENTS])
-    chosen.cache, chosen.json = arguments.cache, arguments.json
+    chosen.cache, chosen.json, chosen.plots = arguments.cache, arguments.json, None
     run_exchange(chosen)
 
 

@@ -54,6 +54,7 @@ class StateResult:
 
     ``determinant`` holds +1 or -1 for each centre. Spin populations are n_α - n_β for each centre, Mulliken and Löwdin.
     ``spin_products`` is <S_i.S_j> ``(n, n)``. ``stable`` is ``None`` if the internal stability was not analysed.
+    ``history`` holds energy in hartree and norm of the gradient after each cycle.
     """
 
     label: str
@@ -69,6 +70,7 @@ class StateResult:
     cycles: int
     seconds: float
     stable: bool | None
+    history: tuple[tuple[float, float], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state as a JSON-able record."""
@@ -79,6 +81,7 @@ class StateResult:
         """Make a state from the record of `to_dict`."""
         tuples = ("determinant", "mulliken_spins", "lowdin_spins")
         fields = {**record, **{name: tuple(record[name]) for name in tuples}}
+        fields["history"] = tuple((energy, gradient) for energy, gradient in record.get("history", ()))
         fields["spin_products"] = tuple(tuple(row) for row in record["spin_products"])
         return cls(**fields)
 
@@ -311,6 +314,7 @@ class StateRunner:
             cycles=solution.cycles,
             seconds=round(solution.seconds, 2),
             stable=solution.stable,
+            history=solution.history,
         )
 
     def failure(self, state: StateResult, solution: SCFSolution) -> WrongStateError | None:

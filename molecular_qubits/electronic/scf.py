@@ -104,7 +104,8 @@ class SCFSettings:
 class SCFSolution:
     """A converged determinant and how it was reached.
 
-    ``mo_coeff`` has shape ``(2, n_ao, n_mo)``, ``mo_occ`` ``(2, n_mo)``; first index α, then β.
+    ``mo_coeff`` has shape ``(2, n_ao, n_mo)``, ``mo_occ`` ``(2, n_mo)``; first index α, then β. ``history`` holds
+    energy (hartree) and norm of the gradient after each cycle; of the cheap field where it was ramped.
     """
 
     energy_hartree: float
@@ -115,6 +116,7 @@ class SCFSolution:
     seconds: float
     guess: str = ""
     stable: bool | None = None
+    history: tuple[tuple[float, float], ...] = ()
 
     @property
     def density(self) -> np.ndarray:
@@ -213,6 +215,7 @@ class _Recorder:
             path, guess, solver, cycles, seconds, step,
         )  # fmt: skip
         self.start = time.monotonic()
+        self.history: list[tuple[float, float]] = []
 
     @property
     def seconds(self) -> float:
@@ -221,6 +224,8 @@ class _Recorder:
     def __call__(self, variables: dict[str, Any]) -> None:
         self.cycles += 1
         energy, gradient = variables.get("e_tot"), variables.get("norm_gorb")
+        if energy is not None and gradient is not None:
+            self.history.append((float(energy), float(gradient)))
         note = f"E = {energy:.8f}" if energy is not None else ""
         self.step(1, note + (f", gradient {gradient:.1e}" if gradient is not None else ""))
         coefficients, occupations = variables.get("mo_coeff"), variables.get("mo_occ")
@@ -234,7 +239,12 @@ class _Recorder:
                     solver=self.solver,
                     cycles=self.cycles,
                     seconds=self.seconds,
+                    history=np.array(self.history).reshape(-1, 2),
                 )
+
+
+def _pairs(array: np.ndarray) -> tuple[tuple[float, float], ...]:
+    return tuple((float(energy), float(gradient)) for energy, gradient in array)
 
 
 def read_checkpoint(path: Path | None) -> SCFSolution | None:
@@ -250,6 +260,7 @@ def read_checkpoint(path: Path | None) -> SCFSolution | None:
             cycles=int(saved["cycles"]),
             seconds=float(saved["seconds"]),
             guess=str(saved["guess"]),
+            history=_pairs(saved["history"]) if "history" in saved else (),
         )
 
 
@@ -294,17 +305,20 @@ def run_scf(
     """
     saved = read_checkpoint(checkpoint)
     cycles, seconds, ladder = 0, 0.0, LADDER
+    history: tuple[tuple[float, float], ...] = ()
     if saved is not None and saved.guess == guess:
         occupied = (saved.mo_coeff[spin][:, saved.mo_occ[spin] > 0] for spin in (0, 1))
         density, cycles, seconds = density_of(*occupied), saved.cycles, saved.seconds
+        history = saved.history
         ladder = LADDER[LADDER.index(saved.solver) :]
         say(f"{label}: continues after cycle {cycles} from its checkpoint.")
     for solver in ladder:
         with progress(f"{label} [{workspace.settings.xc}/{workspace.settings.basis}, {solver}]") as step:
             recorder = _Recorder(checkpoint, guess, solver, cycles, seconds, step)
+            recorder.history += history
             mean_field = _converge(workspace, n_unpaired, solver, density, recorder)
         workspace.keep(mean_field)
-        cycles, seconds = recorder.cycles, recorder.seconds
+        cycles, seconds, history = recorder.cycles, recorder.seconds, tuple(recorder.history)
         if mean_field.converged:
             solution = SCFSolution(
                 float(mean_field.e_tot),
@@ -314,6 +328,7 @@ def run_scf(
                 cycles,
                 seconds,
                 guess,
+                history=history,
             )
             return replace(solution, stable=is_stable(mean_field)) if stability else solution
         density = mean_field.make_rdm1()

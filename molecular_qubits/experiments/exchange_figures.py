@@ -26,12 +26,15 @@ def draw_torsion() -> Figure:
     for number, projection in enumerate(report.PROJECTIONS):
         angles, _, couplings = report.torsion_profile(projection=projection)
         keep = angles <= 90
-        above.plot(angles[keep], couplings[keep], marker=MARKERS[number], markersize=4, linewidth=0.9, label=projection)
-    above.axhline(average.mean_cm1, color=COLOURS[0], linewidth=0.8, linestyle=":")
-    above.annotate(
-        f"Boltzmann mean at 298 K: {average.mean_cm1:.0f} cm$^{{-1}}$", (89, average.mean_cm1), ha="right", va="bottom",
-        fontsize=7,
-    )  # fmt: skip
+        above.plot(
+            angles[keep],
+            couplings[keep],
+            marker=MARKERS[number],
+            markersize=4,
+            linewidth=0.9,
+            label=projection.capitalize(),
+        )
+    above.axhline(average.mean_cm1, color="0.4", linewidth=0.8, linestyle=":", label="Boltzmann mean, 298 K")
     above.set(ylabel="$J_{RT}$ (cm$^{-1}$)")
     above.legend(loc="upper right")
     for number, (name, label) in enumerate((("uks", "B3LYP/6-31G*"), ("gfn2", "GFN2-xTB"))):
@@ -42,7 +45,7 @@ def draw_torsion() -> Figure:
             3], label=label,
         )  # fmt: skip
     below.set(xlabel="torsion of phenyl and anthracene (°)", ylabel="quartet energy (cm$^{-1}$)")
-    below.set_ylim(0, 1000)
+    below.set_ylim(-30, 1200)
     below.legend(loc="upper center")
     return figure
 

@@ -101,6 +101,9 @@ def draw_spin_densities(result: HasStates, maps: list[SpinDensityMap]) -> Figure
         axis.set_xlabel("x (Å)")
     axes[0].set_ylabel("y (Å)")
     bar = figure.colorbar(axes[0].collections[0], ax=list(axes), shrink=0.9, pad=0.01)
+    ticks = [-limit, -limit / 10, 0.0, limit / 10, limit]
+    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
+    bar.minorticks_off()
     bar.set_label("column spin density (e Å$^{-2}$)")
     return figure
 
