@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,9 @@ def build_parser() -> argparse.ArgumentParser:
     mono.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help="cache and checkpoints")
     mono.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the result with provenance")
     mono.set_defaults(action=run_mono)
+
+    molecules = commands.add_parser("molecules", help="list the named molecules with their spin centres")
+    molecules.set_defaults(action=list_molecules)
 
     add_screen(commands)
 
@@ -326,10 +330,10 @@ def write_plots(result: ExchangeResult, folder: Path) -> None:
 
 def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     """Return the exchange couplings that the arguments of ``exchange`` ask for."""
-    from molecular_qubits.electronic.exchange import check_centres, exchange_couplings
+    from molecular_qubits.electronic.exchange import check_centres, check_high_spin, exchange_couplings
     from molecular_qubits.electronic.projection import check_spins
+    from molecular_qubits.electronic.scf import SCFSettings
     from molecular_qubits.structure.library import start_geometry
-    from molecular_qubits.structure.molecule import check_multiplicity
     from molecular_qubits.structure.pyscf_input import check_method
     from molecular_qubits.structure.relaxation import cached_relaxation
     from shared.artifacts import Cache
@@ -345,9 +349,17 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     spins = spins if arguments.spins is None else arguments.spins
     check_centres(centres, molecule.n_atoms)
     check_spins(spins, len(centres))
-    multiplicity = round(2 * sum(spins)) + 1
-    check_multiplicity(molecule.n_electrons, multiplicity)
+    multiplicity = check_high_spin(molecule, spins)
     check_method(molecule, arguments.xc, arguments.basis)
+    SCFSettings(
+        xc=arguments.xc,
+        basis=arguments.basis,
+        grid_level=arguments.grid_level,
+        conv_tol=arguments.conv_tol,
+        solvent_epsilon=arguments.solvent,
+        dispersion=arguments.dispersion,
+        device=arguments.device or "cpu",
+    )  # refuses before the geometry is relaxed
     if arguments.json is not None and arguments.json.is_dir():
         raise ValueError(f"Option `--json` must name a file, but {str(arguments.json)!r} is a folder.")
     geometry = arguments.geometry or ("as-is" if molecule.smiles is None else "gfn2")
@@ -371,6 +383,15 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         stability=not arguments.no_stability,
         cache=Cache(arguments.cache, name="scf"),
     )
+
+
+def list_molecules(arguments: argparse.Namespace) -> None:
+    """Print every molecule of the library: name, description, spins and SMILES."""
+    from molecular_qubits.structure.library import LIBRARY
+
+    for entry in LIBRARY.values():
+        spins = ", ".join("1/2" if spin == 0.5 else f"{spin:g}" for spin in entry.spins)
+        print(f"{entry.name}\n    {entry.description}\n    spins {spins}; {entry.smiles}")
 
 
 def run_mono(arguments: argparse.Namespace) -> None:
@@ -401,9 +422,11 @@ def read_molecule(text: str, charge: int | None = None) -> tuple[Molecule, Libra
     try:
         return Molecule.from_smiles(text, charge=charge), None
     except ValueError as error:
+        near = get_close_matches(text, LIBRARY, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"Argument `molecule` must be a library name ({', '.join(LIBRARY)}), an XYZ file or a SMILES string, "
-            f"but is {text!r}: {error}"
+            "Argument `molecule` must be a library name (`molecular-qubits molecules` lists them), an XYZ file or a "
+            f"SMILES string, but is {text!r}: {error}{hint}"
         ) from None
 
 

@@ -221,14 +221,7 @@ def exchange_couplings(
     molecule = as_molecule(molecule)
     sets = check_centres(centres, molecule.n_atoms)
     values = tuple(float(x) for x in check_spins([0.5] * len(sets) if spins is None else spins, len(sets)))
-    high_spin_multiplicity = round(2 * sum(values)) + 1
-    try:
-        check_multiplicity(molecule.n_electrons, high_spin_multiplicity)
-    except ValueError:
-        raise ValueError(
-            f"Argument `spins` must fit the number of electrons, but {values} give the high-spin multiplicity "
-            f"{high_spin_multiplicity}, which {molecule.n_electrons} electrons cannot have."
-        ) from None
+    high_spin_multiplicity = check_high_spin(molecule, values)
     for guess in guesses:
         if guess not in GUESSES:
             raise ValueError(f"Argument `guesses` must hold some of {GUESSES}, but holds {guess!r}.")
@@ -300,6 +293,20 @@ def couplings_of_states(states: Sequence[StateResult], spins: Sequence[float]) -
     high, broken = states
     pair = project_j(high.energy_hartree, broken.energy_hartree, high.s2, broken.s2, spins=spins)
     return pair.yamaguchi_cm1 * np.array([[0.0, 1.0], [1.0, 0.0]]), noodleman
+
+
+def check_high_spin(molecule: Molecule, spins: Sequence[float]) -> int:
+    """Return the multiplicity of all spins up after checking that the electrons of the molecule can have it."""
+    multiplicity = round(2 * sum(spins)) + 1
+    try:
+        check_multiplicity(molecule.n_electrons, multiplicity)
+    except ValueError:
+        raise ValueError(
+            f"Argument `spins` must fit the number of electrons, but {tuple(spins)} give the high-spin multiplicity "
+            f"{multiplicity}, which {molecule.n_electrons} electrons cannot have. Check `spins`, `charge` and the "
+            "hydrogen atoms."
+        ) from None
+    return multiplicity
 
 
 def check_centres(centres: Sequence[Iterable[int]], n_atoms: int) -> Centres:

@@ -50,7 +50,10 @@ def test_exchange_of_an_xyz_file(xyz, tmp_path, capsys):
         (["[O]NCN[O]", "--centres", "0,x", "3"], "'0,x'"),
         (["[O]NCN[O]", "--centres", "0-1", "1"], "disjoint"),
         (["[O]NCN[O]", "--centres", "0", "99"], "indices from 0"),
-        (["[O]NCN[O]", "--centres", "0", "3", "--spins", "0.5", "1"], "must be odd"),
+        (["[O]NCN[O]", "--centres", "0", "3", "--spins", "0.5", "1"], "multiplicity 4, which 40 electrons"),
+        (["[O]NCN[O]", "--centres", "0", "3", "--solvent", "0.5"], "above 1"),
+        (["[O]NCN[O]", "--centres", "0", "3", "--grid-level", "12"], "from 0 to 9"),
+        (["monoo"], "Did you mean 'mono'"),
         (["[O]NCN[O]", "--centres", "0", "3", "--spins", "0.5", "0.3"], "multiples of 1/2"),
         (["mono", "--xc", "b3lypp"], "'b3lypp'. Did you mean 'b3lyp'"),
         (["mono", "--basis", "6-31gg"], "'6-31gg'. Did you mean"),
@@ -146,7 +149,10 @@ def test_clashing_atoms_are_bad_input(tmp_path, capsys):
 def test_an_impossible_multiplicity_is_bad_input_before_any_work(xyz, tmp_path, capsys):
     arguments = ["exchange", str(xyz), "--centres", "0", "2", "--spins", "0.5", "1", "--cache", str(tmp_path / "c")]
     assert cli.main(arguments) == 2
-    assert "`multiplicity` must be odd and at most 5 for 4 electrons, but is 4" in capsys.readouterr().err
+    assert (
+        "`spins` must fit the number of electrons, but (0.5, 1.0) give the high-spin multiplicity 4"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "c").exists()
 
 
@@ -157,3 +163,24 @@ def test_too_little_memory_is_a_failure_with_its_remedy(xyz, tmp_path, capsys, m
     arguments = ["exchange", str(xyz), "--centres", "0,1", "6,8", "--basis", "sto-3g", "--cache", str(tmp_path / "c")]
     assert cli.main(arguments) == 1
     assert "Take a smaller `basis` or `auxbasis`" in capsys.readouterr().err
+
+
+def test_plots_and_json_are_written(tmp_path, capsys):
+    xyz = tmp_path / "h_he_h.xyz"
+    xyz.write_text("3\n\nH 0 0 -1.5\nHe 0 0 0\nH 0 0 1.5\n", encoding="utf-8")
+    folder, path = tmp_path / "plots", tmp_path / "result.json"
+    arguments = ["exchange", str(xyz), "--centres", "0", "2", "--basis", "sto-3g", "--cache", str(tmp_path / "c")]
+    assert cli.main([*arguments, "--plots", str(folder), "--json", str(path)]) == 0
+    assert {"convergence.png", "spin_density.png"} <= {found.name for found in folder.iterdir()}
+    record = json.loads(path.read_text(encoding="utf-8"))
+    for state in record["states"]:
+        assert len(state["history"]) == state["cycles"]
+        assert state["history"][-1][0] == pytest.approx(state["energy_hartree"], abs=1e-6)
+    assert "J in cm^-1" in capsys.readouterr().out
+
+
+def test_the_library_is_listed(capsys):
+    assert cli.main(["molecules"]) == 0
+    out = capsys.readouterr().out
+    assert "mono\n" in out
+    assert "spins 1/2, 1, 1/2" in out

@@ -147,7 +147,7 @@ print(repr(float(result.j_yamaguchi_cm1[0, 1])), [state.cycles for state in resu
 
 def test_killed_run_continues_from_its_checkpoint(tmp_path):
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "killed")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PROGRESS": "1"}
     killed = subprocess.Popen([*command, "0.5"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     checkpoints = tmp_path / "killed" / "scf"
     deadline = time.monotonic() + 120

@@ -1,0 +1,137 @@
+"""Studies of exchange: rows are computed once and say what they are; the committed ones keep what they claim."""
+
+import json
+
+import numpy as np
+import pytest
+
+from molecular_qubits.electronic.errors import WrongStateError
+from molecular_qubits.experiments import exchange_report as report
+from molecular_qubits.experiments import exchange_rows, perturbed_guesses, spin_density_maps
+from molecular_qubits.experiments import exchange_studies as studies
+from molecular_qubits.experiments.exchange_rows import Calculation, geometry
+from molecular_qubits.experiments.triplet_energy import measured_cm1, triplet_row
+from molecular_qubits.structure.library import LIBRARY
+from molecular_qubits.structure.molecule import Molecule
+from shared.artifacts import Cache
+
+TINY = Calculation("methylene-bis-nitroxide", "ground", basis="sto-3g", grid_level=0, conv_tol=1e-6)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "DATA", tmp_path)
+    monkeypatch.setenv("MOLECULAR_COMPRESSION_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_rows_are_written_once_and_found_again(folder, monkeypatch):
+    cache = Cache(folder, name="scf")
+    record = studies.run("tiny", [TINY], cache=cache)
+    (row,) = record["rows"]
+    assert Calculation.from_row(row) == TINY
+    assert row["j_yamaguchi_cm1"][0][1] < 0
+    assert [state["label"][:9] for state in row["states"]] == ["high-spin", "broken-sy"]
+    assert record["runs"][0]["versions"]["pyscf"]
+    before = studies.path_of("tiny").read_bytes()
+    monkeypatch.setattr(studies, "compute_row", lambda *a: pytest.fail("computed again"))
+    studies.run("tiny", [TINY], cache=cache)
+    assert studies.path_of("tiny").read_bytes() == before
+
+
+def test_a_state_that_is_refused_leaves_a_row_with_its_reason(folder, monkeypatch):
+    def refuse(*arguments):
+        raise WrongStateError("The broken-symmetry state is another one.")
+
+    monkeypatch.setattr(exchange_rows, "compute", refuse)
+    (row,) = studies.run("tiny", [TINY])["rows"]
+    assert row["error"] == "The broken-symmetry state is another one."
+    assert "j_yamaguchi_cm1" not in row
+    assert report.rows_of("tiny") == []
+    assert report.convergence("tiny") == {"calculations": 1, "converged": 0, "refused": 1}
+    with pytest.raises(ValueError, match="state"):
+        Calculation("mono", state="dark")
+
+
+def test_a_torsion_is_held(folder):
+    held = Calculation("tetramethyleneethane", "ground", torsion_degrees=45.0, torsion_atoms=(0, 1, 3, 4))
+    molecule = geometry(held, Cache(folder, name="geometry"))
+    assert abs(molecule.torsion((0, 1, 3, 4))) == pytest.approx(45, abs=0.01)
+
+
+def test_every_published_gap_has_its_source_and_its_molecule():
+    rows = studies.PUBLISHED["rows"]
+    assert len(rows) == len({row["molecule"] for row in rows})
+    for row in rows:
+        assert row["molecule"] in LIBRARY
+        assert row["doi"].startswith("10.")
+        assert row["opened"].startswith("http")
+        assert row["unit"] in report.TO_CM1
+        assert row["kind"] in ("experiment", "theory")
+
+
+def test_errors_of_a_functional_by_hand():
+    rows = [
+        {"molecule": "a", "published (cm^-1)": 100.0, **dict.fromkeys(studies.FUNCTIONALS), "pbe": 130.0},
+        {"molecule": "b", "published (cm^-1)": -50.0, **dict.fromkeys(studies.FUNCTIONALS), "pbe": 10.0},
+    ]
+    (found,) = report.errors_by_functional(rows)
+    assert found["functional"] == "pbe"
+    assert found["mean error (cm^-1)"] == 45
+    assert found["mean absolute error (cm^-1)"] == 45
+    assert found["right sign"] == 1
+
+
+def test_the_committed_torsion_scan_is_ferromagnetic_and_falls_with_the_square_of_the_cosine():
+    angles, energies, couplings = report.torsion_profile()
+    assert np.all(couplings > 0)
+    assert np.all(np.diff(couplings[angles <= 90]) < 0)
+    assert energies.min() == 0
+    assert np.array_equal(couplings, couplings[::-1])
+    square = np.cos(np.radians(angles)) ** 2
+    assert np.corrcoef(square, couplings)[0, 1] > 0.98
+    average = report.torsion_average()
+    assert couplings.min() < average.mean_cm1 < couplings.max()
+    for row in report.rows_of("mono-torsion"):
+        high, broken = row["states"]
+        assert high["s2"] == pytest.approx(3.75, abs=0.1)
+        assert broken["s2"] == pytest.approx(1.75, abs=0.1)
+        assert high["lowdin_spins"][0] > 0.7
+        assert broken["lowdin_spins"][0] < -0.7
+
+
+def test_the_committed_spin_density_integrates_to_the_unpaired_electrons():
+    stored = spin_density_maps.load("mono-excited")
+    assert stored.molecule.n_atoms == 55
+    assert stored.maps[0].integral == pytest.approx(3, abs=0.05)
+    assert stored.maps[1].integral == pytest.approx(1, abs=0.05)
+
+
+def test_rotated_guesses_are_determinants_and_end_right_or_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOLECULAR_COMPRESSION_CACHE", str(tmp_path))
+    random = np.random.default_rng(1)
+    overlap = np.eye(5)
+    density = np.array([np.diag([1.0, 1, 0, 0, 0]), np.diag([1.0, 0, 0, 0, 0])])
+    turned = np.asarray(perturbed_guesses.perturbed(density, overlap, (2, 1), 0.5, random))
+    assert turned @ turned == pytest.approx(turned)
+    assert np.trace(turned[0]) == pytest.approx(2)
+    assert turned != pytest.approx(density, abs=0.01)
+    outcomes = perturbed_guesses.run("h-he-h", 3, 0.5)
+    assert perturbed_guesses.count(outcomes)["wrong"] == 0
+    assert len(outcomes) == 3
+
+
+def test_triplet_energy_of_ethene_is_above_its_ground_state():
+    flat = Molecule.from_smiles("C=C")
+    row = triplet_row(flat, flat, "pbe", "sto-3g", conv_tol=1e-6)
+    assert row["adiabatic (cm^-1)"] == pytest.approx(row["vertical (cm^-1)"], abs=1e-6)
+    assert 20_000 < row["vertical (cm^-1)"] < 60_000
+    assert row["<S²>"] == pytest.approx(2, abs=0.05)
+    assert measured_cm1() == 14927
+
+
+def test_committed_files_are_json_with_provenance():
+    for path in studies.DATA.glob("*.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert record["rows"], path
+        assert all(run["git_commit"] for run in record["runs"]), path
