@@ -23,7 +23,8 @@ def test_butane_has_an_anti_and_two_gauche_conformers():
     assert found[0].energy_cm1 == 0
     assert all(100 < conformer.energy_cm1 < 500 for conformer in found[1:])
     again = find_conformers("CCCC", multiplicity=1, n_embeddings=8, seed=3)
-    assert [c.molecule for c in again] == [c.molecule for c in found]
+    for first, second in zip(found, again, strict=True):  # the sums of xTB differ in the last digits with alignment
+        np.testing.assert_allclose(second.molecule.coordinates, first.molecule.coordinates, atol=1e-7)
 
 
 def test_populations_follow_boltzmann():
