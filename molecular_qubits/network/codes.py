@@ -1,7 +1,7 @@
 """Memories of error-correcting codes on a network: repetition and rotated surface code, round by round, for stim.
 
-The checks run as stim's own circuits do, with each CNOT as a CZ between two pulses by pi/2 on its target (those that meet
-cancel). What every pulse, coupler, wait, readout and reset does wrong is the network's channel, turned into Paulis.
+The checks run as stim's own circuits do, with each CNOT as a CZ between two pulses by pi/2 on its target (those that
+meet cancel). What pulses, couplers, waiting, readout and reset do wrong is the network's channel, turned into Paulis.
 """
 
 from __future__ import annotations
@@ -230,8 +230,8 @@ class _Writer:
             self._pauli((first, second), ("cz", first, second), lambda a=first, b=second: self._cz(a, b, longest))
             for other, probability in self.channels.lit_by_accident(first, second).items():
                 stray[other] = stray.get(other, 0.0) + probability
+        hold = self.channels.gate(*pairs[0]).hold_ns
         for other, probability in stray.items():
-            hold = self.channels.gate(*pairs[0]).hold_ns
             key = ("lit", *other, probability)
             self._pauli(other, key, lambda o=other, p=probability: self.channels.lit(o, min(p, 1.0), hold))
         active = {site for pair in pairs for site in pair}

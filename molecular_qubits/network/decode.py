@@ -43,7 +43,7 @@ class LogicalError:
 
     @property
     def per_round(self) -> float:
-        """Probability e of a logical flip in one round: (1 - 2 e)^rounds = 1 - 2 per_shot; 1/2 where nothing is kept."""
+        """Probability e of a logical flip in a round, (1 - 2 e)^rounds = 1 - 2 per_shot; 1/2 where nothing is kept."""
         return self._rate(self.per_shot)
 
     @property
@@ -158,7 +158,7 @@ class MatchingGraph:
         return cls(np.minimum(straight, crossed), crossed < straight)
 
     def decode(self, events: np.ndarray) -> np.ndarray:
-        """Return for each row of detection events (shots, n) whether the observable is likely flipped, bool (shots,)."""
+        """Return whether the observable is likely flipped, bool (shots,), from detection events (shots, n)."""
         rows, place = np.unique(events, axis=0, return_inverse=True)
         guesses = np.array([self._one(np.flatnonzero(row)) for row in track(rows, "decoding")], dtype=bool)
         return guesses[place.reshape(-1)]
@@ -192,4 +192,3 @@ def _parts(targets: Sequence[Any]) -> list[list[Any]]:
         else:
             parts[-1].append(target)
     return parts
-
