@@ -11,10 +11,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "clustering.lloyd": ["KMeansResult", "kmeans", "pg_kmeans"],
+        "quantization.activations": ["quantize_activations_"],
         "quantization.blocks": ["PQConfig"],
         "quantization.budget": ["compress"],
         "quantization.convolution": ["PQConv2d"],
         "quantization.layers": ["PQEmbedding", "PQLinear"],
+        "quantization.onnx_export": ["export_onnx"],
         "quantization.quant_noise": ["NoiseConfig", "add_quant_noise", "remove_quant_noise"],
         "quantization.rules": ["preset_rules", "quantize_"],
         "quantization.storage": ["load_compressed_", "save_compressed"],

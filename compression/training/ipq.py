@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from compression.clustering.lloyd import Iteration
+from compression.quantization.activations import quantize_activations_
 from compression.quantization.blocks import PQConfig
-from compression.quantization.layers import pq_modules
+from compression.quantization.layers import PQLinear, pq_modules
 from compression.quantization.rules import LayerReport, Rule, match_rules, quantize_
 from compression.quantization.storage import CompressedFileError, load_compressed_, read_header, save_compressed
-from compression.training.batches import EncodedData, training_batches
+from compression.training.batches import EncodedData, calibration_batches, training_batches
 from compression.training.distillation import DistillationConfig, TeacherOutputs, distillation_loss, teach
 from compression.training.distributed import broadcast_, rank, shard, wait_for_all
 from compression.training.loop import run_steps
@@ -30,6 +31,7 @@ from shared.config import FrozenConfig
 from shared.progress import say
 
 _SEED_STRIDE = 1009
+_N_CALIBRATION = 256
 
 
 class IPQConfig(FrozenConfig):
@@ -61,6 +63,11 @@ class IPQConfig(FrozenConfig):
         Of clustering and of the order of the sentences.
     precision
         Of the matrix products in the fine-tuning, see `compression.training.precision.Precision`.
+    activations
+        ``"int8"`` rounds the inputs of quantized linear layers to 8 bits, on grids that are chosen after each
+        quantization, so that the fine-tuning sees the rounding, and again after each fine-tuning, from 256 training
+        sentences; see `compression.quantization.activations`. With ``codebook_dtype="int8"`` in the rules the model
+        then computes in integers.
     checkpoint_every
         Steps between two checkpoints within a stage.
     """
@@ -79,6 +86,8 @@ class IPQConfig(FrozenConfig):
     distillation: DistillationConfig = DistillationConfig()
     seed: int = Field(0, ge=0)
     precision: Precision = "float32"
+    # Left out of what runs are known by where it is the default, so that runs of before it can be continued.
+    activations: Literal["float32", "int8"] = Field("float32", exclude_if=lambda value: value == "float32")
     checkpoint_every: int = Field(50, ge=1)
 
 
@@ -233,16 +242,26 @@ def ipq(
             seed = config.seed * _SEED_STRIDE + number
             layers += quantize_(model, rules, stage=part, seed=seed, sample_weights=sample_weights, n_workers=n_workers)
         broadcast_([*model.parameters(), *(module.codes for module in pq_modules(model).values())])
+        _round_inputs(model, train_data, config)
         steps_file = None if store is None else store.steps_file(number)
         losses = _distil(model, train_data, teacher, config, number, latents, steps_file, f"{description}: {stage}")
         if latents is not None and config.reassign == "stage":
             latents.reassign(model)
+        _round_inputs(model, train_data, config)
         accuracy = None if after_stage is None else float(after_stage(model))
         reports.append(StageReport(stage, tuple(layers), tuple(losses), time.monotonic() - start, accuracy))
         if store is not None:
             store.save(model, latents, reports)
     wait_for_all()
     return IPQReport(tuple(reports))
+
+
+def _round_inputs(model: nn.Module, data: EncodedData, config: IPQConfig) -> None:
+    """Choose the grids of the inputs, if they are rounded, from the model as it is."""
+    if config.activations == "int8" and any(isinstance(layer, PQLinear) for layer in pq_modules(model).values()):
+        device = next(model.parameters()).device
+        batches = calibration_batches(data, min(_N_CALIBRATION, len(data)), seed=config.seed)
+        quantize_activations_(model, [{k: v.to(device) for k, v in batch.items()} for batch in batches])
 
 
 def _distil(

@@ -11,12 +11,13 @@ from compression.training.evaluate import predict_logits
 from compression.training.ipq import IPQConfig, ipq
 from shared.config import ConfigError
 
+STAGES = ("ffn", "embeddings", "attention")
 SETTINGS = IPQConfig(steps_per_stage=6, batch_size=16, lr=3e-3, remainder_lr=3e-4, checkpoint_every=2, seed=2)
 
 
 def rules(n_centroids=8):
     """Return coarse rules, so that quantization hurts."""
-    return preset_rules("roberta", block_size=8, n_centroids=n_centroids, stages=("ffn", "embeddings", "attention"))
+    return preset_rules("roberta", block_size=8, n_centroids=n_centroids, stages=STAGES)
 
 
 def tensors(model):
@@ -117,6 +118,36 @@ def test_resumed_run_equals_an_uninterrupted_one(tiny_roberta, tiny_data, teache
     inertias = [[row.inertia for row in layer.history] for layer in report.layers]
     assert inertias == [[row.inertia for row in layer.history] for layer in expected.layers]
     assert len(calls) == 18 - 2 * ((stop_at - 1) // 2)
+
+
+@pytest.mark.parametrize("stop_at", [7, 30])
+def test_inputs_in_8_bits_are_trained_for_and_resumed(tiny_roberta, tiny_data, teacher, interrupt, tmp_path, stop_at):
+    config = SETTINGS.model_copy(update={"activations": "int8"})
+    coded = preset_rules("roberta", block_size=4, n_centroids=16, base=PQConfig(codebook_dtype="int8"), stages=STAGES)
+    arguments = {"train_data": tiny_data, "teacher": teacher, "config": config}
+    whole = tiny_roberta(0)
+    ipq(whole, coded, **arguments)
+    grids = {name: layer.activations for name, layer in pq_modules(whole).items()}
+    assert all((grid is not None) == isinstance(pq_modules(whole)[name], PQLinear) for name, grid in grids.items())
+    with pytest.raises(KeyboardInterrupt):
+        ipq(interrupt(tiny_roberta(0), stop_at), coded, checkpoints=tmp_path, **arguments)
+    resumed = tiny_roberta(0)
+    ipq(resumed, coded, checkpoints=tmp_path, **arguments)
+    assert equal(tensors(resumed), tensors(whole))
+    assert {name: layer.activations for name, layer in pq_modules(resumed).items()} == grids
+    again = tiny_roberta(0)  # from the checkpoint of the last stage alone
+    ipq(again, coded, checkpoints=tmp_path, **arguments)
+    assert {name: layer.activations for name, layer in pq_modules(again).items()} == grids
+    plain = tiny_roberta(0)
+    quantize_(plain, coded)
+    assert divergence(whole, tiny_data, teacher) < divergence(plain, tiny_data, teacher)
+
+
+def test_a_setting_that_came_later_leaves_the_identity_of_older_runs():
+    assert "activations" not in SETTINGS.to_json()
+    assert IPQConfig.from_json(SETTINGS.to_json()) == SETTINGS
+    later = SETTINGS.model_copy(update={"activations": "int8"})
+    assert IPQConfig.from_json(later.to_json()) == later != SETTINGS
 
 
 def test_finished_run_is_read_and_other_work_is_refused(tiny_roberta, tiny_data, teacher, tmp_path):
