@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from molecular_qubits.electronic.exchange import ExchangeResult, exchange_couplings
 from molecular_qubits.electronic.full_ci import full_ci_gap
 from molecular_qubits.experiments import numerical_error
+from molecular_qubits.experiments.exchange_sections import write_studies
 from molecular_qubits.experiments.spin_density_figure import draw_spin_densities, map_spin_densities
 from molecular_qubits.structure.library import library_entry, start_geometry
 from molecular_qubits.structure.molecule import Molecule
@@ -71,6 +72,7 @@ def run(writer: ResultsWriter, config: ExchangeConfig) -> dict[str, Any]:
     diradical = write_diradical(writer, config)
     write_numerical_error(writer)
     mono = write_mono(writer)
+    write_studies(writer)
     return {"benchmark": benchmark, "radical_triplet": radical_triplet, "diradical": diradical, "mono": mono}
 
 

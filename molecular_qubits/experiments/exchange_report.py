@@ -10,13 +10,13 @@ import numpy as np
 from molecular_qubits.electronic.thermal_average import ThermalAverage, boltzmann_average
 from molecular_qubits.electronic.uncertainty import ErrorBar, combine_errors, ratio_or_bound
 from molecular_qubits.experiments import numerical_error
-from molecular_qubits.experiments.exchange_studies import FUNCTIONALS, PUBLISHED, path_of, read
+from molecular_qubits.experiments.exchange_studies import BASES, FUNCTIONALS, PUBLISHED, path_of, read
 from molecular_qubits.structure.library import library_entry
 from molecular_qubits.units import EV_TO_CM1, HARTREE_TO_CM1, KCAL_PER_MOL_TO_CM1
 
 PROJECTIONS = ("yamaguchi", "noodleman", "unprojected")
 ROOM_TEMPERATURE_K = 298.15
-TO_CM1 = {"cm^-1": 1.0, "kcal/mol": KCAL_PER_MOL_TO_CM1, "eV": EV_TO_CM1}
+TO_CM1 = {"cm^-1": 1.0, "kcal/mol": KCAL_PER_MOL_TO_CM1, "eV": EV_TO_CM1, "meV": 1e-3 * EV_TO_CM1}
 
 RESOLUTION_CM1 = 0.1
 """Smallest coupling that a difference of two fields means: grid, fit and convergence change J by up to this."""
@@ -72,6 +72,32 @@ def torsion_profile(
         np.concatenate([energies, energies[mirrored][::-1]]),
         np.concatenate([couplings, couplings[mirrored][::-1]]),
     )
+
+
+def torsion_rows(study: str = "mono-torsion") -> list[dict[str, Any]]:
+    """Return one table row for each torsion: quartet energies by UKS and GFN2 above their lowest, J by projection."""
+    rows = sorted(rows_of(study), key=lambda row: row["torsion_degrees"])
+    uks = [row["states"][0]["energy_hartree"] * HARTREE_TO_CM1 for row in rows]
+    gfn2 = [row["gfn2_energy_cm1"] for row in rows]
+    return [
+        {
+            "torsion (°)": row["torsion_degrees"],
+            "E B3LYP (cm^-1)": uks[number] - min(uks),
+            "E GFN2 (cm^-1)": gfn2[number] - min(gfn2),
+            **{f"J {name} (cm^-1)": coupling(row, projection=name) for name in PROJECTIONS},
+        }
+        for number, row in enumerate(rows)
+    ]
+
+
+def grid_rows(study: str = "small-grid") -> list[dict[str, Any]]:
+    """Return one table row for each basis and torsion of the small radical-chromophore: J by functional."""
+    found = {(row["basis"], row["torsion_degrees"], row["xc"]): coupling(row) for row in rows_of(study)}
+    places = sorted({key[:2] for key in found}, key=lambda place: (BASES.index(place[0]), place[1]))
+    return [
+        {"basis": basis, "torsion (°)": torsion, **{xc: found.get((basis, torsion, xc)) for xc in FUNCTIONALS}}
+        for basis, torsion in places
+    ]
 
 
 def torsion_average(temperature_k: float = ROOM_TEMPERATURE_K, **options: Any) -> ThermalAverage:

@@ -1,7 +1,8 @@
 """Studies of exchange couplings that take hours: committed row by row, resumable.
 
 ``python -m molecular_qubits.experiments.exchange_studies mono-torsion`` computes what is missing of a study and writes
-``data/exchange/mono-torsion.json``. Every cycle is checkpointed and every state cached: a killed run continues.
+``data/exchange/mono-torsion.json``; ``--where xc=b3lyp`` computes some of its rows. Every cycle is checkpointed and
+every state cached: a killed run continues.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ BASES = ("6-31g*", "def2-svp", "def2-tzvp")
 PUBLISHED: dict[str, Any] = json.loads((DATA.parents[2] / "reference" / "diradicals.json").read_text(encoding="utf-8"))
 """Published gaps of diradicals, each with its source."""
 
-RELAXED_BY_UKS = ("p-benzyne", "m-xylylene", "tetraoxatetramethylenebenzene", "tetramethylenebenzene")
+RELAXED_BY_UKS = (
+    "p-benzyne", "m-xylylene", "tetraoxatetramethylenebenzene", "tetramethylenebenzene", "oxyallyl", "m-benzoquinone",
+)  # fmt: skip
 """Small hydrocarbons and their like, for which a relaxation by UKS takes minutes."""
 
 MONO_DEGREES = (50.0, 70.0, 90.0, 40.0, 60.0, 80.0, 30.0)
@@ -114,18 +118,40 @@ def run(study: str, calculations: Sequence[Calculation] | None = None, *, cache:
     return record
 
 
+def select(study: str, conditions: Sequence[str] = ()) -> tuple[Calculation, ...]:
+    """Return the calculations of a study that meet all conditions such as ``"xc=b3lyp"``.
+
+    Raises
+    ------
+    ValueError
+        If a condition names no field of `Calculation`, or none of the calculations meets them.
+    """
+    chosen = STUDIES[study]
+    for condition in conditions:
+        name, equals, value = condition.partition("=")
+        known = [field.name for field in fields(Calculation)]
+        if not equals or name not in known:
+            raise ValueError(f"Option `--where` must be NAME=VALUE with one of {known}, but is {condition!r}.")
+        chosen = tuple(found for found in chosen if str(getattr(found, name)) == value)
+    if not chosen:
+        raise ValueError(f"Option `--where` must leave calculations of {study!r}, but leaves none.")
+    return chosen
+
+
 def main(argv: list[str] | None = None) -> int:
     """Compute the studies named."""
     parser = argparse.ArgumentParser(
         prog="python -m molecular_qubits.experiments.exchange_studies", description=__doc__
     )
     parser.add_argument("studies", nargs="+", choices=tuple(STUDIES))
+    parser.add_argument("--where", nargs="+", default=[], metavar="NAME=VALUE", help="rows, e.g. xc=b3lyp")
     parser.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help="cache and checkpoints")
     arguments = parser.parse_args(argv)
 
     def compute() -> None:
-        for study in arguments.studies:
-            run(study, cache=None if arguments.cache is None else Cache(arguments.cache, name="scf"))
+        chosen = {study: select(study, arguments.where) for study in arguments.studies}
+        for study, calculations in chosen.items():
+            run(study, calculations, cache=None if arguments.cache is None else Cache(arguments.cache, name="scf"))
 
     return run_command(compute)
 

@@ -24,6 +24,7 @@ from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.relaxation import cached_relaxation
 from molecular_qubits.units import HARTREE_TO_CM1
 from shared.artifacts import Cache, provenance, write_json
+from shared.cli import run_command
 from shared.parallel import seeds_for
 from shared.progress import track
 
@@ -157,23 +158,38 @@ def read() -> dict[str, Any]:
     return json.loads(PATH.read_text(encoding="utf-8"))
 
 
-def main() -> None:
-    """Run all systems and strengths and write the committed file."""
+def main(argv: list[str] | None = None) -> int:
+    """Run systems and strengths and write the committed file; rows of other systems and strengths stay in it."""
     parser = argparse.ArgumentParser(
         prog="python -m molecular_qubits.experiments.perturbed_guesses", description=__doc__
     )
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
-    arguments = parser.parse_args()
-    rows = []
-    for name in arguments.systems:
-        for strength in STRENGTHS:
-            outcomes = run(name, arguments.seeds, strength)
-            rows.append({"system": name, "rotation (rad)": strength, "seeds": arguments.seeds, **count(outcomes)})
-            wrong = [found.deviation_cm1 for found in outcomes if found.kind == "wrong"]
-            rows[-1]["deviations_cm1"] = [round(x, 3) for x in wrong if x is not None]
-            write_json(PATH, {"rows": rows, "provenance": provenance()})
+    parser.add_argument("--strengths", nargs="+", type=float, default=list(STRENGTHS), metavar="RADIANS")
+    arguments = parser.parse_args(argv)
+    if arguments.seeds < 1 or min(arguments.strengths) <= 0:
+        parser.error("--seeds must be at least 1 and --strengths positive")
+
+    def compute() -> None:
+        for name in arguments.systems:
+            for strength in arguments.strengths:
+                keep(name, strength, run(name, arguments.seeds, strength))
+
+    return run_command(compute)
+
+
+def keep(name: str, strength: float, outcomes: list[Outcome]) -> None:
+    """Write the row of one system and strength, in place of an older one."""
+    wrong = [found.deviation_cm1 for found in outcomes if found.kind == "wrong"]
+    row = {"system": name, "rotation (rad)": strength, "seeds": len(outcomes), **count(outcomes)}
+    row["deviations_cm1"] = [round(x, 3) for x in wrong if x is not None]
+    row["provenance"] = provenance()
+    rows = read()["rows"] if PATH.exists() else []
+    rows = [old for old in rows if (old["system"], old["rotation (rad)"]) != (name, strength)]
+    rows.append(row)
+    rows.sort(key=lambda found: (SYSTEMS.index(found["system"]), found["rotation (rad)"]))
+    write_json(PATH, {"rows": rows})
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

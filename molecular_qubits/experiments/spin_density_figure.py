@@ -75,8 +75,8 @@ def draw_spin_densities(result: HasStates, maps: list[SpinDensityMap]) -> Figure
     Returns
     -------
     matplotlib.figure.Figure
-        One panel for each state with a common colour scale in e/Å², symmetric about zero, linear below a tenth of the
-        maximum and logarithmic above.
+        One panel for each state, two in a row, with a common colour scale in e/Å², symmetric about zero, linear below
+        a tenth of the maximum and logarithmic above.
     """
     from matplotlib import rcParams
     from matplotlib.colors import LinearSegmentedColormap, SymLogNorm
@@ -85,12 +85,19 @@ def draw_spin_densities(result: HasStates, maps: list[SpinDensityMap]) -> Figure
 
     limit = max(float(np.abs(found.values).max()) for found in maps)
     x, y = maps[0].x_angstrom, maps[0].y_angstrom
-    aspect = 0.43 * (y[-1] - y[0]) / (x[-1] - x[0]) + 0.08
-    figure, axes = new_figure(width="page", aspect=aspect, ncols=len(maps), sharey=True)
+    n_columns = min(len(maps), 2)
+    n_rows = -(-len(maps) // n_columns)
+    aspect = n_rows * (0.43 * (y[-1] - y[0]) / (x[-1] - x[0]) + 0.08)
+    figure, grid = new_figure(
+        width="page", aspect=aspect, nrows=n_rows, ncols=n_columns, sharex=True, sharey=True, squeeze=False
+    )
+    axes = grid.ravel()
     paper = rcParams["axes.facecolor"]
     colours = LinearSegmentedColormap.from_list("spin", ["#2166ac", "#67a9cf", paper, "#ef8a62", "#b2182b"])
     norm = SymLogNorm(linthresh=limit / 10, vmin=-limit, vmax=limit)
-    for axis, found, state in zip(axes, maps, result.states, strict=True):
+    for axis in axes[len(maps) :]:
+        axis.set_visible(False)
+    for axis, found, state in zip(axes, maps, result.states, strict=False):
         axis.pcolormesh(
             found.x_angstrom, found.y_angstrom, found.values, cmap=colours, norm=norm, shading="gouraud",
             rasterized=True,
@@ -98,8 +105,10 @@ def draw_spin_densities(result: HasStates, maps: list[SpinDensityMap]) -> Figure
         draw_skeleton(axis, result.molecule, found)
         axis.set_title(f"{state.label},  $\\langle S^2\\rangle$ = {state.s2:.2f}")
         axis.set_aspect("equal")
+    for axis in grid[-1]:
         axis.set_xlabel("x (Å)")
-    axes[0].set_ylabel("y (Å)")
+    for axis in grid[:, 0]:
+        axis.set_ylabel("y (Å)")
     bar = figure.colorbar(axes[0].collections[0], ax=list(axes), shrink=0.9, pad=0.01)
     ticks = [-limit, -limit / 10, 0.0, limit / 10, limit]
     bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])

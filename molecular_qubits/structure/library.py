@@ -122,6 +122,20 @@ _ENTRIES = (
         spins=(0.5, 0.5),
     ),
     LibraryEntry(
+        name="oxyallyl",
+        description="oxyallyl: two methylene groups beside a carbonyl group, ground singlet",
+        smiles="[CH2]C(=O)[CH2]",
+        centres=((0,), (3,)),
+        spins=(0.5, 0.5),
+    ),
+    LibraryEntry(
+        name="m-benzoquinone",
+        description="m-benzoquinone: two semiquinone-like halves, ground triplet",
+        smiles="[O]c1cccc([O])c1",
+        centres=((0, 1, 2), (4, 5, 6)),
+        spins=(0.5, 0.5),
+    ),
+    LibraryEntry(
         name="tetramethyleneethane",
         description="tetramethyleneethane: two allyl radicals",
         smiles="C=C([CH2])C(=C)[CH2]",

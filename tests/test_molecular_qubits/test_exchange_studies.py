@@ -7,13 +7,13 @@ import pytest
 
 from molecular_qubits.electronic.errors import WrongStateError
 from molecular_qubits.experiments import exchange_report as report
-from molecular_qubits.experiments import exchange_rows, perturbed_guesses, spin_density_maps
+from molecular_qubits.experiments import exchange_rows, exchange_sections, perturbed_guesses, spin_density_maps
 from molecular_qubits.experiments import exchange_studies as studies
 from molecular_qubits.experiments.exchange_rows import Calculation, geometry
 from molecular_qubits.experiments.triplet_energy import measured_cm1, triplet_row
 from molecular_qubits.structure.library import LIBRARY
 from molecular_qubits.structure.molecule import Molecule
-from shared.artifacts import Cache
+from shared.artifacts import Cache, write_json
 
 TINY = Calculation("methylene-bis-nitroxide", "ground", basis="sto-3g", grid_level=0, conv_tol=1e-6)
 
@@ -51,6 +51,16 @@ def test_a_state_that_is_refused_leaves_a_row_with_its_reason(folder, monkeypatc
     assert report.convergence("tiny") == {"calculations": 1, "converged": 0, "refused": 1}
     with pytest.raises(ValueError, match="state"):
         Calculation("mono", state="dark")
+
+
+def test_conditions_leave_the_rows_that_meet_them(capsys):
+    (found,) = studies.select("diradicals", ["xc=b3lyp", "molecule=p-benzyne"])
+    assert (found.xc, found.molecule) == ("b3lyp", "p-benzyne")
+    assert len(studies.select("bi")) == 3
+    assert studies.main(["bi", "--where", "functional=b3lyp"]) == 2
+    assert "must be NAME=VALUE with one of ['molecule', 'state'" in capsys.readouterr().err
+    assert studies.main(["bi", "--where", "xc=pbe"]) == 2
+    assert "leaves none" in capsys.readouterr().err
 
 
 def test_a_torsion_is_held(folder):
@@ -135,3 +145,54 @@ def test_committed_files_are_json_with_provenance():
         record = json.loads(path.read_text(encoding="utf-8"))
         assert record["rows"], path
         assert all(run["git_commit"] for run in record["runs"]), path
+
+
+def bi_row(state, j_cm1, **more):
+    three = [[0.0, j_cm1, 0.5], [j_cm1, 0.0, j_cm1], [0.5, j_cm1, 0.0]]
+    couplings = three if state == "excited" else [[0.0, j_cm1], [j_cm1, 0.0]]
+    row = Calculation("bi", state, basis="6-31g", **more).key() | {"held_torsions_degrees": [57.0, -57.2]}
+    return row | {"j_yamaguchi_cm1": couplings, "residual_cm1": [0.0, 0.1], "states": []}
+
+
+def test_sections_say_what_the_rows_say(tmp_path, monkeypatch):
+    committed = json.loads(studies.path_of("mono-torsion").read_text(encoding="utf-8"))
+    grid = [
+        Calculation(studies.SMALL, xc=xc, torsion_degrees=90.0).key() | {"j_yamaguchi_cm1": [[0.0, j], [j, 0.0]]}
+        for xc, j in (("pbe", 60.0), ("b3lyp", 48.0))
+    ]
+    rows = {
+        "mono-torsion": committed["rows"],
+        "bi": [bi_row("excited", 70.0), bi_row("ground", -0.01), bi_row("ground", -1.0, geometry="excited")],
+        "small-grid": grid,
+        "diradicals": [
+            Calculation("p-benzyne", "ground").key() | {"j_yamaguchi_cm1": [[0.0, -700.0], [-700.0, 0.0]]},
+            Calculation("m-xylylene", "ground").key() | {"error": "wrong state"},
+        ],
+    }
+    monkeypatch.setattr(studies, "DATA", tmp_path / "data")
+    monkeypatch.setattr(spin_density_maps, "DATA", tmp_path / "data")
+    monkeypatch.setattr(perturbed_guesses, "PATH", tmp_path / "data" / "guesses.json")
+    for study, found in rows.items():
+        write_json(studies.path_of(study), {"study": study, "rows": found, "runs": committed["runs"]})
+    for strength in (1.0, 0.1):
+        outcomes = [perturbed_guesses.Outcome("right", 0.1), perturbed_guesses.Outcome("refused", None, "no")]
+        perturbed_guesses.keep("h-he-h", strength, outcomes)
+    assert [row["rotation (rad)"] for row in perturbed_guesses.read()["rows"]] == [0.1, 1.0]
+    assert exchange_sections.main(["--out", str(tmp_path)]) == 0
+    folder = tmp_path / "exchange_studies"
+    sections = {
+        section["title"].split(":")[0]: section["text"]
+        for section in json.loads((folder / "summary.json").read_text(encoding="utf-8"))["sections"]
+    }
+    lit = sections["Exchange with the chromophore lit and dark"]
+    assert "(geometry of the ground state), |J_on/J_off| is at least" in lit
+    assert "|J_on/J_off| is 70 ±" in lit
+    assert (
+        "1 of 2 calculations reached the checked states, 1 were refused"
+        in sections["Diradicals against published gaps"]
+    )
+    assert (folder / "method_grid.png").stat().st_size > 10_000
+    assert (folder / "diradicals.png").stat().st_size > 10_000
+    assert "| p-benzyne | -1,329" in (folder / "diradicals.md").read_text(encoding="utf-8")
+    assert "| 6-31g* | 90.00 | 60.00 | 48.00 |" in (folder / "method_grid.md").read_text(encoding="utf-8")
+    assert "| h-he-h | 1.000 | 2 | 1 | 1 | 0 |" in (folder / "perturbed_guesses.md").read_text(encoding="utf-8")

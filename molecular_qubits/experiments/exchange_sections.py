@@ -1,0 +1,199 @@
+"""Tables and figures of the committed exchange studies.
+
+``python -m molecular_qubits.experiments.exchange_sections`` writes them without computing anything;
+``molecular-qubits reproduce`` writes them after what it computes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from molecular_qubits.experiments import exchange_figures as figures
+from molecular_qubits.experiments import exchange_report as report
+from molecular_qubits.experiments import perturbed_guesses, spin_density_maps, triplet_energy
+from molecular_qubits.experiments.exchange_studies import path_of, read
+from molecular_qubits.experiments.spin_density_figure import draw_spin_densities
+from molecular_qubits.structure.library import library_entry
+from shared.cli import run_command
+from shared.results import ResultsWriter
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write_studies(writer: ResultsWriter) -> None:
+    """Write a section for each study of which there are committed rows."""
+    for write in (write_torsion, write_switching, write_grid, write_diradicals, write_triplet, write_guesses):
+        write(writer)
+
+
+def origin(*studies: str) -> str:
+    """Return how the committed rows of studies were made."""
+    runs = [run for study in studies if path_of(study).exists() for run in read(study)["runs"]]
+    days = sorted({run["time_utc"][:10] for run in runs})
+    pyscf = ", ".join(sorted({run["versions"]["pyscf"] for run in runs}))
+    command = f"python -m molecular_qubits.experiments.exchange_studies {' '.join(studies)}"
+    return f"Committed rows (`{command}`, {' to '.join(dict.fromkeys((days[0], days[-1])))}, PySCF {pyscf})."
+
+
+def write_torsion(writer: ResultsWriter) -> None:
+    """Write J_RT of the mono-radical along its torsion, its thermal average and the error bar."""
+    rows = report.torsion_rows()
+    if not rows:
+        return
+    entry = library_entry("mono")
+    average, bar = report.torsion_average(), report.mono_error_bar()
+    bound = " The error is a lower bound while sources are missing." if bar.missing else ""
+    writer.section(
+        f"J along the torsion: {entry.description}",
+        f"{origin('mono-torsion')} B3LYP/6-31G*, geometries relaxed by GFN2-xTB in the quartet with the torsion of "
+        f"phenyl and anthracene held.\n\nThe Boltzmann average at {average.temperature_k:g} K is "
+        f"{average.mean_cm1:+.1f} cm^-1, the thermal spread {average.standard_deviation_cm1:.1f} cm^-1. With its "
+        f"error: {bar}.{bound}",
+    )
+    writer.table(rows, "torsion", "Energy of the quartet and J_RT by torsion (committed).")
+    writer.figure(
+        figures.draw_torsion,
+        "torsion",
+        "J_RT of the mono-radical against the torsion of phenyl and anthracene (above), energy of the quartet (below).",
+    )
+    _density(writer, "mono-excited")
+
+
+def write_switching(writer: ResultsWriter) -> None:
+    """Write the couplings of the bi-radicals with the chromophore lit and dark, and their ratio."""
+    rows = report.bi_rows()
+    if not rows:
+        return
+    writer.section(
+        "Exchange with the chromophore lit and dark",
+        f"{origin('bi', 'bi-torsion', 'verdazyl')} B3LYP/6-31G, Yamaguchi. " + " ".join(switching_sentences()),
+    )
+    writer.table(rows, "switching", "Ground J_RR, excited J_RT and J_RR (committed).")
+    for name in ("bi-excited", "bi-ground"):
+        _density(writer, name)
+
+
+def switching_sentences() -> list[str]:
+    """Return one sentence for the ratio of lit and dark coupling at each geometry; none if a state is missing."""
+    if not report.rows_of("bi", state="excited") or not report.rows_of("bi", state="ground"):
+        return []
+    found = report.switching()
+    sentences = []
+    for geometry, ratio in found["ratios"].items():
+        value = f"at least {ratio['ratio']:.3g}" if ratio["lower_bound"] else f"{ratio['ratio']:.3g}"
+        error = "" if ratio["ratio_error"] is None else f" ± {ratio['ratio_error']:.2g}"
+        sentences.append(
+            f"With J_RT = {found['j_on_cm1']:+.1f} cm^-1 lit and J_RR = {ratio['j_off_cm1']:+.3f} ± "
+            f"{ratio['j_off_error_cm1']:.2g} cm^-1 dark (geometry of the {geometry} state), |J_on/J_off| is "
+            f"{value}{error}."
+        )
+    return sentences
+
+
+def write_grid(writer: ResultsWriter) -> None:
+    """Write J of the small radical-chromophore by functional, basis and torsion."""
+    rows = report.grid_rows()
+    if not rows:
+        return
+    writer.section(
+        f"Functional, basis and torsion: {library_entry('naphthylmethyl-nitroxide').description}",
+        f"{origin('small-grid')} Yamaguchi; a dash is a calculation that was not made or was refused. The torsion is "
+        "that about the bond of methylene and naphthalene.",
+    )
+    writer.table(rows, "method_grid", "J_RT (cm^-1) by functional (committed).")
+    writer.figure(
+        figures.draw_method_grid, "method_grid", "J_RT of the small radical-chromophore by functional, basis, torsion."
+    )
+
+
+def write_diradicals(writer: ResultsWriter) -> None:
+    """Write computed and published singlet-triplet gaps of diradicals and the errors by functional."""
+    if not path_of("diradicals").exists():
+        return
+    counts = report.convergence("diradicals")
+    writer.section(
+        "Diradicals against published gaps",
+        f"{origin('diradicals')} E(singlet) - E(triplet) = 2J by Yamaguchi, 6-31G*, vertical at the geometry of the "
+        "triplet, no zero-point energies; most published gaps are adiabatic. The sources that were opened are in "
+        f"`molecular_qubits/reference/diradicals.json`. {counts['converged']} of {counts['calculations']} calculations "
+        f"reached the checked states, {counts['refused']} were refused with an error.",
+    )
+    rows = report.diradical_rows()
+    writer.table(rows, "diradicals", "Published and computed gaps in cm^-1 (committed).")
+    writer.table(report.errors_by_functional(rows), "diradical_errors", "Errors by functional.")
+    writer.figure(figures.draw_published, "diradicals", "Computed against published gaps; the line is equality.")
+
+
+def write_triplet(writer: ResultsWriter) -> None:
+    """Write the triplet energy of anthracene by functional."""
+    if not triplet_energy.PATH.exists():
+        return
+    record = triplet_energy.read()
+    measured = record["measured_cm1"]
+    writer.section(
+        "Triplet energy of anthracene",
+        f"Committed rows (`python -m molecular_qubits.experiments.triplet_energy`); geometry: {record['geometry']}. "
+        f"Measured: {measured:,.0f} cm^-1, with zero-point energies, which the computed values do not hold.",
+    )
+    rows = [
+        row | {"adiabatic - measured (cm^-1)": row["adiabatic (cm^-1)"] - measured, "measured (cm^-1)": measured}
+        for row in record["rows"]
+    ]
+    writer.table(rows, "triplet_energy", "Energy difference of triplet and singlet fields (committed).", digits=5)
+
+
+def write_guesses(writer: ResultsWriter) -> None:
+    """Write how runs from perturbed guesses ended."""
+    if not perturbed_guesses.PATH.exists():
+        return
+    rows = [
+        {name: row[name] for name in ("system", "rotation (rad)", "seeds", "right", "refused", "wrong")}
+        for row in perturbed_guesses.read()["rows"]
+    ]
+    writer.section(
+        "Perturbed guesses",
+        "Committed rows (`python -m molecular_qubits.experiments.perturbed_guesses`): occupied orbitals of the guess "
+        "of each state turned at random into the virtual ones. *Right*: every state within 1 cm^-1 of that from the "
+        "usual guess; *refused*: an error; *wrong*: another energy, and no error.",
+    )
+    writer.table(rows, "perturbed_guesses", "Runs by their end (committed).")
+
+
+def _density(writer: ResultsWriter, name: str) -> None:
+    if not spin_density_maps.path_of(name).exists():
+        return
+    stored = spin_density_maps.load(name)
+
+    def draw() -> Figure:
+        return draw_spin_densities(stored, stored.maps)
+
+    writer.figure(
+        draw,
+        f"spin_density_{name}",
+        f"Spin densities of {name} (committed), integrated along the normal of the mean plane of the heavy atoms. Red: "
+        "α (up), blue: β (down); linear below a tenth of the maximum, logarithmic above.",
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write tables and figures of the committed studies."""
+    parser = argparse.ArgumentParser(
+        prog="python -m molecular_qubits.experiments.exchange_sections", description=__doc__
+    )
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of results (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+
+    def write() -> None:
+        writer = ResultsWriter(arguments.out, "exchange_studies")
+        write_studies(writer)
+        print(writer.finish())
+
+    return run_command(write)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
