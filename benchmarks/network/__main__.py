@@ -22,6 +22,8 @@ from shared.cli import run_command
 from shared.progress import track
 from shared.results import markdown_table
 
+COMPARED = ("coupler gates", "depth", "seconds")
+
 
 def lattice(rows: int, entangler: str) -> MolecularNetwork:
     """Return a square lattice whose wavelengths suffice."""
@@ -121,6 +123,18 @@ def compared(name: str, entangler: str, mine: dict[str, float], peer: str, their
     }
 
 
+def summary(rows: Sequence[dict[str, Any]]) -> str:
+    """Return our numbers over each peer's: geometric mean, least and most."""
+    lines = []
+    for peer in dict.fromkeys(row["peer"] for row in rows):
+        parts = []
+        for key in COMPARED:
+            ratios = [row[key] / row[f"{key}, peer"] for row in rows if row["peer"] == peer]
+            parts.append(f"{key} {statistics.geometric_mean(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+        lines.append(f"over {peer}: " + ", ".join(parts))
+    return "\n".join(lines)
+
+
 def run(out: Path, seeds: int, names: Sequence[str]) -> list[dict[str, Any]]:
     """Compile everything and write ``compiler.json``."""
     start = time.monotonic()
@@ -160,7 +174,12 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.peers is not None:
         sys.path.append(str(arguments.peers))
-    return run_command(lambda: print(markdown_table(run(arguments.out, arguments.seeds, arguments.only), digits=3)))
+
+    def work() -> None:
+        rows = run(arguments.out, arguments.seeds, arguments.only)
+        print(markdown_table(rows, digits=3), summary(rows), sep="\n\n")
+
+    return run_command(work)
 
 
 if __name__ == "__main__":

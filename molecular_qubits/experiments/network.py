@@ -64,7 +64,7 @@ class NetworkConfig(FrozenConfig):
     network: str | None = None
     circuit: str | None = None
     layout: tuple[int, ...] | None = None
-    trials: int = Field(8, ge=1)
+    trials: int = Field(32, ge=1)
     circuit_seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")

@@ -26,7 +26,7 @@ def compile_circuit(
     network: MolecularNetwork,
     *,
     layout: Sequence[int] | None = None,
-    trials: int = 8,
+    trials: int = 32,
     seed: int = 0,
 ) -> Schedule:
     """Compile a circuit: native gates, routing over living couplers, and the times of all pulses.
@@ -91,7 +91,7 @@ def route_circuit(
     network: MolecularNetwork,
     *,
     layout: Sequence[int] | None = None,
-    trials: int = 8,
+    trials: int = 32,
     seed: int = 0,
 ) -> Routed:
     """Return instructions on sites that only use couplers which live and can be lit alone; see `compile_circuit`."""
@@ -100,13 +100,13 @@ def route_circuit(
     costs = Costs.of(instructions, network.entangler)
     if layout is not None:
         starts = [_checked_layout(layout, n_qubits, network.n_sites, couplings, pairs)]
-        return route(instructions, n_qubits, couplings, starts, costs, seed=seed, sweeps=0)
+        return route(instructions, couplings, starts, costs, seed=seed, sweeps=0)
     fitting = embedding([(a, b) for a, b in pairs], n_qubits, couplings, component)
     if fitting is not None:
-        return route(instructions, n_qubits, couplings, [fitting], costs, seed=seed, sweeps=0)
+        return route(instructions, couplings, [fitting], costs, seed=seed, sweeps=0)
     rng = np.random.default_rng(seed)
     starts = [_region(couplings, component, n_qubits, rng, shuffled=trial > 0) for trial in range(trials)]
-    return route(instructions, n_qubits, couplings, starts, costs, seed=seed)
+    return route(instructions, couplings, starts, costs, seed=seed)
 
 
 def usable_couplings(network: MolecularNetwork, n_qubits: int) -> tuple[Couplings, list[int]]:

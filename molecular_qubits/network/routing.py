@@ -8,24 +8,16 @@ G. Li, Y. Ding, Y. Xie, ASPLOS 2019, arXiv:1809.02573; mirrored gates: E. McKinn
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from molecular_qubits.network import routing_kernel
 from molecular_qubits.network.circuits import Instruction
 from molecular_qubits.network.synthesis import SWAP, Coordinates, coupler_count
 from molecular_qubits.network.weyl import EIGHTH, canonical
-from molecular_qubits.spins.operators import FloatArray
-
-_AHEAD = 20
-"""Gates looked at behind the front."""
-
-_AHEAD_WEIGHT = 0.5
-_DECAY = 0.001
-_DECAY_RESET = 5
+from molecular_qubits.spins.operators import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -42,11 +34,6 @@ class Couplings:
 
     near: tuple[tuple[int, ...], ...]
     distance: FloatArray
-
-    @cached_property
-    def steps(self) -> list[list[float]]:
-        """The distances as lists, which are faster to look up one by one."""
-        return self.distance.tolist()
 
 
 @dataclass
@@ -105,175 +92,50 @@ class Costs:
         return cls(entangler, alone, with_swap, coupler_count(mirrored((0.0, 0.0, 0.0)), entangler))
 
 
-@dataclass
-class _State:
-    """A walk through the circuit under one layout."""
+@dataclass(frozen=True)
+class _Walker:
+    """A circuit and a graph as the arrays of `molecular_qubits.network.routing_kernel.walk`."""
 
-    instructions: Sequence[Instruction]
-    couplings: Couplings
-    costs: Costs
-    site: list[int]
-    rng: np.random.Generator
-    record: bool
-    done: list[Instruction] = field(default_factory=list)
-    cost: int = 0
+    arrays: tuple[IntArray, ...]
+    graph: tuple[IntArray | FloatArray, ...]
+    swap: int
 
-    def __post_init__(self) -> None:
-        n_sites = len(self.couplings.near)
-        self.holder = [-1] * n_sites
-        for qubit, site in enumerate(self.site):
-            self.holder[site] = qubit
-        queues: dict[int, list[int]] = {}
-        self.missing = [0] * len(self.instructions)
-        self.after: list[list[int]] = [[] for _ in self.instructions]
-        for number, instruction in enumerate(self.instructions):
-            for qubit in instruction.qubits:
-                queue = queues.setdefault(qubit, [])
-                if queue:
-                    self.after[queue[-1]].append(number)
-                    self.missing[number] += 1
-                queue.append(number)
-        self.front: list[int] = []
-        self.open: dict[int, tuple[int, int, bool]] = {}  # site -> (block, its other site, swapped already)
-        self.decay = [1.0] * n_sites
+    @classmethod
+    def of(cls, instructions: Sequence[Instruction], couplings: Couplings, costs: Costs) -> _Walker:
+        """Find what each instruction waits for."""
+        last: dict[int, int] = {}
+        after: list[list[int]] = [[] for _ in instructions]
+        before = np.zeros(len(instructions), dtype=np.int64)
+        pair = np.full((len(instructions), 2), -1, dtype=np.int64)
+        for number, instruction in enumerate(instructions):
+            for earlier in {last[qubit] for qubit in instruction.qubits if qubit in last}:
+                after[earlier].append(number)
+                before[number] += 1
+            last.update(dict.fromkeys(instruction.qubits, number))
+            if instruction.matrix is not None and len(instruction.qubits) == 2:
+                pair[number] = instruction.qubits
+        alone: IntArray = np.array(costs.alone, dtype=np.int64)
+        change: IntArray = np.array(costs.with_swap, dtype=np.int64) - alone
+        graph = (*_packed(couplings.near), np.ascontiguousarray(couplings.distance))
+        fences = [step.qubits if step.matrix is None else () for step in instructions]
+        return cls((pair, *_packed(fences), *_packed(after), before, alone, change), graph, costs.swap)
 
-    def run(self) -> None:
-        ready = deque(number for number, missing in enumerate(self.missing) if not missing)
-        idle = 0
-        limit = 10 * len(self.couplings.near) + 20
-        while True:
-            idle = 0 if self._execute(ready) else idle
-            if not self.front:
-                return
-            pair = self._best_swap() if idle < limit else self._forced_swap()
-            self._swap(*pair)
-            idle += 1
-            for site in pair:
-                self.decay[site] += _DECAY
-            if idle % _DECAY_RESET == 0:
-                self.decay = [1.0] * len(self.decay)
-            ready.extend(self.front)
-            self.front = []
+    def walk(self, sites: IntArray, seed: int) -> tuple[IntArray, IntArray, int]:
+        """Return the sites at the end, the events and the cost of a walk from a layout."""
+        final = sites.copy()
+        walk: Callable[..., tuple[IntArray, int]] = routing_kernel.walk
+        events, cost = walk(*self.arrays, self.swap, *self.graph, final, seed)
+        return final, events, cost
 
-    def _execute(self, ready: deque[int]) -> bool:
-        """Do what can be done; what waits for a SWAP becomes the front."""
-        progress = False
-        while ready:
-            number = ready.popleft()
-            instruction = self.instructions[number]
-            sites = tuple(self.site[qubit] for qubit in instruction.qubits)
-            two = instruction.matrix is not None and len(sites) == 2
-            if two and sites[1] not in self.couplings.near[sites[0]]:
-                self.front.append(number)
-                continue
-            progress = progress or two
-            if two:
-                self.cost += self.costs.alone[number]
-                self.open[sites[0]] = (number, sites[1], False)
-                self.open[sites[1]] = (number, sites[0], False)
-            elif instruction.matrix is None:
-                for site in sites:
-                    self.open.pop(site, None)
-            if self.record:
-                self.done.append(Instruction(instruction.name, sites, instruction.matrix))
-            for later in self.after[number]:
-                self.missing[later] -= 1
-                if not self.missing[later]:
-                    ready.append(later)
-        if progress:
-            self.decay = [1.0] * len(self.decay)
-        return progress
 
-    def _added(self, a: int, b: int) -> int:
-        """Return how many uses of the coupler a SWAP of two sites adds."""
-        block = self.open.get(a)
-        if block is None or block[1] != b or self.open.get(b) != (block[0], a, block[2]):
-            return self.costs.swap
-        number, _, swapped = block
-        change = self.costs.with_swap[number] - self.costs.alone[number]
-        return -change if swapped else change
-
-    def _swap(self, a: int, b: int) -> None:
-        added = self._added(a, b)
-        self.cost += added
-        block = self.open.get(a)
-        if block is not None and block[1] == b and self.open.get(b, (None,))[0] == block[0]:
-            self.open[a], self.open[b] = (block[0], b, not block[2]), (block[0], a, not block[2])
-        else:
-            self.open.pop(a, None)
-            self.open.pop(b, None)
-        first, second = self.holder[a], self.holder[b]
-        self.holder[a], self.holder[b] = second, first
-        if first >= 0:
-            self.site[first] = b
-        if second >= 0:
-            self.site[second] = a
-        if self.record:
-            self.done.append(Instruction("swap", (a, b), SWAP))
-
-    def _ahead(self) -> list[int]:
-        """Return two-qubit gates behind the front, nearest first."""
-        found: list[int] = []
-        seen = set(self.front)
-        queue = deque(self.front)
-        while queue and len(found) < _AHEAD:
-            for later in self.after[queue.popleft()]:
-                if later in seen:
-                    continue
-                seen.add(later)
-                queue.append(later)
-                if self.instructions[later].matrix is not None and len(self.instructions[later].qubits) == 2:
-                    found.append(later)
-        return found[:_AHEAD]
-
-    def _pairs(self, numbers: Sequence[int]) -> list[tuple[int, int]]:
-        chosen = (self.instructions[number].qubits for number in numbers)
-        return [(self.site[a], self.site[b]) for a, b in chosen]
-
-    def _best_swap(self) -> tuple[int, int]:
-        distance = self.couplings.steps
-        near_pairs, far_pairs = self._pairs(self.front), self._pairs(self._ahead())
-        weights = [(near_pairs, 1 / len(near_pairs))]
-        if far_pairs:
-            weights.append((far_pairs, _AHEAD_WEIGHT / len(far_pairs)))
-        touching: dict[int, list[tuple[int, float]]] = {}
-        for pairs, weight in weights:
-            for a, b in pairs:
-                touching.setdefault(a, []).append((b, weight))
-                touching.setdefault(b, []).append((a, weight))
-        base = sum(weight * distance[a][b] for pairs, weight in weights for a, b in pairs)
-        best: list[tuple[int, int]] = []
-        lowest = np.inf
-        candidates = {
-            (min(site, other), max(site, other))
-            for pair in near_pairs
-            for site in pair
-            for other in self.couplings.near[site]
-        }
-        for a, b in sorted(candidates):
-            change = 0.0
-            for here, there in ((a, b), (b, a)):
-                for other, weight in touching.get(here, ()):
-                    if other != there:
-                        change += weight * (distance[there][other] - distance[here][other])
-            score = max(self.decay[a], self.decay[b]) * (base + change)
-            score += 0.5 * self._added(a, b) / self.costs.swap / len(near_pairs)
-            if score < lowest - 1e-12:
-                best, lowest = [(a, b)], score
-            elif score < lowest + 1e-12:
-                best.append((a, b))
-        return best[int(self.rng.integers(len(best)))]
-
-    def _forced_swap(self) -> tuple[int, int]:
-        """Return a SWAP that brings the nearest pair of the front together: leaves any cycle."""
-        a, b = min(self._pairs(self.front), key=lambda pair: self.couplings.distance[pair])
-        step = min(self.couplings.near[a], key=lambda site: self.couplings.distance[site, b])
-        return a, step
+def _packed(lists: Sequence[Sequence[int]]) -> tuple[IntArray, IntArray]:
+    """Return lists of numbers as starts (n + 1,) and one array."""
+    starts: IntArray = np.concatenate([[0], np.cumsum([len(part) for part in lists])]).astype(np.int64)
+    return starts, np.array([number for part in lists for number in part], dtype=np.int64)
 
 
 def route(
     instructions: Sequence[Instruction],
-    n_qubits: int,
     couplings: Couplings,
     starts: Sequence[Sequence[int]],
     costs: Costs,
@@ -287,8 +149,6 @@ def route(
     ----------
     instructions
         Gates on one and two qubits, readouts, barriers.
-    n_qubits
-        Number of qubits.
     couplings
         The graph; all sites that layouts and paths may use are connected.
     starts
@@ -300,27 +160,50 @@ def route(
     sweeps
         Walks there and back through the circuit that improve each layout first.
     """
-    backward = [step for step in reversed(instructions) if step.matrix is not None and len(step.qubits) == 2]
     order = [k for k, step in enumerate(instructions) if step.matrix is not None and len(step.qubits) == 2][::-1]
     costs_back = replace(costs, alone=[costs.alone[k] for k in order], with_swap=[costs.with_swap[k] for k in order])
-    best: Routed | None = None
+    there = _Walker.of(instructions, couplings, costs)
+    back = _Walker.of([instructions[k] for k in order], couplings, costs_back)
+    best: tuple[int, IntArray, IntArray, IntArray] | None = None
     for number, start in enumerate(starts):
         rng = np.random.default_rng([seed, number])
-        layout = list(start)
-        candidates = [list(start)]
+        first: IntArray = np.array(start, dtype=np.int64)
+        layout = first
+        candidates = [first]
         for _ in range(sweeps):
-            for steps, price in ((instructions, costs), (backward, costs_back)):
-                walk = _State(steps, couplings, price, list(layout), rng, record=False)
-                walk.run()
-                layout = walk.site
-            candidates.append(list(layout))
-        for candidate in (candidates[0], candidates[-1]):
-            walk = _State(instructions, couplings, costs, list(candidate), rng, record=True)
-            walk.run()
-            if best is None or walk.cost < best.cost:
-                best = Routed(walk.done, candidate, walk.site, walk.cost)
+            for walker in (there, back):
+                layout, _, _ = walker.walk(layout, int(rng.integers(1, 2**62)))
+            candidates.append(layout)
+        for candidate in candidates:
+            final, events, cost = there.walk(candidate, int(rng.integers(1, 2**62)))
+            if best is None or cost < best[0]:
+                best = (cost, candidate, final, events)
     assert best is not None
-    return best
+    cost, initial, final, events = best
+    done = _replay(instructions, events, initial, len(couplings.near))
+    return Routed(done, initial.tolist(), final.tolist(), cost)
+
+
+def _replay(
+    instructions: Sequence[Instruction], events: IntArray, initial: IntArray, n_sites: int
+) -> list[Instruction]:
+    """Return the instructions on sites in the order of a walk."""
+    site = initial.tolist()
+    holder = [-1] * n_sites
+    for qubit, place in enumerate(site):
+        holder[place] = qubit
+    done = []
+    for number, other in events.tolist():
+        if other < 0:
+            step = instructions[number]
+            done.append(Instruction(step.name, tuple(site[qubit] for qubit in step.qubits), step.matrix))
+            continue
+        done.append(Instruction("swap", (number, other), SWAP))
+        holder[number], holder[other] = holder[other], holder[number]
+        for place in (number, other):
+            if holder[place] >= 0:
+                site[holder[place]] = place
+    return done
 
 
 def embedding(

@@ -40,3 +40,12 @@ def test_the_committed_table_has_all_circuits():
     for entangler in ("cz", "iswap"):
         found = {row["circuit"] for row in rows if row["peer"] == "qiskit" and row["gate"] == entangler}
         assert found == set(circuits.ON_LATTICE)
+    assert all(row["gates ratio"] < 1.02 for row in rows)
+
+
+def test_the_summary_is_the_geometric_mean_of_the_ratios():
+    def row(mine, theirs):
+        return dict.fromkeys(bench.COMPARED, mine) | {f"{key}, peer": theirs for key in bench.COMPARED}
+
+    rows = [{"peer": "a"} | row(1, 4), {"peer": "a"} | row(4, 4)]
+    assert bench.summary(rows).startswith("over a: coupler gates 0.50 (0.25 to 1.00), depth 0.50")

@@ -8,6 +8,7 @@ from molecular_qubits import Circuit, Disorder, Microwaves, MolecularNetwork, Op
 from molecular_qubits.network import addressing
 from molecular_qubits.network.blocks import collect_blocks
 from molecular_qubits.network.circuits import Instruction
+from molecular_qubits.network.compiler import _unrolled, route_circuit
 from molecular_qubits.network.gates import STANDARD
 from molecular_qubits.network.pulses import flip_probability, rotation_times
 from molecular_qubits.network.schedule import Schedule
@@ -112,6 +113,32 @@ def test_a_layout_given_is_where_the_qubits_start(seed):
     schedule = compile_circuit(circuit, network, layout=layout)
     assert list(schedule.initial_sites) == layout
     assert infidelity(circuit, schedule) < 1e-10
+
+
+@SLOW
+@given(seed=SEEDS, n_sites=st.integers(2, 7), n_gates=st.integers(2, 12))
+def test_the_cost_of_a_routing_is_the_couplers_that_are_lit(seed, n_sites, n_gates):
+    network = network_of(seed, n_sites)
+    gates = random_circuit(n_sites, n_gates, seed).instructions
+    rng = np.random.default_rng(seed)
+    fences = [Instruction("barrier", tuple(int(q) for q in rng.permutation(n_sites)[:2])) for _ in gates]
+    circuit = Circuit(n_sites, tuple(step for pair in zip(gates, fences, strict=True) for step in pair))
+    blocks = collect_blocks(step for gate in circuit.instructions for step in _unrolled(gate))
+    layout = [int(site) for site in rng.permutation(n_sites)]
+    routed = route_circuit(blocks, n_sites, network, layout=layout, seed=seed)
+    schedule = compile_circuit(circuit, network, layout=layout, seed=seed)
+    assert sum(operation.name == "coupler" for operation in schedule.operations) == routed.cost
+    assert infidelity(circuit, schedule) < 1e-10
+
+
+def test_a_routing_is_the_same_for_the_same_seed_and_never_worse_with_more_layouts():
+    circuit = random_circuit(9, 40, 5)
+    network = MolecularNetwork.square(3, 3)
+    costs = [len(compile_circuit(circuit, network, trials=trials).operations) for trials in (3, 3)]
+    assert costs[0] == costs[1]
+    blocks = collect_blocks(step for gate in circuit.instructions for step in _unrolled(gate))
+    found = [route_circuit(blocks, 9, network, trials=trials).cost for trials in (1, 4, 16)]
+    assert found == sorted(found, reverse=True)
 
 
 def test_a_chain_of_gates_on_a_lattice_needs_no_swap():
