@@ -15,6 +15,7 @@ from compression.quantization.hf import architecture
 from compression.quantization.plan import plan
 from compression.quantization.rules import Rule, match_rules, preset_rules
 from compression.training.batches import calibration_batches
+from compression.training.precision import autocast
 from shared.artifacts import provenance, write_json
 
 
@@ -53,7 +54,8 @@ def clustering_weights(prepared: Prepared, dense: nn.Module, rules: Sequence[Rul
     names = [name for name, _ in match_rules(dense, rules)]
     names = [name for name in names if isinstance(dense.get_submodule(name), nn.Linear | nn.Embedding)]
     measure = activation_weights if config.weighting == "activation" else fisher_weights
-    return measure(dense, calibration(prepared, config.n_calibration), names)
+    with autocast(config.ipq.precision, prepared.device):
+        return measure(dense, calibration(prepared, config.n_calibration), names)
 
 
 def calibration(prepared: Prepared, n: int) -> list[dict[str, torch.Tensor]]:

@@ -92,7 +92,7 @@ class Planned:
 
 
 def plan(config: StudyConfig) -> list[Planned]:
-    """Return all runs, those of a seed together.
+    """Return all runs, variant by variant.
 
     Raises
     ------
@@ -113,9 +113,9 @@ def plan(config: StudyConfig) -> list[Planned]:
 
 
 def _planned(config: StudyConfig) -> Iterator[Planned]:
-    for seed in config.seeds:
-        for size, sizes in config.sizes.items():
-            for name, variant in config.variants.items():
+    for name, variant in config.variants.items():
+        for seed in config.seeds:
+            for size, sizes in config.sizes.items():
                 if size in (variant.sizes or (size,)) and seed in (variant.seeds or (seed,)):
                     seeds: dict[str, Any] = {"ipq": {"seed": seed}}
                     run = changed(config.run, sizes, variant.change)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from compression.cli import main
-from compression.experiments.study import StudyConfig, plan, run_study
+from compression.experiments.study import STUDIES, StudyConfig, plan, run_study, study_file
 from compression.experiments.study_tables import draw_study, gain_rows, score_rows
 from shared.config import load_config
 from tests.test_compression.hub_files import write_hub_glue, write_model
@@ -102,18 +102,18 @@ def test_runs_share_the_model_of_their_seed(settings):
     assert [(item.variant, item.size, item.seed) for item in planned] == [
         ("PG", "large", 0),
         ("PG", "small", 0),
-        ("released", "small", 0),
         ("PG", "large", 1),
         ("PG", "small", 1),
+        ("released", "small", 0),
         ("released", "small", 1),
         ("noise", "small", 1),
     ]
-    assert len({item.dense for item in planned[:3]}) == 1
+    assert len({item.dense for item in planned if item.seed == 0}) == 1
     assert len({item.dense for item in planned}) == 3
     assert all(item.config.finetune.seed == item.config.ipq.seed == item.seed for item in planned)
     assert planned[-1].config.noise.seed == 1
-    assert planned[2].config.pq.empty == "perturb"
-    assert planned[2].config.block_size == 8
+    assert planned[4].config.pq.empty == "perturb"
+    assert planned[4].config.block_size == 8
 
 
 @pytest.mark.slow
@@ -151,3 +151,12 @@ def test_a_study_is_named_or_given(capsys):
     assert main(["study"]) == 2
     assert main(["study", "minilm-tr"]) == 2
     assert "minilm-rt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_shipped_settings_are_valid(name):
+    config = load_config(StudyConfig, study_file(name))
+    planned = plan(config)
+    assert f"{config.run.model}-{config.run.task}" == name
+    assert {(item.variant, item.seed) for item in planned} >= {(v, s) for v in ("PG", "released") for s in config.seeds}
+    assert all(item.config.pq.as_baseline() == item.config.pq for item in planned if "released" in item.variant)
