@@ -62,7 +62,8 @@ class TeacherOutputs:
     def hidden_of(self, layer: int, rows: Sequence[int]) -> torch.Tensor:
         """Return the hidden states of the real tokens of some sentences, one sentence after the other, float32."""
         bounds = self.offsets
-        return torch.cat([self.hidden[layer][bounds[row] : bounds[row + 1]] for row in rows]).float()
+        # Widened before they are joined: autocasting on a processor has no concatenation of float16.
+        return torch.cat([self.hidden[layer][bounds[row] : bounds[row + 1]].float() for row in rows])
 
 
 @torch.inference_mode()
