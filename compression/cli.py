@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("name", nargs="?", help="minilm-rt or minilm-boolq (in place of --config)")
     study.add_argument("--out", type=Path, help="folder of the runs (default: results/study/NAME)")
     study.add_argument("--json", type=Path, help="write rows, runs and provenance")
+    study.add_argument("--finished", action="store_true", help="tables of the runs that are finished; computes nothing")
     study.set_defaults(run=_study)
 
     compress = commands.add_parser("compress", help="compress a fine-tuned classifier to a number of bytes")
@@ -171,12 +172,13 @@ def _study(arguments: argparse.Namespace) -> None:
     path = arguments.config or study_file(arguments.name)
     config = load_config(StudyConfig, path, arguments.set)
     out = arguments.out or Path("results", "study", arguments.name or path.stem)
-    found = run_study(config, out, arguments.folder)
+    found = run_study(config, out, arguments.folder, finished=arguments.finished)
     if arguments.json is not None:
         write_json(arguments.json, found)
     for table in ("rows", "gains"):
         if found[table]:
             print(markdown_table(found[table]))
+    print(f"{len(found['runs'])} of {found['planned']} runs.")
 
 
 def _check_json(path: Path | None) -> None:

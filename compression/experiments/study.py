@@ -1,6 +1,5 @@
 """A table over seeds: one task, several file sizes, and what each part of the recipe adds."""
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -13,7 +12,7 @@ from pydantic import Field
 from compression.experiments.empty_clusters import totals
 from compression.experiments.run_config import RunConfig
 from compression.experiments.study_tables import gain_rows, packed, score_rows
-from compression.experiments.task_run import run_task
+from compression.experiments.task_run import finished_report, run_task
 from compression.training.evaluate import matthews_correlation
 from compression.training.ipq import StageReport
 from compression.training.tasks import find_task
@@ -126,7 +125,9 @@ def _planned(config: StudyConfig) -> Iterator[Planned]:
                     yield Planned(name, size, seed, changed(run, seeds))
 
 
-def run_study(config: StudyConfig, out: str | Path, folder: str | Path | None = None) -> dict[str, Any]:
+def run_study(
+    config: StudyConfig, out: str | Path, folder: str | Path | None = None, *, finished: bool = False
+) -> dict[str, Any]:
     """Make all runs and return the tables.
 
     Parameters
@@ -137,26 +138,38 @@ def run_study(config: StudyConfig, out: str | Path, folder: str | Path | None = 
         Folder for the runs; those that are finished there are read, one that was interrupted is continued.
     folder
         Cache folder of packaged models and data.
+    finished
+        Take only the runs that are finished in `out`, and compute nothing.
 
     Returns
     -------
     dict
-        ``rows`` and ``gains`` (see `compression.experiments.study_tables`), ``runs`` and ``provenance``, JSON-able.
+        ``rows`` and ``gains`` (see `compression.experiments.study_tables`), ``runs``, ``planned`` (how many runs there
+        are when all are finished) and ``provenance`` with the seconds of the runs, JSON-able.
+
+    Raises
+    ------
+    ValueError
+        See `plan`; if `out` holds runs with other settings, or with `finished` none of the first variant.
     """
-    start = time.monotonic()
     out = Path(out)
     planned = plan(config)
     runs = []
     for number, item in enumerate(planned, start=1):
-        say(f"Run {number} of {len(planned)}: {item.variant}, {item.size}, seed {item.seed}")
-        home = out / "dense" / item.dense
-        home.parent.mkdir(parents=True, exist_ok=True)
         target = out / "runs" / f"{item.variant}-{item.size}-{item.seed}".replace(" ", "-")
-        report = run_task(item.config, target, folder=folder, dense=home, plan=out / "plans" / f"{item.size}.json")
-        runs.append(_record(item, report))
-    n = runs[0]["sentences"]
-    found = {"rows": score_rows(runs), "gains": gain_rows(runs), "runs": runs, "sentences": n}
-    return found | {"provenance": provenance(config, time.monotonic() - start)}
+        report = finished_report(item.config, target)
+        if report is None and not finished:
+            say(f"Run {number} of {len(planned)}: {item.variant}, {item.size}, seed {item.seed}")
+            home = out / "dense" / item.dense
+            home.parent.mkdir(parents=True, exist_ok=True)
+            report = run_task(item.config, target, folder=folder, dense=home, plan=out / "plans" / f"{item.size}.json")
+        if report is not None:
+            runs.append(_record(item, report))
+    if not runs or runs[0]["variant"] != planned[0].variant:
+        raise ValueError(f"Argument `out` must hold a finished run of {planned[0].variant!r}, but {str(out)!r} has none.")
+    found = {"rows": score_rows(runs), "gains": gain_rows(runs), "runs": runs, "planned": len(planned)}
+    seconds = sum(run["seconds"]["whole"] for run in runs)
+    return found | {"sentences": runs[0]["sentences"], "provenance": provenance(config, seconds)}
 
 
 def _record(item: Planned, report: Mapping[str, Any]) -> dict[str, Any]:

@@ -102,6 +102,20 @@ def run_task(
     return report
 
 
+def finished_report(config: RunConfig, out: str | Path) -> dict[str, Any] | None:
+    """Return the report of the run in `out` (see `run_task`), or ``None`` if it is not finished.
+
+    Raises
+    ------
+    ValueError
+        If `out` holds a run with other settings.
+    """
+    out = Path(out)
+    _check_same_config(out, {"config": json.loads(config.to_json())})
+    path = out / "report.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
 def _make_dense(prepared: Prepared, home: Path, work: Path, noise: NoiseHook | None) -> None:
     """Fine-tune, or take the model as it is, and write it with its tokenizer into `home`."""
     if home.is_dir():

@@ -129,6 +129,20 @@ def test_the_command_makes_the_table_once(settings, tmp_path, capsys):
     again = run_study(load_config(StudyConfig, settings), out)
     assert again["rows"] == found["rows"]
     assert {path: path.stat().st_mtime_ns for path in out.rglob("report.json")} == reports
+    # What a stopped study has so far: its last run is not finished.
+    (out / "runs" / "noise-small-1" / "report.json").unlink()
+    assert main(["study", "--config", str(settings), "--out", str(out), "--finished", "--json", str(result)]) == 0
+    assert "6 of 7 runs" in capsys.readouterr().out
+    partial = json.loads(result.read_text())
+    assert partial["runs"] == found["runs"][:-1]
+    assert not (out / "runs" / "noise-small-1" / "report.json").exists()
+    assert main(["study", "--config", str(settings), "--set", "run.n_distil=8", "--out", str(out), "--finished"]) == 2
+    assert "n_distil" in capsys.readouterr().err
+
+
+def test_nothing_finished_is_an_error(settings, tmp_path, capsys):
+    assert main(["study", "--config", str(settings), "--out", str(tmp_path / "runs"), "--finished"]) == 2
+    assert "finished run of 'PG'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,19 @@ def test_every_stage_replaces_its_layers(tiny_roberta, tiny_data, teacher):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_distillation_in_bfloat16_ends_near_that_in_float32(tiny_roberta, tiny_data):
+    distances, hidden = {}, DistillationConfig(hidden_weight=1.0, hidden_layers=(1, 2))
+    for precision in ("float32", "bfloat16"):
+        config = SETTINGS.model_copy(update={"precision": precision, "distillation": hidden})
+        model = tiny_roberta(0)
+        ipq(model, rules(), train_data=tiny_data, teacher=tiny_roberta(0), config=config)
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+        reference = predict_logits(tiny_roberta(0), tiny_data)
+        distances[precision] = logit_loss(predict_logits(model, tiny_data), reference, 1.0).item()
+    assert distances["bfloat16"] != distances["float32"]
+    assert distances["bfloat16"] == pytest.approx(distances["float32"], rel=0.3)
+
+
 def test_remainder_rate_zero_trains_centroids_only(tiny_roberta, tiny_data, teacher):
     before = tensors(tiny_roberta(0))
     for rate in (0.0, 1e-3):
