@@ -166,7 +166,7 @@ def run_study(
         if report is not None:
             runs.append(_record(item, report))
     if not runs or runs[0]["variant"] != planned[0].variant:
-        raise ValueError(f"Argument `out` must hold a finished run of {planned[0].variant!r}, but {str(out)!r} has none.")
+        raise ValueError(f"Argument `out` must hold a finished run of {planned[0].variant!r}, but was {str(out)!r}.")
     found = {"rows": score_rows(runs), "gains": gain_rows(runs), "runs": runs, "planned": len(planned)}
     seconds = sum(run["seconds"]["whole"] for run in runs)
     return found | {"sentences": runs[0]["sentences"], "provenance": provenance(config, seconds)}
