@@ -1,4 +1,4 @@
-"""When everything happens: as soon as possible, under what microwaves and light can do at once.
+"""When everything happens: as soon as possible, under what microwaves and light can do at once; first pulses late.
 
 - Operations that share a site do not overlap.
 - Radicals whose frequencies cannot be told apart turn together: the same pulse at the same moment, or none.
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from molecular_qubits.network.addressing import crosstalk
+from molecular_qubits.network.late_starts import start_late
 from molecular_qubits.network.pulses import rotation_times
 from molecular_qubits.network.schedule import Operation, frame_change
 from molecular_qubits.spins.operators import ComplexArray
@@ -96,6 +97,7 @@ class _Scheduler:
         self.frame: dict[int, float] = defaultdict(float)
         self.lit: list[tuple[float, float, int]] = []
         self.tones: list[tuple[float, float, frozenset[int]]] = []
+        self.barriers: dict[int, list[float]] = defaultdict(list)
         self.done: list[Operation] = []
         self._light(used)
 
@@ -138,7 +140,8 @@ class _Scheduler:
             waiting = self._do(number)
         if any(self.queues.values()):
             self._refuse()
-        return sorted(self.done, key=lambda operation: (operation.start_ns, operation.end_ns))
+        done = sorted(self.done, key=lambda operation: (operation.start_ns, operation.end_ns))
+        return start_late(done, self.classmates, self.barriers, self.network.microwaves.tones)
 
     def _offer(self, site: int, heap: list[tuple[float, int]], queued: set[int]) -> None:
         """Put the next step of a site on the heap if it is next on all its sites."""
@@ -193,6 +196,8 @@ class _Scheduler:
         step = steps[0]
         if isinstance(step, Barrier):
             self.free.update(dict.fromkeys(sites, ready))
+            for site in sites:
+                self.barriers[site].append(ready)
         elif step.name == "rz":
             self.frame[sites[0]] += step.angles[0]
             self.done.append(replace(step, start_ns=ready, duration_ns=0.0))

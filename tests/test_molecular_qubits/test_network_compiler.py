@@ -172,6 +172,25 @@ def test_a_barrier_keeps_gates_apart_and_in_order():
     assert free[0].start_ns == free[1].start_ns == 0
 
 
+def test_first_pulses_end_where_their_radical_is_needed():
+    chain = ghz(5)
+    schedule = compile_circuit(chain, MolecularNetwork.chain(5), layout=[0, 1, 2, 3, 4])
+    for site in range(5):
+        steps = [operation for operation in schedule.operations if site in operation.sites]
+        coupler = next(operation for operation in steps if operation.name == "coupler")
+        first = next(operation for operation in steps if operation.name == "rotation")
+        assert first.end_ns == pytest.approx(coupler.start_ns)
+    assert infidelity(chain, schedule) < 1e-12
+
+
+def test_first_pulses_cross_no_barrier():
+    steps = (gate("h", 2), Instruction("barrier", (0, 1, 2)), gate("cx", 0, 1), gate("cx", 1, 2))
+    schedule = compile_circuit(Circuit(3, steps), MolecularNetwork.chain(3), layout=[0, 1, 2])
+    turned = next(o for o in schedule.operations if o.name == "rotation" and o.sites == (2,))
+    assert turned.end_ns <= next(o for o in schedule.operations if o.sites == (1,)).start_ns
+    assert infidelity(Circuit(3, steps), schedule) < 1e-12
+
+
 def test_readouts_come_last_on_the_final_sites():
     circuit = Circuit(4, (*ghz(4).instructions, gate("cx", 0, 3), *(Instruction("measure", (k,)) for k in range(4))))
     network = MolecularNetwork.chain(4)
