@@ -210,11 +210,12 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
     rows = layer_bytes(arguments.file)
     width = max(len(row["name"]) for row in rows)
-    print(f"{'tensor':{width}}  {'stored':>12}  {'dense shape':>14}  {'bits/weight':>11}  {'bytes':>11}")
+    how = max(12, *(len(row["stored"]) for row in rows))
+    print(f"{'tensor':{width}}  {'stored':>{how}}  {'dense shape':>14}  {'bits/weight':>11}  {'bytes':>11}")
     for row in rows:
         shape = "x".join(map(str, row["shape"]))
-        print(f"{row['name']:{width}}  {row['stored']:>12}  {shape:>14}  {row['bits']:11.3f}  {row['bytes']:11,}")
-    print(f"{'total':{width}}  {'':12}  {'':14}  {'':11}  {sum(row['bytes'] for row in rows):11,}")
+        print(f"{row['name']:{width}}  {row['stored']:>{how}}  {shape:>14}  {row['bits']:11.3f}  {row['bytes']:11,}")
+    print(f"{'total':{width}}  {'':{how}}  {'':14}  {'':11}  {sum(row['bytes'] for row in rows):11,}")
 
 
 def _export_onnx(arguments: argparse.Namespace) -> None:

@@ -52,6 +52,8 @@ class RunConfig(FrozenConfig):
         layer are chosen by measured sensitivity, see `compression.compress`.
     n_plan
         Training sentences on which it is measured, a sample.
+    share
+        With a budget, let layers share a codebook where that is predicted to be better.
     pq
         Other options of every layer.
     rules
@@ -80,6 +82,8 @@ class RunConfig(FrozenConfig):
     n_centroids: int | dict[str, int] = 256
     budget: str | None = None
     n_plan: int = Field(256, ge=8)
+    # Left out of what runs are known by where it is the default, so that runs of before it can be continued.
+    share: bool = Field(False, exclude_if=lambda value: value is False)
     pq: PQConfig = PQConfig()
     rules: tuple[Rule, ...] | None = Field(None, min_length=1)
     weighting: Literal["activation", "fisher"] | None = None
@@ -201,7 +205,7 @@ def _check_budget(config: RunConfig, skeleton: Any) -> None:
             "`rules` in place of `budget`, for instance those in the plan.json of a run without noise."
         )
     try:
-        check_budget(skeleton.to_empty(device="cpu"), config.budget)
+        check_budget(skeleton.to_empty(device="cpu"), config.budget, share=config.share)
     except ValueError as error:
         raise ValueError(str(error).replace("Argument `budget`", "Key `budget`")) from error
 

@@ -34,6 +34,7 @@ def planned_rules(prepared: Prepared, dense: nn.Module, path: Path) -> tuple[Rul
             weighting=config.weighting,
             base=config.pq,
             extra=header(prepared, dense),
+            share=config.share,
         )
         rules = [json.loads(rule.to_json()) for rule in _in_stages(made.rules, prepared.source.config.model_type)]
         found = {"budget": config.budget, "rules": rules, "layers": made.table(), "curve": made.curve}
@@ -73,7 +74,7 @@ def _in_stages(rules: Sequence[Rule], family: str) -> list[Rule]:
         return list(rules)
     found = []
     for rule in rules:
-        name = re.sub(r"\\(.)", r"\1", rule.pattern)  # the pattern is an escaped name
+        name = re.sub(r"\\(.)", r"\1", rule.pattern.split("|")[0])  # the pattern is an escaped name, or several
         stages = (preset.stage for preset in presets if re.fullmatch(preset.pattern, name))
         found.append(rule.model_copy(update={"stage": next(stages, presets[-1].stage)}))
     return found

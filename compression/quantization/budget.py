@@ -72,12 +72,14 @@ def compress(
     seed: int = 0,
     n_workers: int | None = 1,
     extra: dict[str, Any] | None = None,
+    share: bool = True,
 ) -> CompressionResult:
-    """Compress a model to a file of at most so many bytes, with block size, K and codebook type chosen for each layer.
+    """Compress a model to a file of at most so many bytes, with block size, K, codebook type and sharing chosen.
 
-    Every linear layer and embedding is clustered in all ways that fit it. How much a layer matters is measured on the
-    calibration batches; the choice that minimises the sum of the predicted losses within the budget is found by dynamic
-    programming. Nothing is trained: `compression.ipq` with the result's ``rules`` does that.
+    Every linear layer and embedding is clustered in all ways that fit it, and those that differ in the numbers in their
+    names only (the queries of all layers of an encoder) together too, to share a codebook. How much a layer matters is
+    measured on the calibration batches; the choice that minimises the sum of the predicted losses within the budget is
+    found by dynamic programming. Nothing is trained: `compression.ipq` with the result's ``rules`` does that.
 
     Parameters
     ----------
@@ -106,6 +108,8 @@ def compress(
         Processes that cluster; all usable processors if ``None``. The result is the same for any number.
     extra
         Description kept in the file's header, see `save_compressed`; it counts.
+    share
+        Whether layers may share a codebook where that is predicted to be better.
 
     Returns
     -------
@@ -129,6 +133,7 @@ def compress(
         seed=seed,
         n_workers=n_workers,
         extra=extra,
+        share=share,
     )
     model = copy.deepcopy(model).eval()
     reference = all_logits(model, batches)

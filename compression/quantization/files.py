@@ -16,7 +16,10 @@ from shared.artifacts import atomic_path, write_json
 
 FORMAT = "pg-ipq"
 VERSION = 2
-READABLE = (1, VERSION)
+SHARING = 3
+"""Version of a file in which layers share a codebook."""
+
+READABLE = (1, VERSION, SHARING)
 """Versions that are read; files of version 1 have no checksums."""
 
 SINGLE = "model.safetensors"
@@ -282,7 +285,7 @@ def _header(file: Any, path: Path) -> dict[str, Any]:
         )
     if version not in READABLE:
         raise CompressedFileError(
-            f"File {str(path)!r} has version {version}, but this reads {' and '.join(map(str, READABLE))}: get a newer "
+            f"File {str(path)!r} has version {version}, but this reads {', '.join(map(str, READABLE))}: get a newer "
             "release of this package."
         )
     return header

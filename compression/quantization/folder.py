@@ -150,8 +150,9 @@ def model_card(
         "---\nlibrary_name: transformers\ntags:\n- pg-ipq\n- product-quantization\n---",
         f"# {type(model).__name__}, product-quantized",
         "Each layer in the table below that is stored as `PQ KxD` is a codebook of K codewords for blocks of D "
-        "consecutive weights, and a packed code for each block; other tensors are stored as they are. Every tensor "
-        "has a checksum, which is verified on loading.",
+        "consecutive weights, and a packed code for each block; one stored as `shared KxD` has codes for the codebook "
+        "of another layer. Other tensors are stored as they are. Every tensor has a checksum, which is verified on "
+        "loading.",
         "```python\nimport compression.quantization.hf  # registers the format with transformers\n"
         "from transformers import AutoModelForSequenceClassification\n\n"
         "model = AutoModelForSequenceClassification.from_pretrained(FOLDER)\n```",

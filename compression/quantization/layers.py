@@ -79,10 +79,13 @@ class _PQWeight(nn.Module):
     """A (rows, features) weight held as codes (rows, features / d) and centroids (K, d).
 
     ``codebook_dtype`` is the type in which the centroids will be stored, see `PQConfig`; until
-    `compression.quantization.storage.round_` they may have any values. ``latent`` (rows, features), if set, receives
-    the gradient of the weight as if it were the weight (straight-through estimator) and changes no value; it is no part
-    of the state. ``activations``, of linear layers and convolutions, is the grid to which the input is rounded, see
-    `compression.quantization.activations`; it is no part of the state either, but of the file.
+    `compression.quantization.storage.round_` they may have any values. Several layers may have the same parameter as
+    ``centroids``: it is stored once, and its gradient is the sum of the averages in each of them.
+
+    ``latent`` (rows, features), if set, receives the gradient of the weight as if it were the weight (straight-through
+    estimator) and changes no value; it is no part of the state. ``activations``, of linear layers and convolutions, is
+    the grid to which the input is rounded, see `compression.quantization.activations`; it is no part of the state
+    either, but of the file.
     """
 
     centroids: nn.Parameter

@@ -192,6 +192,7 @@ def _graph(model: nn.Module, example: dict[str, torch.Tensor]) -> Any:
         raise OnnxExportError("The exporter of PyTorch gave no program.")
     graph = program.model_proto
     _strip(graph)
+    _merge_codebooks(graph)
     _halve(graph)
     made = provenance()
     for key, value in (("format", "pg-ipq"), ("commit", made["git_commit"]), ("made", made["time_utc"])):
@@ -210,6 +211,22 @@ def _strip(model: Any) -> None:
     for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
         value.ClearField("doc_string")
         value.ClearField("metadata_props")
+
+
+def _merge_codebooks(model: Any) -> None:
+    """Store a codebook that several layers share once."""
+    first: dict[Any, str] = {}
+    names = {}
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith(".book"):
+            key = (tensor.data_type, tuple(tensor.dims), tensor.raw_data)
+            names[tensor.name] = first.setdefault(key, tensor.name)
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = names.get(name, name)
+    kept = [tensor for tensor in model.graph.initializer if names.get(tensor.name, tensor.name) == tensor.name]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
 
 
 def _halve(model: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from compression.quantization.allocation import Frontier, frontier
+from compression.quantization.allocation import Frontier, Joint, frontier
 from compression.quantization.blocks import PQConfig
 from compression.quantization.calibration import (
     Batch,
@@ -26,7 +26,10 @@ from compression.quantization.sensitivity import (
     LayerOptions,
     fitting_sizes,
     measure_layers,
+    measure_shared,
     option_bytes,
+    shared_bytes,
+    shared_sizes,
     weight_of,
 )
 from compression.quantization.storage import dense_bytes, file_bytes, round_
@@ -42,9 +45,10 @@ class Plan:
     Attributes
     ----------
     rules
-        One rule for each layer that is quantized, for `compression.quantize_` and `compression.ipq`.
+        One rule for each layer that is quantized, or for each group of layers with a codebook that they share, for
+        `compression.quantize_` and `compression.ipq`.
     layers, chosen
-        What could be done with each layer, and the number of the option that was chosen.
+        What could be done with each layer, and the number of the option that was chosen, see `LayerOptions.option`.
     weights
         Weights of the clusterings.
     budget_bytes, dense_bytes
@@ -64,21 +68,22 @@ class Plan:
     @property
     def predicted_loss(self) -> float:
         """Sum of the predictions of the single layers."""
-        return sum(layer.options[number].loss for layer, number in zip(self.layers, self.chosen, strict=True))
+        return sum(layer.option(number).loss for layer, number in zip(self.layers, self.chosen, strict=True))
 
     def table(self) -> list[dict[str, Any]]:
         """Return a row for each layer: what was chosen, its bytes, bits a weight, error and predicted loss."""
         rows = []
         for layer, number in zip(self.layers, self.chosen, strict=True):
-            option = layer.options[number]
+            option = layer.option(number)
             config = option.config
+            shared = number >= len(layer.options)
             rows.append(
                 {
                     "layer": layer.name,
                     "shape": f"{layer.shape[0]} x {layer.shape[1]}",
                     "block size": None if config is None else config.block_size,
                     "codewords": None if config is None else config.n_centroids,
-                    "codebook": None if config is None else config.codebook_dtype,
+                    "codebook": None if config is None else config.codebook_dtype + (", shared" if shared else ""),
                     "bytes": option.bytes,
                     "bits a weight": 8 * option.bytes / (layer.shape[0] * layer.shape[1]),
                     "relative error": option.error,
@@ -101,6 +106,7 @@ def plan(
     seed: int = 0,
     n_workers: int | None = 1,
     extra: dict[str, Any] | None = None,
+    share: bool = True,
 ) -> Plan:
     """Choose for each layer how to quantize it, by measured sensitivity; the model is not changed.
 
@@ -113,7 +119,8 @@ def plan(
     batches = check_batches(calibration)
     names = _quantizable(model, exclude, sizes)
     base = base or PQConfig()
-    fixed = _check_possible(model, names, sizes, budget_bytes, extra)
+    groups = _groups(names) if share else []
+    fixed = _check_possible(model, names, sizes, budget_bytes, extra, groups)
     model = copy.deepcopy(model).eval()
     weights = _weights(model, batches, names, weighting, seed)
     layers = measure_layers(
@@ -129,18 +136,26 @@ def plan(
         reference=all_logits(model, batches),
         target_bits=32 * budget_bytes / size,
     )
+    layers = measure_shared(
+        model, layers, groups, sizes=sizes, weights=weights, base=base, seed=seed, n_workers=n_workers
+    )
+    joint = [_joint(layers, group) for group in groups]
     front = frontier(
         [np.array([option.bytes for option in layer.options]) for layer in layers],
         [np.array([option.loss for option in layer.options]) for layer in layers],
+        joint=[group for group in joint if len(group.sizes)],
     )
     chosen = front.choose(budget_bytes - fixed)
-    return Plan(_rules(layers, chosen), layers, chosen, weights, budget_bytes, size, _curve(front, fixed, size))
+    return Plan(_rules(layers, chosen, groups), layers, chosen, weights, budget_bytes, size, _curve(front, fixed, size))
 
 
-def check_budget(model: nn.Module, budget: str | int, extra: dict[str, Any] | None = None) -> int:
+def check_budget(
+    model: nn.Module, budget: str | int, extra: dict[str, Any] | None = None, *, share: bool = True
+) -> int:
     """Return a budget in bytes, or raise a `ValueError` if no choice of `plan` meets it, as `plan` does."""
     budget_bytes = parse_budget(budget, dense_bytes(model))
-    _check_possible(model, _quantizable(model, (), SIZES), SIZES, budget_bytes, extra)
+    names = _quantizable(model, (), SIZES)
+    _check_possible(model, names, SIZES, budget_bytes, extra, _groups(names) if share else [])
     return budget_bytes
 
 
@@ -218,13 +233,34 @@ def _quantizable(model: nn.Module, exclude: Sequence[str], sizes: Sequence[tuple
     return names
 
 
+def _groups(names: Sequence[str]) -> list[list[str]]:
+    """Layers whose names differ in numbers only, such as all queries of an encoder: they could share a codebook."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(re.sub(r"\d+", "#", name), []).append(name)
+    return [group for group in found.values() if len(group) > 1]
+
+
 def _check_possible(
-    model: nn.Module, names: Sequence[str], sizes: Sequence[tuple[int, int]], budget: int, extra: Any
+    model: nn.Module,
+    names: Sequence[str],
+    sizes: Sequence[tuple[int, int]],
+    budget: int,
+    extra: Any,
+    groups: Sequence[Sequence[str]],
 ) -> int:
-    shapes = [weight_of(model, name).shape for name in names]
-    least = [min(option_bytes(shape, d, k, "int8") for d, k in fitting_sizes(shape, sizes)) for shape in shapes]
+    shapes = {name: weight_of(model, name).shape for name in names}
+    least = {
+        name: min(option_bytes(shape, d, k, "int8") for d, k in fitting_sizes(shape, sizes))
+        for name, shape in shapes.items()
+    }
     fixed = fixed_bytes(model, names, sizes, extra)
-    smallest = fixed + sum(least)
+    smallest = fixed + sum(least.values())
+    for group in groups:
+        members = [shapes[name] for name in group]
+        together = [shared_bytes(members, d, k, "int8") for d, k in shared_sizes(members, sizes)]
+        apart = sum(least[name] for name in group)
+        smallest += min([apart, *together]) - apart
     if smallest > budget:
         raise ValueError(
             f"Argument `budget` must be at least {smallest:,} bytes, the smallest file that `sizes` and `exclude` "
@@ -245,9 +281,24 @@ def _weights(
     raise ValueError(f"Argument `weighting` must be 'activation', 'fisher' or None, but was {weighting!r}.")
 
 
-def _rules(layers: Sequence[LayerOptions], chosen: Sequence[int]) -> tuple[Rule, ...]:
-    pairs = [(layer.name, layer.options[number].config) for layer, number in zip(layers, chosen, strict=True)]
-    return tuple(Rule(pattern=re.escape(name), config=config) for name, config in pairs if config is not None)
+def _joint(layers: Sequence[LayerOptions], group: Sequence[str]) -> Joint:
+    """The options that a group of layers has together."""
+    numbers = {layer.name: number for number, layer in enumerate(layers)}
+    members = tuple(numbers[name] for name in group)
+    options = list(zip(*(layers[member].shared for member in members), strict=True))
+    sizes = np.array([sum(option.bytes for option in row) for row in options])
+    return Joint(members, sizes, np.array([sum(option.loss for option in row) for row in options]))
+
+
+def _rules(layers: Sequence[LayerOptions], chosen: Sequence[int], groups: Sequence[Sequence[str]]) -> tuple[Rule, ...]:
+    group_of = {name: tuple(group) for group in groups for name in group}
+    rules: dict[tuple[str, ...], Rule] = {}
+    for layer, number in zip(layers, chosen, strict=True):
+        shared = number >= len(layer.options)
+        names, config = group_of[layer.name] if shared else (layer.name,), layer.option(number).config
+        if config is not None:
+            rules[names] = Rule(pattern="|".join(map(re.escape, names)), config=config, shared=shared)
+    return tuple(rules.values())
 
 
 def _curve(front: Frontier, fixed: int, dense: int) -> tuple[dict[str, float], ...]:

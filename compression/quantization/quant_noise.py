@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from compression.quantization.blocks import PQConfig, code_dtype, to_blocks
-from compression.quantization.rules import ClusterJob, Rule, layer_seed, match_rules, run_job
+from compression.quantization.layer_clustering import ClusterJob, cluster_layers, layer_seed
+from compression.quantization.rules import Rule, match_rules
 from shared.config import FrozenConfig
-from shared.parallel import parallel_map
 
 
 class NoiseConfig(FrozenConfig):
@@ -118,10 +118,11 @@ class _PQNoise(_Noise):
     centroids: torch.Tensor
     codes: torch.Tensor
 
-    def __init__(self, config: NoiseConfig, number: int, pq: PQConfig, weight: torch.Tensor) -> None:
+    def __init__(self, config: NoiseConfig, number: int, rule: Rule, weight: torch.Tensor) -> None:
+        pq = rule.config
         super().__init__(config, number, pq.block_size)
         n = weight.numel() // pq.block_size
-        k = min(pq.n_centroids, n)
+        k = pq.n_centroids if rule.shared else min(pq.n_centroids, n)
         codes = torch.zeros(n, dtype=code_dtype(k), device=weight.device)
         self.register_buffer("centroids", weight.new_zeros(k, pq.block_size, dtype=torch.float32), persistent=False)
         self.register_buffer("codes", codes, persistent=False)
@@ -167,7 +168,7 @@ class QuantNoise:
             if name in names:  # tied to one that has its noise
                 continue
             weight = model.get_parameter(f"{name}.weight")
-            noise = _make(config, number, rule.config, weight)
+            noise = _make(config, number, rule, weight)
             for user in users[id(weight)]:
                 module = model.get_submodule(user)
                 parametrize.register_parametrization(module, "weight", noise)
@@ -204,13 +205,14 @@ class QuantNoise:
     @torch.no_grad()
     def refresh(self, number: int = 0) -> None:
         """Cluster the weights as they are now, in step `number`, as `compression.quantize_` would."""
-        jobs, noises = [], []
+        jobs, noises, groups = [], [], []
         for name, (noise, rule) in self._noises.items():
             if isinstance(noise, _PQNoise):
                 seed = layer_seed(self.config.seed, noise.number)
                 jobs.append(ClusterJob.of(self._latent(name), rule.config, seed, None))
                 noises.append(noise)
-        results = parallel_map(run_job, jobs, n_workers=1, description="Clustering for Quant-Noise")
+                groups.append(id(rule) if rule.shared else None)
+        results = cluster_layers(jobs, groups, description="Clustering for Quant-Noise")
         for noise, result in zip(noises, results, strict=True):
             noise.centroids.zero_()
             noise.centroids[: len(result.centroids)] = torch.from_numpy(result.centroids).to(noise.centroids)
@@ -286,10 +288,10 @@ def remove_quant_noise(model: nn.Module) -> None:
         parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
 
 
-def _make(config: NoiseConfig, number: int, pq: PQConfig, weight: torch.Tensor) -> _Noise:
+def _make(config: NoiseConfig, number: int, rule: Rule, weight: torch.Tensor) -> _Noise:
     if config.kind == "pq":
-        return _PQNoise(config, number, pq, weight)
-    return (_ProxyNoise if config.kind == "proxy" else _Int8Noise)(config, number, pq.block_size)
+        return _PQNoise(config, number, rule, weight)
+    return (_ProxyNoise if config.kind == "proxy" else _Int8Noise)(config, number, rule.config.block_size)
 
 
 def _noisy(model: nn.Module) -> list[nn.Module]:

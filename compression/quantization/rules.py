@@ -2,28 +2,20 @@
 
 import difflib
 import re
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
 
 from compression.clustering.lloyd import Iteration
-from compression.quantization.blocks import (
-    PQConfig,
-    check_divides,
-    code_bits,
-    codebook_bytes,
-    round_codebook,
-    to_blocks,
-)
+from compression.quantization.blocks import PQConfig, check_divides, code_bits, codebook_bytes
 from compression.quantization.convolution import PQConv2d
-from compression.quantization.layers import PQEmbedding, PQLinear
+from compression.quantization.layer_clustering import Clustering, ClusterJob, cluster_layers, layer_seed
+from compression.quantization.layers import PQEmbedding, PQLinear, _PQWeight
 from shared.config import FrozenConfig
-from shared.parallel import parallel_map
 
 STAGES = ("ffn", "embeddings", "attention", "head")
 """Stages of iPQ in their usual order."""
@@ -40,11 +32,16 @@ class Rule(FrozenConfig):
         How to quantize.
     stage
         Stage of iPQ that the layers belong to.
+    shared
+        All layers that match have one codebook, which is stored and trained once; each counts by its relative error in
+        the clustering.
     """
 
     pattern: str
     config: PQConfig
     stage: str = "all"
+    # Left out of what runs are known by where it is the default, so that runs of before it can be continued.
+    shared: bool = Field(False, exclude_if=lambda value: value is False)
 
 
 @dataclass(frozen=True)
@@ -62,11 +59,13 @@ class LayerReport:
     relative_error
         Squared error of the weight over its squared norm.
     bits
-        Bits of the packed codes and the codebook.
+        Bits of the packed codes and, in the first of the layers that share it, the codebook.
     history
-        History of the clustering.
+        History of the clustering; empty but in the first of the layers that share a codebook.
     seconds
-        Wall time.
+        Wall time, likewise.
+    shares_with
+        The first layer with which this one shares its codebook, if it is another one.
     """
 
     name: str
@@ -79,6 +78,7 @@ class LayerReport:
     bits: int
     history: tuple[Iteration, ...]
     seconds: float
+    shares_with: str | None = None
 
 
 def preset_rules(
@@ -88,6 +88,7 @@ def preset_rules(
     n_centroids: int | Mapping[str, int] = 256,
     base: PQConfig | None = None,
     stages: Sequence[str] = STAGES,
+    shared: Sequence[str] = (),
 ) -> tuple[Rule, ...]:
     """Return rules for a family of encoders.
 
@@ -101,6 +102,8 @@ def preset_rules(
         Other options.
     stages
         Stages to quantize, of `STAGES`.
+    shared
+        Those of them whose layers share one codebook.
 
     Returns
     -------
@@ -110,7 +113,7 @@ def preset_rules(
     Raises
     ------
     ValueError
-        If the family or a stage is unknown.
+        If the family or a stage is unknown, or a shared stage is not quantized.
     """
     if family not in _PATTERNS:
         raise ValueError(
@@ -121,6 +124,9 @@ def preset_rules(
     unknown = [stage for stage in stages if stage not in patterns]
     if unknown:
         raise ValueError(f"Argument `stages` must hold only {', '.join(map(repr, patterns))}, but has {unknown[0]!r}.")
+    absent = [stage for stage in shared if stage not in stages]
+    if absent:
+        raise ValueError(f"Argument `shared` must hold only stages of `stages`, but has {absent[0]!r}.")
     rules = []
     for stage in stages:
         sizes = {
@@ -128,7 +134,8 @@ def preset_rules(
             "n_centroids": n_centroids if isinstance(n_centroids, int) else n_centroids[stage],
         }
         options = (base or PQConfig()).model_dump() | sizes
-        rules.append(Rule(pattern=patterns[stage], config=PQConfig.build(options), stage=stage))
+        config = PQConfig.build(options)
+        rules.append(Rule(pattern=patterns[stage], config=config, stage=stage, shared=stage in shared))
     return tuple(rules)
 
 
@@ -243,104 +250,49 @@ def quantize_(
     if isinstance(rules, Mapping):
         rules = [Rule(pattern=pattern, config=config) for pattern, config in rules.items()]
     pairs = match_rules(model, rules, stage=stage)
+    groups = _groups(model, pairs)
     jobs = []
     for number, (name, rule) in enumerate(pairs):
         weights = None if sample_weights is None else sample_weights.get(name)
         weight = model.get_parameter(f"{name}.weight")
         jobs.append(ClusterJob.of(weight, rule.config, layer_seed(seed, number), weights))
-    clusterings = parallel_map(run_job, jobs, n_workers=n_workers, description="Quantizing layers")
+    clusterings = cluster_layers(jobs, groups, n_workers=n_workers)
     reports = []
-    for (name, rule), clustering in zip(pairs, clusterings, strict=True):
+    owners: dict[int, tuple[str, nn.Parameter]] = {}
+    for (name, rule), group, clustering in zip(pairs, groups, clusterings, strict=True):
         module, report = _quantized(model.get_submodule(name), name, rule, clustering)
+        if group is not None:
+            owner, module.centroids = owners.setdefault(group, (name, module.centroids))
+            if owner != name:
+                book = 8 * codebook_bytes(report.n_centroids, report.block_size, rule.config.codebook_dtype)
+                report = replace(report, bits=report.bits - book, shares_with=owner)
         model.set_submodule(name, module)
         reports.append(report)
     return reports
 
 
-def layer_seed(seed: int, number: int) -> int:
-    """Return the seed of the clustering of the layer at place `number`, derived from that of the model."""
-    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+def _groups(model: nn.Module, pairs: Sequence[tuple[str, Rule]]) -> list[int | None]:
+    """For each layer the group that shares a codebook with it; a `ValueError` if its weights cannot."""
+    kinds: dict[int, tuple[str, torch.dtype, torch.device]] = {}
+    for name, rule in pairs:
+        if rule.shared:
+            weight = model.get_parameter(f"{name}.weight")
+            first, *kind = kinds.setdefault(id(rule), (name, weight.dtype, weight.device))
+            if kind != [weight.dtype, weight.device]:
+                raise ValueError(
+                    f"The layers of a shared rule must have one data type and device, but {first!r} has "
+                    f"{kind[0]} on {kind[1]} and {name!r} {weight.dtype} on {weight.device}."
+                )
+    return [id(rule) if rule.shared else None for _, rule in pairs]
 
 
-@dataclass(frozen=True)
-class ClusterJob:
-    """The clustering of one layer, as values that another process can be given.
-
-    Attributes
-    ----------
-    weight
-        (rows, features) float32.
-    config
-        How to quantize.
-    seed
-        Of the clustering.
-    sample_weight
-        ``None`` or (rows, features), positive.
-    device
-        torch device of the search.
-    """
-
-    weight: np.ndarray
-    config: PQConfig
-    seed: int
-    sample_weight: np.ndarray | None
-    device: str = "cpu"
-
-    @classmethod
-    def of(cls, weight: torch.Tensor, config: PQConfig, seed: int, sample_weight: torch.Tensor | None) -> "ClusterJob":
-        """Return the job for a layer's weight; all dimensions after the first are features."""
-        weights = None if sample_weight is None else sample_weight.detach().flatten(1).cpu().numpy()
-        return cls(weight.detach().flatten(1).float().cpu().numpy(), config, seed, weights, str(weight.device))
-
-
-@dataclass(frozen=True)
-class Clustering:
-    """The result of a `ClusterJob`.
-
-    Attributes
-    ----------
-    centroids
-        (K, d) float32, those in use, at the values in which they are stored.
-    codes
-        (rows, features / d) int64.
-    history
-        History of the clustering.
-    seconds
-        Wall time.
-    """
-
-    centroids: np.ndarray
-    codes: np.ndarray
-    history: tuple[Iteration, ...]
-    seconds: float
-
-    @property
-    def weight(self) -> np.ndarray:
-        """The decoded weight, (rows, features)."""
-        return self.centroids[self.codes].reshape(len(self.codes), -1)
-
-
-def run_job(job: ClusterJob) -> Clustering:
-    """Cluster the blocks of a layer and keep the codewords that are used."""
-    start = time.perf_counter()
-    blocks = to_blocks(job.weight, job.config.block_size)
-    weights = None if job.sample_weight is None else to_blocks(job.sample_weight, job.config.block_size)
-    if weights is not None and (weights == weights[:, :1]).all():
-        weights = weights[:, 0]  # one weight a block, as an embedding's rows have, is much the faster search
-    result = job.config.cluster(blocks, job.seed, weights, job.device)
-    used, codes = np.unique(result.assignments, return_inverse=True)
-    centroids = round_codebook(torch.from_numpy(result.centroids[used]), job.config.codebook_dtype).numpy()
-    codes = codes.reshape(len(job.weight), -1)
-    return Clustering(centroids, codes, result.history, time.perf_counter() - start)
-
-
-def _quantized(module: Any, name: str, rule: Rule, clustering: Clustering) -> tuple[nn.Module, LayerReport]:
+def _quantized(module: Any, name: str, rule: Rule, clustering: Clustering) -> tuple[_PQWeight, LayerReport]:
     config = rule.config
     weight = module.weight.detach()
     centroids = torch.from_numpy(clustering.centroids).to(weight)
     codes = torch.from_numpy(clustering.codes).to(weight.device)
     if isinstance(module, nn.Embedding):
-        quantized: PQLinear | PQEmbedding | PQConv2d = PQEmbedding(centroids, codes, module.padding_idx)
+        quantized: _PQWeight = PQEmbedding(centroids, codes, module.padding_idx)
     elif isinstance(module, nn.Conv2d):
         quantized = PQConv2d.like(module, centroids, codes, module.bias)
     else:

@@ -11,7 +11,7 @@ from torch import nn
 from compression.clustering.assignment import nearest_centroids
 from compression.quantization.blocks import PQConfig, code_bits, codebook_bytes, round_codebook, to_blocks
 from compression.quantization.calibration import Batch, all_logits, divergence
-from compression.quantization.rules import ClusterJob, run_job
+from compression.quantization.layer_clustering import ClusterJob, joined, parted, run_job
 from shared.parallel import parallel_map
 from shared.progress import progress
 
@@ -72,12 +72,20 @@ class LayerOptions:
         Predicted loss per unit of `Option.error`.
     options
         By ascending bytes and falling loss; the last keeps the weight.
+    shared
+        Further options, which all layers of its group take together or none: its codes for a codebook that they share.
+        The first of the group has the bytes of the codebook.
     """
 
     name: str
     shape: tuple[int, int]
     sensitivity: float
     options: tuple[Option, ...]
+    shared: tuple[Option, ...] = ()
+
+    def option(self, number: int) -> Option:
+        """Return an option by its number; those of `shared` come after the others."""
+        return (*self.options, *self.shared)[number]
 
 
 def measure_layers(
@@ -137,6 +145,59 @@ def measure_layers(
     return tuple(layers)
 
 
+def measure_shared(
+    model: nn.Module,
+    layers: Sequence[LayerOptions],
+    groups: Sequence[Sequence[str]],
+    *,
+    sizes: Sequence[tuple[int, int]] = SIZES,
+    weights: Mapping[str, torch.Tensor] | None = None,
+    base: PQConfig | None = None,
+    seed: int = 0,
+    n_workers: int | None = 1,
+) -> tuple[LayerOptions, ...]:
+    """Return the layers with the options that groups of them have with one codebook.
+
+    Parameters
+    ----------
+    layers
+        From `measure_layers`, which has measured how much each layer matters.
+    groups
+        Names of the layers that could share a codebook; none is in two groups.
+    model, sizes, weights, base, seed, n_workers
+        As in `measure_layers`.
+    """
+    base = base or PQConfig()
+    weights = weights or {}
+    by_name = {layer.name: layer for layer in layers}
+    work = []
+    for group in groups:
+        fitting = shared_sizes([by_name[name].shape for name in group], sizes)
+        common = base.model_copy(update={"max_iter": _MAX_ITER, "codebook_dtype": "float32"})
+        configs = [common.model_copy(update={"block_size": d, "n_centroids": k}) for d, k in fitting]
+        if configs:
+            jobs = [ClusterJob.of(weight_of(model, name), configs[0], seed, weights.get(name)) for name in group]
+            work.append((group, configs, jobs))
+    measured = parallel_map(
+        _shared_errors,
+        [(jobs, configs) for _, configs, jobs in work],
+        n_workers=n_workers,
+        description="Measuring errors of shared codebooks",
+    )
+    for (group, configs, _), errors in zip(work, measured, strict=True):
+        for place, name in enumerate(group):
+            layer, options = by_name[name], []
+            for config, row in zip(configs, errors, strict=True):
+                d, k = config.block_size, config.n_centroids
+                for dtype in _CODEBOOKS:
+                    chosen = base.model_copy(update={"block_size": d, "n_centroids": k, "codebook_dtype": dtype})
+                    size = option_bytes(layer.shape, d, k, dtype)
+                    size -= codebook_bytes(k, d, dtype) if place else 0
+                    options.append(Option(chosen, size, row[place][dtype], layer.sensitivity * row[place][dtype]))
+            by_name[name] = dataclasses.replace(layer, shared=tuple(options))
+    return tuple(by_name.values())
+
+
 def weight_of(model: nn.Module, name: str) -> torch.Tensor:
     """Return the weight of a layer by its name."""
     return model.get_parameter(f"{name}.weight")
@@ -146,6 +207,27 @@ def fitting_sizes(shape: Sequence[int], sizes: Sequence[tuple[int, int]]) -> lis
     """Return the sizes whose block size divides and whose codewords have at least four blocks each."""
     rows, features = shape
     return [(d, k) for d, k in sizes if features % d == 0 and rows * (features // d) >= 4 * k]
+
+
+def shared_sizes(shapes: Sequence[Sequence[int]], sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the sizes that fit some layers together and whose codebooks, one for each layer, would count.
+
+    What counts is 2 % of the codes: it is not worth a larger error to save less.
+    """
+    found = []
+    for d, k in sizes:
+        n_blocks = sum(rows * (features // d) for rows, features in shapes)
+        saved = (len(shapes) - 1) * codebook_bytes(k, d, "float16")
+        fits = all(features % d == 0 for _, features in shapes) and n_blocks >= 4 * k
+        if fits and saved >= 0.02 * n_blocks * code_bits(k) / 8:
+            found.append((d, k))
+    return found
+
+
+def shared_bytes(shapes: Sequence[Sequence[int]], d: int, k: int, codebook_dtype: str = "float16") -> int:
+    """Return the bytes of the codes of some layers and of the codebook that they share."""
+    codes = sum(option_bytes(shape, d, k, codebook_dtype) for shape in shapes)
+    return codes - (len(shapes) - 1) * codebook_bytes(k, d, codebook_dtype)
 
 
 def option_bytes(shape: Sequence[int], d: int, k: int, codebook_dtype: str = "float16") -> int:
@@ -175,10 +257,37 @@ def _errors(job: tuple[ClusterJob, Sequence[PQConfig], int]) -> tuple[list[dict[
     return errors, decoded
 
 
-def _sample(job: ClusterJob) -> ClusterJob:
-    """The job on at most `_SAMPLED` entries: the rows of largest weight, and some of the others for all of them."""
+def _shared_errors(job: tuple[Sequence[ClusterJob], Sequence[PQConfig]]) -> list[list[dict[str, float]]]:
+    """For each configuration the relative weighted error of each layer, by type of codebook."""
+    whole, configs = job
+    sampled = [_sample(layer, _SAMPLED // len(whole)) for layer in whole]
+    weights = [np.ones(1) if layer.sample_weight is None else layer.sample_weight for layer in sampled]
+    norms = [
+        float((weight * layer.weight**2).sum(dtype=np.float64)) or 1.0
+        for weight, layer in zip(weights, sampled, strict=True)
+    ]
+    rows = []
+    for config in configs:
+        jobs = [dataclasses.replace(layer, config=config) for layer in sampled]
+        parts = parted(run_job(joined(jobs)), jobs)
+        books = {dtype: round_codebook(torch.from_numpy(parts[0].centroids), dtype).numpy() for dtype in _CODEBOOKS}
+        row = []
+        for part, layer, weight, norm in zip(parts, sampled, weights, norms, strict=True):
+            decoded = {dtype: book[part.codes].reshape(layer.weight.shape) for dtype, book in books.items()}
+            row.append(
+                {
+                    dtype: float((weight * (values - layer.weight) ** 2).sum(dtype=np.float64)) / norm
+                    for dtype, values in decoded.items()
+                }
+            )
+        rows.append(row)
+    return rows
+
+
+def _sample(job: ClusterJob, n_entries: int = _SAMPLED) -> ClusterJob:
+    """The job on at most so many entries: the rows of largest weight, and some of the others for all of them."""
     n_rows, n_features = job.weight.shape
-    n_kept = max(_SAMPLED // n_features, 1)
+    n_kept = max(n_entries // n_features, 1)
     if n_rows <= n_kept:
         return job
     weights = np.ones(job.weight.shape, np.float32) if job.sample_weight is None else job.sample_weight

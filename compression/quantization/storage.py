@@ -11,6 +11,7 @@ from compression.quantization.activations import ActivationGrid
 from compression.quantization.blocks import code_bits, int8_scale, pack_codes, round_codebook, unpack_codes
 from compression.quantization.convolution import PQConv2d
 from compression.quantization.files import (
+    SHARING,
     CompressedFileError,
     file_sizes,
     read_header,
@@ -92,7 +93,8 @@ def packed_state(
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Return a model's tensors as they are stored, and their description for `compression.quantization.files`."""
     tensors, layers = _compressed_state(model)
-    return tensors, {"layers": layers, "extra": extra or {}}
+    shared = {"version": SHARING} if any("codebook" in layer for layer in layers.values()) else {}
+    return tensors, {"layers": layers, "extra": extra or {}, **shared}
 
 
 def size_report(model: nn.Module) -> dict[str, int]:
@@ -172,7 +174,8 @@ def layer_bytes(path: str | Path) -> list[dict[str, Any]]:
     -------
     list of dict
         ``name``, ``stored`` (how), dense ``shape``, ``bits`` a weight and ``bytes``: a row for each quantized layer
-        (codes and codebook), one for each other tensor and one for the header.
+        (codes and codebook; ``shared`` are codes for the codebook of a layer before it), one for each other tensor and
+        one for the header.
 
     Raises
     ------
@@ -185,10 +188,11 @@ def layer_bytes(path: str | Path) -> list[dict[str, Any]]:
     sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}
     rows = []
     for name, layer in layers.items():
-        k, d = shapes[f"{name}.centroids"]
+        k, d = shapes[f"{layer.get('codebook', name)}.centroids"]
         shape = (layer["shape"][0], layer["shape"][1] * d)
-        size = sizes.pop(f"{name}.codes") + sizes.pop(f"{name}.centroids")
-        rows.append(_size_row(f"{name}.weight", f"PQ {k}x{d}", shape, size))
+        size = sizes.pop(f"{name}.codes") + sizes.pop(f"{name}.centroids", 0)
+        kind = "shared" if "codebook" in layer else "PQ"
+        rows.append(_size_row(f"{name}.weight", f"{kind} {k}x{d}", shape, size))
     for name, size in sizes.items():
         kind = str(tensors[name].dtype).removeprefix("torch.")
         rows.append(_size_row(name, kind, shapes[name], size))
@@ -214,6 +218,9 @@ def _compressed_state(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[s
     """Tensors as stored, and the description of each quantized layer."""
     layers: dict[str, dict[str, Any]] = {}
     modules = pq_modules(model)
+    owners: dict[int, str] = {}
+    for name, module in modules.items():
+        owners.setdefault(id(module.centroids), name)
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in _state(model).items():
         owner, _, leaf = name.rpartition(".")
@@ -222,12 +229,16 @@ def _compressed_state(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[s
             bits = code_bits(modules[owner].n_centroids)
             tensors[name] = torch.from_numpy(pack_codes(tensor.numpy(), bits))
             layers[owner] = {"shape": list(tensor.shape), "bits": bits, **_kind(modules[owner])}
+            if (first := owners[id(modules[owner].centroids)]) != owner:
+                layers[owner]["codebook"] = first
             if modules[owner].codebook_dtype != "float16":
                 layers[owner]["codebook_dtype"] = modules[owner].codebook_dtype
             if (scale := _grid(modules[owner])) is not None:
                 layers[owner]["scale"] = scale
             if (inputs := modules[owner].activations) is not None:
                 layers[owner]["activations"] = {"scale": inputs.scale, "zero_point": inputs.zero_point}
+        elif owner in modules and leaf == "centroids" and owners[id(modules[owner].centroids)] != owner:
+            continue  # stored with the first layer that has it
         elif owner in modules and leaf == "centroids" and (scale := _grid(modules[owner])) is not None:
             tensors[name] = (tensor / scale).round().to(torch.int8)
         else:
@@ -280,13 +291,18 @@ def build_layers(
     CompressedFileError
         If a layer is damaged or does not fit.
     """
-    return {name: _build(name, layer, tensors, model, path) for name, layer in layers.items()}
+    built = {name: _build(name, layers, tensors, model, path) for name, layer in layers.items()}
+    for name, layer in layers.items():
+        if "codebook" in layer:
+            built[name].centroids = built[layer["codebook"]].centroids
+    return built
 
 
 def _build(
-    name: str, layer: dict[str, Any], tensors: dict[str, torch.Tensor], model: nn.Module, path: str | Path
+    name: str, layers: dict[str, dict[str, Any]], tensors: dict[str, torch.Tensor], model: nn.Module, path: str | Path
 ) -> _PQWeight:
     """The quantized layer that takes the place of module `name`."""
+    layer = layers[name]
     try:
         old = model.get_submodule(name)
     except AttributeError as error:
@@ -294,7 +310,10 @@ def _build(
     dtype = next(old.parameters()).dtype
     rows, blocks = layer["shape"]
     try:
-        stored = tensors[f"{name}.centroids"]
+        owner = layer.get("codebook", name)
+        if "codebook" in layers[owner]:
+            raise ValueError(f"its codebook is that of layer {owner!r}, which has none")
+        stored = tensors[f"{owner}.centroids"]
         centroids = stored.to(dtype) * layer["scale"] if stored.dtype == torch.int8 else stored.to(dtype)
         packed = tensors[f"{name}.codes"].numpy()
         codes = torch.from_numpy(unpack_codes(packed, layer["bits"], rows * blocks).astype(np.int32))

@@ -1,6 +1,7 @@
 """Compression to a budget: sizes, laws, sensitivities, and a tiny real run."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from compression.quantization.budget import compress
 from compression.quantization.calibration import activation_weights, all_logits, divergence, fisher_weights
 from compression.quantization.layers import pq_modules
 from compression.quantization.plan import parse_budget
-from compression.quantization.rules import quantize_
-from compression.quantization.sensitivity import measure_layers
+from compression.quantization.rules import Rule, quantize_
+from compression.quantization.sensitivity import measure_layers, measure_shared
 from compression.quantization.storage import load_compressed_, save_compressed
 from shared.plotting import style
 
@@ -42,7 +43,7 @@ def test_file_is_within_the_budget_and_as_reported(results, tmp_path):
         assert save_compressed(result.model, path) == result.file_bytes == path.stat().st_size
         assert 0.85 * result.budget_bytes <= result.file_bytes <= result.budget_bytes
         assert result.budget_bytes == parse_budget(budget, result.dense_bytes)
-        inside = sum(layer.options[number].bytes for layer, number in zip(result.layers, result.chosen, strict=True))
+        inside = sum(layer.option(number).bytes for layer, number in zip(result.layers, result.chosen, strict=True))
         assert sum(row["bytes"] for row in result.table()) == inside < result.file_bytes
 
 
@@ -71,7 +72,7 @@ def test_no_equal_rate_for_all_layers_has_a_lower_predicted_loss(results):
     """Neither one limit of bits a weight for every layer nor one of the error does better in the same bytes."""
     compared = 0
     for result in results.values():
-        inside = sum(layer.options[number].bytes for layer, number in zip(result.layers, result.chosen, strict=True))
+        inside = sum(layer.option(number).bytes for layer, number in zip(result.layers, result.chosen, strict=True))
         for key in (_bits, _error):
             for limit in sorted({key(layer, option) for layer in result.layers for option in layer.options}):
                 picked = [
@@ -234,6 +235,67 @@ def test_sensitivity_is_the_measured_loss_and_weights_are_put_back(tiny_roberta,
     original = all_logits(model, batches)
     quantize_(model, {name.replace(".", r"\."): PQConfig(block_size=4, n_centroids=8, max_iter=5)})
     assert layer.options[-2].loss == pytest.approx(divergence(original, all_logits(model, batches)), rel=0.02)
+
+
+@pytest.fixture(scope="module")
+def alike(tiny_roberta):
+    """Return a model whose layers are nearly copies of each other, so that one codebook does for all."""
+    model = tiny_roberta(0)
+    first, second = model.roberta.encoder.layer
+    with torch.no_grad():
+        for one, two in zip(first.parameters(), second.parameters(), strict=True):
+            two.copy_(one + 1e-3 * torch.randn(one.shape, generator=torch.Generator().manual_seed(1)))
+    return model
+
+
+def test_layers_share_a_codebook_where_it_is_better(alike, batches, tmp_path):
+    sizes = ((4, 16), (4, 32), (8, 16), (8, 32))
+    apart = compress(alike, "6x", calibration=batches, sizes=sizes, share=False)
+    result = compress(alike, "6x", calibration=batches, sizes=sizes)
+    assert not any(rule.shared for rule in apart.rules)
+    shared = [rule for rule in result.rules if rule.shared]
+    assert shared
+    assert result.predicted_loss < apart.predicted_loss
+    path = tmp_path / "model.safetensors"
+    assert save_compressed(result.model, path) == result.file_bytes <= result.budget_bytes
+    inside = sum(layer.option(number).bytes for layer, number in zip(result.layers, result.chosen, strict=True))
+    assert sum(row["bytes"] for row in result.table()) == inside
+    books = {id(module.centroids) for module in pq_modules(result.model).values()}
+    names = [name for rule in shared for name in pq_modules(result.model) if re.fullmatch(rule.pattern, name)]
+    assert len(books) == len(pq_modules(result.model)) - len(names) + len(shared)
+    codebooks = {row["layer"]: row["codebook"] for row in result.table()}
+    assert all(codebooks[name].endswith(", shared") for name in names)
+    for row in apart.curve:  # at every size at most the loss that is possible without
+        best = [other["predicted_loss"] for other in result.curve if other["file_bytes"] <= row["file_bytes"] * 1.02]
+        assert min(best) <= row["predicted_loss"] * (1 + 1e-9) + 1e-12
+
+
+def test_the_smallest_file_may_share(alike, batches):
+    sizes = ((4, 16),)
+    limits = []
+    for share in (True, False):
+        with pytest.raises(ValueError, match="at least") as caught:
+            compress(alike, "1 kB", calibration=batches, sizes=sizes, share=share)
+        limits.append(int(str(caught.value).split(" bytes")[0].rsplit(" ", 1)[1].replace(",", "")))
+    assert limits[0] < limits[1]
+    assert compress(alike, limits[0], calibration=batches, sizes=sizes).file_bytes <= limits[0]
+
+
+def test_shared_options_add_up(alike, batches):
+    """With one option apart and together the predicted losses are those of the clusterings with and without sharing."""
+    names = [f"roberta.encoder.layer.{i}.intermediate.dense" for i in (0, 1)]
+    layers = measure_layers(alike, batches, names, sizes=((4, 16),))
+    both = measure_shared(alike, layers, [names], sizes=((4, 16),))
+    for kind in range(2):  # float16, int8
+        options = [layer.shared[kind] for layer in both]
+        sizes = [layer.shape[0] * layer.shape[1] // 4 * 4 // 8 for layer in both]
+        assert [option.bytes for option in options] == [sizes[0] + 16 * 4 * (2 - kind), sizes[1]]
+    model = copy.deepcopy(alike)
+    config = PQConfig(block_size=4, n_centroids=16, max_iter=5)
+    reports = quantize_(model, [Rule(pattern="|".join(map(re.escape, names)), config=config, shared=True)])
+    for report, layer in zip(reports, both, strict=True):
+        assert report.relative_error == pytest.approx(layer.shared[0].error, rel=0.1)
+        assert layer.shared[0].loss == pytest.approx(layer.sensitivity * layer.shared[0].error)
 
 
 def test_figure(results):
