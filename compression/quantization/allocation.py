@@ -126,7 +126,9 @@ def frontier(
     """
     _check(sizes, losses, joint)
     in_group = {member for group in joint for member in group.members}
-    groups = [((number,), None) for number in range(len(sizes)) if number not in in_group]
+    groups: list[tuple[tuple[int, ...], Joint | None]] = [
+        ((number,), None) for number in range(len(sizes)) if number not in in_group
+    ]
     groups += [(group.members, group) for group in joint]
     least = sum(_least(sizes, *group) for group in groups)
     unit = max(1, -(-(_most(sizes, joint, in_group) - least) // max_cells))
