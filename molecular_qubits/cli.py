@@ -61,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     exchange.add_argument("--basis", default="6-31g*", help="basis set (default: %(default)s)")
     exchange.add_argument("--grid-level", type=int, default=3, help="integration grid 0-9 (default: %(default)s)")
     exchange.add_argument("--conv-tol", type=float, default=1e-9, help="hartree (default: %(default)s)")
+    exchange.add_argument("--max-cycle", type=int, default=60, help="cycles of each solver (default: %(default)s)")
     exchange.add_argument("--guess-basis", default=None, help="converge the high-spin state in this small basis first")
     exchange.add_argument(
         "--geometry", choices=("gfn2", "uks", "as-is"), default=None, help="relaxation in the high-spin state "
@@ -330,11 +331,12 @@ def write_plots(result: ExchangeResult, folder: Path) -> None:
 
 def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     """Return the exchange couplings that the arguments of ``exchange`` ask for."""
-    from molecular_qubits.electronic.exchange import check_centres, check_high_spin, exchange_couplings
+    from molecular_qubits.electronic.exchange import check_centres, check_high_spin, exchange_couplings, is_fitted
+    from molecular_qubits.electronic.memory import check_fit_memory
     from molecular_qubits.electronic.projection import check_spins
     from molecular_qubits.electronic.scf import SCFSettings
     from molecular_qubits.structure.library import start_geometry
-    from molecular_qubits.structure.pyscf_input import check_method
+    from molecular_qubits.structure.pyscf_input import build_mole, check_method
     from molecular_qubits.structure.relaxation import cached_relaxation
     from shared.artifacts import Cache
     from shared.progress import say
@@ -356,10 +358,13 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         basis=arguments.basis,
         grid_level=arguments.grid_level,
         conv_tol=arguments.conv_tol,
+        max_cycle=arguments.max_cycle,
         solvent_epsilon=arguments.solvent,
         dispersion=arguments.dispersion,
         device=arguments.device or "cpu",
     )  # refuses before the geometry is relaxed
+    if is_fitted(molecule.n_atoms, False if arguments.exact_integrals else None):
+        check_fit_memory(build_mole(molecule, arguments.basis, molecule.n_electrons % 2), arguments.basis)
     if arguments.json is not None and arguments.json.is_dir():
         raise ValueError(f"Option `--json` must name a file, but {str(arguments.json)!r} is a folder.")
     geometry = arguments.geometry or ("as-is" if molecule.smiles is None else "gfn2")
@@ -375,6 +380,7 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         basis=arguments.basis,
         grid_level=arguments.grid_level,
         conv_tol=arguments.conv_tol,
+        max_cycle=arguments.max_cycle,
         density_fit=False if arguments.exact_integrals else None,
         guess_basis=arguments.guess_basis,
         solvent_epsilon=arguments.solvent,

@@ -42,6 +42,9 @@ from shared.artifacts import Cache, provenance, write_text
 __all__ = ["ExchangeResult", "HeisenbergFit", "ProjectedJ", "exchange_couplings", "map_heisenberg", "project_j"]
 
 
+FITTED_FROM_ATOMS = 20
+"""Number of atoms from which on the density is fitted unless said otherwise."""
+
 GUESS_BASIS = "sto-3g"
 """Basis in which the high-spin state of a ramped calculation is converged first."""
 
@@ -230,7 +233,7 @@ def exchange_couplings(
     check_clashes(molecule)
     check_method(molecule, xc, basis)
     where = ("gpu" if gpu_available() else "cpu") if device is None else device
-    fit = molecule.n_atoms >= 20 if density_fit is None else density_fit
+    fit = is_fitted(molecule.n_atoms, density_fit)
     settings = SCFSettings(
         xc=xc,
         basis=basis,
@@ -271,6 +274,11 @@ def exchange_couplings(
         provenance=provenance(settings.to_dict(), sum(state.seconds for state in states)),
         solutions=solutions,
     )
+
+
+def is_fitted(n_atoms: int, density_fit: bool | None) -> bool:
+    """Return whether the density is fitted: as asked for, or (``None``) from `FITTED_FROM_ATOMS` on."""
+    return n_atoms >= FITTED_FROM_ATOMS if density_fit is None else density_fit
 
 
 def _run_states(runner: StateRunner, determinants: Sequence[tuple[int, ...]]) -> list[tuple[StateResult, SCFSolution]]:

@@ -163,6 +163,24 @@ def test_too_little_memory_is_a_failure_with_its_remedy(xyz, tmp_path, capsys, m
     arguments = ["exchange", str(xyz), "--centres", "0,1", "6,8", "--basis", "sto-3g", "--cache", str(tmp_path / "c")]
     assert cli.main(arguments) == 1
     assert "Take a smaller `basis` or `auxbasis`" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_too_little_memory_is_said_before_the_geometry_is_relaxed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "available_memory_mb", lambda: 0.0)
+    assert cli.main(["exchange", "mono", "--cache", str(tmp_path / "c")]) == 1
+    assert "Density fitting of 55 atoms in 6-31g*" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_too_few_cycles_are_a_failure_with_its_remedy(xyz, tmp_path, capsys):
+    arguments = ["exchange", str(xyz), "--centres", "0", "2", "--xc", "hf", "--basis", "6-31g"]
+    assert cli.main([*arguments, "--max-cycle", "1", "--cache", str(tmp_path / "c")]) == 1
+    message = capsys.readouterr().err
+    assert "did not converge" in message
+    assert "Raise `max_cycle`" in message
+    assert cli.main([*arguments, "--max-cycle", "0", "--cache", str(tmp_path / "c")]) == 2
+    assert "`max_cycle` must be" in capsys.readouterr().err
 
 
 def test_plots_and_json_are_written(tmp_path, capsys):
