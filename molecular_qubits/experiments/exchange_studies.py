@@ -103,19 +103,27 @@ def run(study: str, calculations: Sequence[Calculation] | None = None, *, cache:
         As `read`.
     """
     path = path_of(study)
-    record: dict[str, Any] = read(study) if path.exists() else {"study": study, "rows": [], "runs": []}
     wanted = STUDIES[study] if calculations is None else calculations
-    done = {json.dumps(Calculation.from_row(row).key(), sort_keys=True) for row in record["rows"]}
     started, info = time.monotonic(), provenance()
     for number, calculation in enumerate(wanted, 1):
-        if json.dumps(calculation.key(), sort_keys=True) in done:
+        if _key(calculation) in {_key(Calculation.from_row(row)) for row in _record(study)["rows"]}:
             continue
         say(f"{study}: {number} of {len(wanted)}: {calculation}")
-        record["rows"].append(compute_row(calculation, cache))
+        row = compute_row(calculation, cache)
+        record = _record(study)  # again: another process may have added rows
+        record["rows"].append(row)
         runs = [made for made in record["runs"] if made["time_utc"] != info["time_utc"]]
         record["runs"] = [*runs, info | {"seconds": round(time.monotonic() - started, 1)}]
         write_json(path, record)
-    return record
+    return _record(study)
+
+
+def _record(study: str) -> dict[str, Any]:
+    return read(study) if path_of(study).exists() else {"study": study, "rows": [], "runs": []}
+
+
+def _key(calculation: Calculation) -> str:
+    return json.dumps(calculation.key(), sort_keys=True)
 
 
 def select(study: str, conditions: Sequence[str] = ()) -> tuple[Calculation, ...]:
