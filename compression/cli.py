@@ -12,6 +12,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 1 for a failure, 2 for bad input, 130 when interrupted."""
     arguments = _parser().parse_args(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first speaks
+        os.environ.setdefault("PROGRESS", "0")
     return run_command(lambda: arguments.run(arguments))
 
 
@@ -42,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 
     text = "fine-tune a model on a task, quantize it in stages, write the file and evaluate what it holds"
     run = commands.add_parser("run", parents=[settings], help=text, description=f"{text.capitalize()}.")
+    run.epilog = "Started by torchrun or `accelerate launch`, the processes train together, one to a GPU."
     run.add_argument("--model", help="name on the hub, local folder, or minilm or mpnet (packaged)")
     run.add_argument("--task", help="cola sst2 mrpc qqp stsb mnli qnli rte wnli, or rt or boolq (packaged)")
     run.add_argument("--data", help="GLUE as a local folder or another name on the hub (default: nyu-mll/glue)")
@@ -124,6 +127,7 @@ def _accuracy(arguments: argparse.Namespace) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from compression.experiments.run_config import PRESETS, RunConfig, preset
     from compression.experiments.task_run import run_task
+    from compression.training.distributed import process_group, rank
     from shared.config import load_config
     from shared.results import markdown_table
 
@@ -136,7 +140,10 @@ def _run(arguments: argparse.Namespace) -> None:
     path = arguments.config or preset(arguments.preset)
     config = load_config(RunConfig, path, [*overrides, *arguments.set])
     out = arguments.out or Path("results", "run", f"{Path(config.model).name}-{config.task}")
-    report = run_task(config, out, folder=arguments.folder)
+    with process_group():
+        report = run_task(config, out, folder=arguments.folder)
+        if rank() != 0:
+            return
     print(markdown_table(report["rows"]))
     print(f"The compressed model is in {out / 'compressed'}; predictions and provenance are in {out / 'report.json'}.")
 

@@ -101,7 +101,7 @@ def provenance(config: Any = None, seconds: float | None = None) -> dict[str, An
     import datetime
 
     return {
-        "command": " ".join([Path(sys.argv[0]).name or "python", *sys.argv[1:]]),
+        "command": " ".join([_program(), *sys.argv[1:]]),
         "time_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "git_commit": git_commit(),
@@ -109,6 +109,14 @@ def provenance(config: Any = None, seconds: float | None = None) -> dict[str, An
         "seconds": None if seconds is None else round(seconds, 3),
         "config": config.model_dump(mode="json") if hasattr(config, "model_dump") else config,
     }
+
+
+def _program() -> str:
+    """What was run: ``python -m MODULE``, or the name of the script."""
+    module = getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", None)
+    if module is not None:
+        return f"python -m {module.removesuffix('.__main__')}"
+    return Path(sys.argv[0]).name or "python"
 
 
 def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:

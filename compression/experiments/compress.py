@@ -9,7 +9,7 @@ from torch import nn
 from compression.quantization.budget import CompressionResult, compress
 from compression.quantization.calibration import activation_weights, all_logits, divergence
 from compression.quantization.folder import save_folder
-from compression.quantization.hf import architecture
+from compression.quantization.hf import architecture, longest_input
 from compression.quantization.storage import CompressedFileError, file_bytes, round_
 from compression.training.batches import EncodedData, calibration_batches, encode
 from compression.training.data import TextData, load_sentiment
@@ -44,7 +44,7 @@ class CompressConfig(FrozenConfig):
     lr
         Learning rate of the distillation.
     max_length
-        Longest token sequence.
+        Longest token sequence; that of the model if it is shorter.
     seed
         Of the clustering and of the order of the sentences.
     """
@@ -145,7 +145,8 @@ def _loaded(
         classifier = AutoModelForSequenceClassification.from_pretrained(path, local_files_only=True).eval()
     except (OSError, ValueError) as error:
         raise ValueError(f"Argument `model` names a folder that transformers cannot load: {error}") from error
-    data = encode(text if text is not None else load_sentiment(folder)[0], tokenizer, config.max_length)
+    longest = min(config.max_length, longest_input(classifier.config))
+    data = encode(text if text is not None else load_sentiment(folder)[0], tokenizer, longest)
     return classifier, tokenizer, data
 
 

@@ -16,17 +16,18 @@ from torch import nn
 
 from compression.experiments.run_config import Prepared, RunConfig, prepare
 from compression.experiments.run_plan import clustering_weights, header, planned_rules
-from compression.quantization.folder import save_folder
+from compression.quantization.folder import CARD, model_card, save_folder
 from compression.quantization.quant_noise import QuantNoise, add_quant_noise
 from compression.quantization.rules import Rule
 from compression.quantization.storage import load_compressed_, round_
 from compression.training.batches import EncodedData
+from compression.training.distributed import rank, wait_for_all
 from compression.training.evaluate import predict_logits
 from compression.training.finetune import finetune, load_classifier, save_classifier
 from compression.training.ipq import IPQConfig, ipq
 from compression.training.metrics import score_difference
 from compression.training.tasks import Task
-from shared.artifacts import atomic_path, provenance, remove, write_json
+from shared.artifacts import atomic_path, provenance, remove, write_json, write_text
 from shared.progress import say
 
 NoiseHook = Callable[[nn.Module, Sequence[Rule]], AbstractContextManager[QuantNoise | None]]
@@ -45,6 +46,9 @@ def run_task(
     plan: str | Path | None = None,
 ) -> dict[str, Any]:
     """Fine-tune a model on a task, quantize it in stages, write the file, read it back and evaluate it.
+
+    In a group of processes (see `compression.training.distributed.process_group`) they train together, and process 0
+    writes and evaluates.
 
     Parameters
     ----------
@@ -84,22 +88,38 @@ def run_task(
         if (out / "report.json").is_file():
             say(f"{out / 'report.json'} is there already: this run is finished.")
             return json.loads((out / "report.json").read_text(encoding="utf-8"))
-        write_json(out / "run.json", prepared.identity)
+        if rank() == 0:
+            write_json(out / "run.json", prepared.identity)
         start = time.monotonic()
         home = Path(dense or out / "dense")
         _make_dense(prepared, home, out / "work", noise)
+        wait_for_all()
         teacher = load_classifier(home)
         _move(teacher, prepared.device)
         if not prepared.rules:
+            if rank() == 0:
+                planned_rules(prepared, teacher, plan)
+            wait_for_all()
             prepared = replace(prepared, rules=planned_rules(prepared, teacher, plan))
         _make_compressed(prepared, out, teacher)
-        compressed = load_compressed_(load_classifier(home), out / "compressed" / "model.safetensors")
-        _move(compressed, prepared.device)
-        report = _report(prepared, home, out, teacher, compressed)
-        report["provenance"] = provenance(config, time.monotonic() - start)
-        write_json(out / "report.json", report)
-        remove(out / "work")
-    return report
+        if rank() == 0:
+            compressed = load_compressed_(load_classifier(home), out / "compressed" / "model.safetensors")
+            _move(compressed, prepared.device)
+            report = _report(prepared, home, out, teacher, compressed)
+            report["provenance"] = provenance(config, time.monotonic() - start)
+            card = model_card(
+                compressed,
+                out / "compressed",
+                data=_about_data(prepared),
+                licence=_LICENCE,
+                results=report["rows"],
+                method=_about_method(prepared),
+            )
+            write_text(out / "compressed" / CARD, card)
+            write_json(out / "report.json", report)
+            remove(out / "work")
+        wait_for_all()
+        return json.loads((out / "report.json").read_text(encoding="utf-8"))
 
 
 def finished_report(config: RunConfig, out: str | Path) -> dict[str, Any] | None:
@@ -130,6 +150,8 @@ def _make_dense(prepared: Prepared, home: Path, work: Path, noise: NoiseHook | N
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         with _noisy(prepared, model, noise) as active:
             losses = finetune(model, prepared.train, settings, noise=active, checkpoint=checkpoint)
+    if rank() != 0:
+        return
     with atomic_path(home) as target:
         target.mkdir()
         _move(model, "cpu")
@@ -161,6 +183,8 @@ def _make_compressed(prepared: Prepared, out: Path, dense: nn.Module) -> None:
         sample_weights=clustering_weights(prepared, dense, prepared.rules),
         checkpoints=out / "work" / "ipq",
     )
+    if rank() != 0:
+        return
     round_(model)
     with atomic_path(out / "compressed") as target:
         target.mkdir()
@@ -170,10 +194,32 @@ def _make_compressed(prepared: Prepared, out: Path, dense: nn.Module) -> None:
             target,
             tokenizer=prepared.tokenizer,
             extra=header(prepared, model),
-            data=f"Distilled on {len(data):,} training sentences of {data.name}; scores: `report.json` of the run.",
-            licence="Those of the uncompressed weights and of the task's data apply.",
+            data=_about_data(prepared),
+            licence=_LICENCE,
         )
         write_json(target / "stages.json", report.to_dict())
+
+
+_LICENCE = "Those of the uncompressed weights and of the task's data apply."
+
+
+def _about_data(prepared: Prepared) -> str:
+    n = len(prepared.train)
+    used = n if prepared.config.n_distil is None else min(prepared.config.n_distil, n)
+    return f"Distilled on {used:,} of the {n:,} training sentences of {prepared.train.name}."
+
+
+def _about_method(prepared: Prepared) -> str:
+    config = prepared.config
+    stages = _with_rules(config.ipq, prepared.rules).stages
+    weights = "none" if config.weighting is None else f"{config.weighting}, from {config.n_calibration:,} sentences"
+    noise, inputs = "none" if config.noise is None else config.noise.kind, config.ipq.activations
+    return (
+        f"Product quantization of a fine-tuned classifier by k-means (seeding: {config.pq.init}; empty clusters: "
+        f"{config.pq.empty}; weights: {weights}) in the stages {', '.join(stages)}. After each, "
+        f"{config.ipq.steps_per_stage} steps of distillation from the uncompressed model on the centroids; "
+        f"re-assignment of codes: {config.ipq.reassign}. Quant-Noise: {noise}. Inputs of linear layers: {inputs}."
+    )
 
 
 def _with_rules(config: IPQConfig, rules: Sequence[Rule]) -> IPQConfig:
@@ -275,11 +321,17 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; of a group of processes the first does so for all."""
+    if rank() != 0:
+        wait_for_all()
+        yield
+        return
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / ".lock", timeout=0):
             for leftover in out.glob(".*.tmp"):  # of a killed process: the lock is ours
                 remove(leftover)
+            wait_for_all()
             yield
     except Timeout as error:
         raise RuntimeError(f"Another process works in {str(out)!r}: wait for it, or take another folder.") from error

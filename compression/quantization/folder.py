@@ -115,6 +115,7 @@ def model_card(
     data: str,
     licence: str,
     results: Sequence[Mapping[str, Any]] = (),
+    method: str = "",
 ) -> str:
     """Return the model card of a compressed file, in Markdown with the front matter of the model hub.
 
@@ -126,6 +127,8 @@ def model_card(
         Its file or folder, from which the bytes are taken.
     data, licence, results
         See `save_folder`.
+    method
+        How the model was quantized and trained, in sentences.
     """
     size, dense = file_sizes(path), dense_bytes(model)
     rows = [
@@ -158,6 +161,8 @@ def model_card(
         "model = AutoModelForSequenceClassification.from_pretrained(FOLDER)\n```",
         f"## Size\n\n{markdown_table(sizes)}".rstrip(),
     ]
+    if method:
+        parts.append(f"## Method\n\n{method}")
     if results:
         parts.append(f"## Results\n\n{markdown_table(results)}".rstrip())
     parts += [

@@ -32,6 +32,7 @@ def folder(tiny_roberta, tmp_path):
     tokenizer.save_pretrained(target)
     generator = torch.Generator().manual_seed(0)
     lines = [" ".join(WORDS[i] for i in torch.randint(0, 115, (9,), generator=generator).tolist()) for _ in range(60)]
+    lines.append(" ".join(WORDS))  # more tokens than the model has positions for
     (tmp_path / "text.txt").write_text("\n".join(lines))
     return target
 

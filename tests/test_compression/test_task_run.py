@@ -89,6 +89,36 @@ def test_the_command_runs_whole(models, glue, tmp_path, capsys):
     assert {row["sentences"] for row in report["rows"]} == {N_VALIDATION}
     assert main(["inspect", str(out / "compressed" / "model.safetensors")]) == 0
     assert "PQ 8x8" in capsys.readouterr().out
+    card = (out / "compressed" / "README.md").read_text()
+    assert table.splitlines()[2] in card  # the scores
+    for text in ("seeding: partition", "stages ffn, embeddings, attention, head", "Distilled on 32 of the 64"):
+        assert text in card
+
+
+@pytest.mark.slow
+def test_several_processes_run_it_together(glue, tmp_path):
+    """As ``torchrun`` starts them (and ``accelerate launch`` on GPUs); the result is that of one but for rounding."""
+    models, out, alone = tmp_path / "models", tmp_path / "two", tmp_path / "one"
+    write_model(models / "roberta", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    more = ["--set", "budget=5x", "--set", "n_plan=16"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launcher, "-m", "compression", *command(models, glue, out, *more)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("| fp32 | validation |") == 1
+    assert done.stderr.count("Fine-tuning") == 1
+    assert main(command(models, glue, alone, *more)) == 0
+    one, two = (json.loads((folder / "report.json").read_text()) for folder in (alone, out))
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-3)
+    sizes = [{row["model"]: row["of fp32"] for row in report["rows"]} for report in (one, two)]
+    assert sizes[1]["iPQ"] == pytest.approx(sizes[0]["iPQ"], rel=0.02)
+    assert not list(out.glob(".*.tmp"))
+    assert not (out / "work").exists()
 
 
 def test_regression_learns_and_survives_compression(models, glue, tmp_path):
