@@ -37,6 +37,92 @@ def tile_width(n_features: int, dtype: np.dtype) -> int:
     return tile_groups(n_features) * _BYTES // dtype.itemsize
 
 
+class _Scan:
+    """Emits the loop over the centroids that all searches of a tile share: the scores of each block, in registers.
+
+    The arguments are those of the intrinsic, of which the first three are the tile (features, groups * lanes), the
+    table (K, features) and the offsets (K,) of the centroids; K must be a multiple of `BLOCK`.
+    """
+
+    def __init__(self, context: Any, builder: Any, signature: Any, args: Any, n_features: int) -> None:
+        self.builder, self.n_features, self.groups = builder, n_features, tile_groups(n_features)
+        self.double = signature.args[0].dtype == types.float64
+        self.scalar = ir.DoubleType() if self.double else ir.FloatType()
+        self.integer = ir.IntType(64 if self.double else 32)
+        self.lanes = _BYTES // (8 if self.double else 4)
+        self.vector, self.indices = ir.VectorType(self.scalar, self.lanes), ir.VectorType(self.integer, self.lanes)
+        arrays = [
+            context.make_array(kind)(context, builder, value)
+            for kind, value in zip(signature.args[:-1], args, strict=False)
+        ]
+        self.pointers = [array.data for array in arrays]
+        self._n_clusters = builder.extract_value(arrays[2].shape, 0)
+        self._in_registers = n_features <= _IN_REGISTERS
+        name = f"llvm.fma.v{self.lanes}f{64 if self.double else 32}"
+        self._fma = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name
+        )
+        self._points = [self._point(j) for j in range(n_features)] if self._in_registers else []
+
+    def size(self, value: int) -> Any:
+        """A constant offset."""
+        return ir.Constant(ir.IntType(64), value)
+
+    def spread(self, value: Any, kind: Any) -> Any:
+        """A vector with one value in all lanes."""
+        lane = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(lane, ir.Constant(kind, ir.Undefined), zeros)
+
+    def at(self, pointer: Any, offset: Any, kind: Any) -> Any:
+        """The address of a vector that begins at an entry."""
+        return self.builder.bitcast(self.builder.gep(pointer, [offset]), kind.as_pointer())
+
+    def load(self, pointer: Any) -> Any:
+        """Load a value or a vector that is aligned to its entries only."""
+        value = self.builder.load(pointer)
+        value.align = 8 if self.double else 4
+        return value
+
+    def rows(self, pointer: Any) -> list[Any]:
+        """The vectors of one row of a tile."""
+        return [self.load(self.at(pointer, self.size(g * self.lanes), self.vector)) for g in range(self.groups)]
+
+    def each_centroid(self, use: Any) -> None:
+        """Emit the loop; `use` (number, vectors of scores) emits what is done with each centroid."""
+        builder = self.builder
+        blocks = builder.udiv(self._n_clusters, ir.Constant(self._n_clusters.type, BLOCK))
+        with cgutils.for_range(builder, blocks) as loop:
+            start = builder.mul(loop.index, ir.Constant(loop.index.type, BLOCK))
+            numbers = [builder.add(start, ir.Constant(start.type, c)) for c in range(BLOCK)]
+            if self._in_registers:
+                scores = [self._scores([number])[0] for number in numbers]
+            else:
+                scores = self._scores(numbers)
+            for number, score in zip(numbers, scores, strict=True):
+                use(number, score)
+
+    def _point(self, j: int) -> list[Any]:
+        start = self.builder.gep(self.pointers[0], [self.size(j * self.groups * self.lanes)])
+        return self.rows(start)
+
+    def _scores(self, numbers: list[Any]) -> list[list[Any]]:
+        """Scores of a block of centroids, feature by feature."""
+        builder = self.builder
+        _, centroids, halves = self.pointers[:3]
+        rows = [builder.mul(number, self.size(self.n_features)) for number in numbers]
+        score = [
+            [self.spread(self.load(builder.gep(halves, [number])), self.vector)] * self.groups for number in numbers
+        ]
+        for j in range(self.n_features):
+            column = self._points[j] if self._in_registers else self._point(j)
+            for c, row in enumerate(rows):
+                entry = self.load(builder.gep(centroids, [builder.add(row, self.size(j))]))
+                entry = self.spread(entry, self.vector)
+                score[c] = [builder.call(self._fma, [column[g], entry, score[c][g]]) for g in range(self.groups)]
+        return score
+
+
 @intrinsic
 def nearest_in_tile(typingctx: Any, tile: Any, table: Any, offsets: Any, codes: Any, features: Any) -> Any:
     """Write argmin_k offsets[k] + tile . table[k] for the points of a tile (features, groups * lanes).
@@ -44,74 +130,55 @@ def nearest_in_tile(typingctx: Any, tile: Any, table: Any, offsets: Any, codes: 
     The number of centroids must be a multiple of `BLOCK`.
     """
     signature = types.void(tile, table, offsets, codes, features)
-    n_features = features.count
-    groups = tile_groups(n_features)
-    in_registers = n_features <= _IN_REGISTERS
-    double = tile.dtype == types.float64
-    scalar = ir.DoubleType() if double else ir.FloatType()
-    integer = ir.IntType(64 if double else 32)
-    lanes = _BYTES // (8 if double else 4)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        vector, indices = ir.VectorType(scalar, lanes), ir.VectorType(integer, lanes)
-        arrays = [
-            context.make_array(kind)(context, builder, value) for kind, value in zip(sig.args[:4], args, strict=False)
-        ]
-        points, centroids, halves, found = (array.data for array in arrays)
-        n_clusters = builder.extract_value(arrays[2].shape, 0)
-        size = ir.IntType(64)
-        fma = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{64 if double else 32}"
-        )
+        scan = _Scan(context, builder, sig, args, features.count)
+        groups, lanes = range(scan.groups), scan.lanes
+        infinite = ir.Constant(scan.vector, [float("inf")] * lanes)
+        best = [cgutils.alloca_once_value(builder, infinite) for _ in groups]
+        index = [cgutils.alloca_once_value(builder, ir.Constant(scan.indices, [0] * lanes)) for _ in groups]
 
-        def spread(value: Any, kind: Any) -> Any:
-            lane = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-            return builder.shuffle_vector(lane, ir.Constant(kind, ir.Undefined), zeros)
+        def keep_best(number: Any, score: list[Any]) -> None:
+            label = scan.spread(number if scan.double else builder.trunc(number, scan.integer), scan.indices)
+            for g in groups:
+                so_far = builder.load(best[g])
+                nearer = builder.fcmp_ordered("<", score[g], so_far)
+                builder.store(builder.select(nearer, score[g], so_far), best[g])
+                builder.store(builder.select(nearer, label, builder.load(index[g])), index[g])
 
-        def at(pointer: Any, offset: Any, kind: Any) -> Any:
-            return builder.bitcast(builder.gep(pointer, [offset]), kind.as_pointer())
-
-        def load(pointer: Any) -> Any:
-            value = builder.load(pointer)
-            value.align = 8 if double else 4
-            return value
-
-        def point(j: int) -> list[Any]:
-            return [load(at(points, ir.Constant(size, (j * groups + g) * lanes), vector)) for g in range(groups)]
-
-        x = [point(j) for j in range(n_features)] if in_registers else []
-        best = [cgutils.alloca_once_value(builder, ir.Constant(vector, [float("inf")] * lanes)) for _ in range(groups)]
-        index = [cgutils.alloca_once_value(builder, ir.Constant(indices, [0] * lanes)) for _ in range(groups)]
-
-        def scores(numbers: list[Any]) -> list[list[Any]]:
-            """Scores of a block of centroids, feature by feature."""
-            rows = [builder.mul(number, ir.Constant(size, n_features)) for number in numbers]
-            score = [[spread(load(builder.gep(halves, [number])), vector)] * groups for number in numbers]
-            for j in range(n_features):
-                column = x[j] if in_registers else point(j)
-                for c, row in enumerate(rows):
-                    entry = spread(load(builder.gep(centroids, [builder.add(row, ir.Constant(size, j))])), vector)
-                    score[c] = [builder.call(fma, [column[g], entry, score[c][g]]) for g in range(groups)]
-            return score
-
-        with cgutils.for_range(builder, builder.udiv(n_clusters, ir.Constant(n_clusters.type, BLOCK))) as loop:
-            start = builder.mul(loop.index, ir.Constant(loop.index.type, BLOCK))
-            numbers = [builder.add(start, ir.Constant(start.type, c)) for c in range(BLOCK)]
-            found_scores = [scores([number])[0] for number in numbers] if in_registers else scores(numbers)
-            for number, score in zip(numbers, found_scores, strict=True):
-                label = spread(number if double else builder.trunc(number, integer), indices)
-                for g in range(groups):
-                    so_far = builder.load(best[g])
-                    nearer = builder.fcmp_ordered("<", score[g], so_far)
-                    builder.store(builder.select(nearer, score[g], so_far), best[g])
-                    builder.store(builder.select(nearer, label, builder.load(index[g])), index[g])
-        for g in range(groups):
+        scan.each_centroid(keep_best)
+        for g in groups:
             values = builder.load(index[g])
-            if double:
+            if scan.double:
                 values = builder.trunc(values, ir.VectorType(ir.IntType(32), lanes))
-            store = builder.store(values, at(found, ir.Constant(size, g * lanes), values.type))
+            store = builder.store(values, scan.at(scan.pointers[3], scan.size(g * lanes), values.type))
             store.align = 4
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def below_in_tile(typingctx: Any, tile: Any, table: Any, offsets: Any, limits: Any, masks: Any, features: Any) -> Any:
+    """Write for each centroid the points of a tile with offsets[k] + tile . table[k] < limits, as bits of (K,) uint64.
+
+    The number of centroids must be a multiple of `BLOCK`.
+    """
+    signature = types.void(tile, table, offsets, limits, masks, features)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        scan = _Scan(context, builder, sig, args, features.count)
+        limit = scan.rows(scan.pointers[3])
+        word, bits = ir.IntType(64), ir.IntType(scan.lanes)
+
+        def write_mask(number: Any, score: list[Any]) -> None:
+            mask = ir.Constant(word, 0)
+            for g in range(scan.groups):
+                below = builder.bitcast(builder.fcmp_ordered("<", score[g], limit[g]), bits)
+                mask = builder.or_(mask, builder.shl(builder.zext(below, word), ir.Constant(word, g * scan.lanes)))
+            builder.store(mask, builder.gep(scan.pointers[4], [number]))
+
+        scan.each_centroid(write_mask)
         return context.get_dummy_value()
 
     return signature, generate

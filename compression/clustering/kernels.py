@@ -7,6 +7,7 @@ import numpy as np
 
 from compression.clustering.compiled import BLOCK, MAX_FEATURES, nearest_and_sum_chunk, nearest_chunk, tile_width
 from compression.clustering.compiled_pruning import farthest_members, group, nearest_near_chunk
+from compression.clustering.near_lists import NearLists
 from compression.clustering.points import FloatArray, IntArray, Points, add_pairs
 from compression.clustering.threads import chunks, run_all
 
@@ -87,7 +88,7 @@ class Searcher:
 
 
 class _CompiledEngine:
-    """Tiles of points in vector registers against all centroids; up to 24 features."""
+    """Tiles of points in vector registers against all centroids."""
 
     def __init__(self, points: Points) -> None:
         dtype = points.values.dtype
@@ -98,13 +99,17 @@ class _CompiledEngine:
         if points.weights.ndim == 2:
             self._weights = (points.weights / points.weights.max()).astype(dtype)
         self._near_pays = True
+        self._lists = None if self._weights.size else NearLists(points.values)
 
     def nearest(self, centroids: FloatArray, subset: IntArray | None) -> IntArray:
         values, weights = self._values, self._weights
         if subset is not None:
             values, weights = values[subset], (weights[subset] if weights.size else weights)
+        return self._dense(self._table(centroids), values, weights)
+
+    def _dense(self, table: tuple[Any, ...], values: np.ndarray, weights: np.ndarray) -> IntArray:
+        """Search over all centroids."""
         codes = np.empty(len(values), np.int32)
-        table = self._table(centroids)
         rows = min(_CHUNK_ROWS, max(1024, _CHUNK_WORK // table[2].size))
         common = (values, weights, *table, codes)
         run_all(nearest_chunk, [(*common, *part) for part in chunks(len(values), rows)])
@@ -114,8 +119,12 @@ class _CompiledEngine:
         self, centroids: FloatArray, previous: IntArray | None
     ) -> tuple[IntArray, tuple[FloatArray, FloatArray]]:
         table = self._table(centroids)
-        if previous is not None and (found := self._near(table, previous, len(centroids))) is not None:
-            return found, self._points.weighted_sums(found, len(centroids))
+        if previous is not None:
+            found = self._near(table, previous, len(centroids))
+            if found is None:
+                found = self._listed(table, centroids, previous)
+            if found is not None:
+                return found, self._points.weighted_sums(found, len(centroids))
         codes = np.empty(len(self._values), np.int32)
         columns, d = self._points.columns, self._values.shape[1]
         common = (self._values, self._weights, *table, codes, columns, (0,) * d)
@@ -152,10 +161,22 @@ class _CompiledEngine:
         run_all(nearest_near_chunk, [(*common, *some) for some in groups if some not in tried])
         return codes
 
+    def _listed(self, table: tuple[Any, ...], centroids: FloatArray, previous: IntArray) -> IntArray | None:
+        """Search lists of near centroids, and all for the points for which they do not tell, or return ``None``."""
+        if self._lists is None:
+            return None
+        codes = self._lists.nearest(table, self._scaled(centroids), previous)
+        if codes is not None and len(rest := np.flatnonzero(codes < 0)):
+            codes[rest] = self._dense(table, self._values[rest], self._weights)
+        return codes
+
+    def _scaled(self, centroids: FloatArray) -> FloatArray:
+        return (centroids - self._shift.astype(np.float64)) * float(self._scale)
+
     def _table(self, centroids: FloatArray) -> tuple[Any, ...]:
         """Arguments of the kernel that depend on the centroids: shift, scale, table, offsets, features, tile width."""
         dtype = self._values.dtype
-        centroids = (centroids - self._shift.astype(np.float64)) * float(self._scale)
+        centroids = self._scaled(centroids)
         table, offsets = -centroids, np.square(centroids).sum(axis=1) / 2
         if self._weights.size:  # sum_j w_j (x_j - c_j)^2 / 2 = const - sum_j [w x]_j c_j + w_j c_j^2 / 2
             table, offsets = np.hstack([-centroids, np.square(centroids) / 2]), np.zeros(len(centroids))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from compression import kmeans, pg_kmeans
+from compression.clustering import near_lists, threads
 from compression.clustering import points as points_module
-from compression.clustering import threads
 from compression.clustering.consolidation import consolidate_points
 from compression.clustering.empty_clusters import State, resolve
 from compression.clustering.kernels import Searcher, _CompiledEngine, _TorchEngine
@@ -323,6 +323,61 @@ def test_search_near_the_previous_centroids_is_used_and_changes_nothing():
     distances = [points.squared_distances(centroids, found) for found, _ in (full, near)]
     assert np.abs(distances[0] - distances[1]).max() < 1e-5
     assert np.allclose(full[1][0], near[1][0], atol=1e-3)
+
+
+@FAST
+@given(
+    data=st.data(),
+    d=st.sampled_from([1, 2, 4, 8, 9, 16]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    n=st.integers(40, 400),
+    jump=st.sampled_from([0.0, 0.05, 3.0]),
+)
+def test_search_of_lists_is_exact(data, d, dtype, n, jump):
+    """Lists find a nearest centroid, or say that they cannot tell, wherever the centroids go."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    x = (rng.standard_normal((n, d)) * 10.0 ** data.draw(st.integers(-3, 3))).astype(dtype)
+    points = distinct_points(x)
+    k = data.draw(st.integers(2, len(points.values)))
+    engine = Searcher(points)._engine
+    centroids = points.values[:k] + 0.3 * points.extent[1] * rng.standard_normal((k, d))
+    codes = engine.nearest(centroids, None)
+    tolerance = (1e-5 if dtype == np.float32 else 1e-13) * np.square(points.extent[1]) * d
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(near_lists, "_LEAST_WORK", 0)
+        patch.setattr(near_lists, "_STILL", np.inf)
+        patch.setattr(near_lists, "_CAPACITY", data.draw(st.sampled_from([3, 48])))
+        lists = near_lists.NearLists(points.values)
+        for _ in range(5):
+            centroids = centroids + 0.02 * points.extent[1] * rng.standard_normal((k, d))
+            centroids[rng.integers(k)] += jump * points.extent[1]
+            found = lists.nearest(engine._table(centroids), engine._scaled(centroids), codes)
+            distances = _all_distances(points.values, centroids)
+            if found is not None:
+                known = np.flatnonzero(found >= 0)
+                assert np.all(distances[known, found[known]] - distances[known].min(axis=1) <= tolerance)
+            codes = distances.argmin(axis=1).astype(np.int32)
+
+
+def test_lists_are_used_and_change_nothing(monkeypatch):
+    """On Gaussian blocks most points are found in their lists, and k-means ends where it does without lists."""
+    x = np.random.default_rng(0).standard_normal((30_000, 8)).astype(np.float32)
+    shares = []
+    search = near_lists.NearLists.nearest
+
+    def spy(self, *arguments):
+        found = search(self, *arguments)
+        shares.extend([] if found is None else [np.mean(found >= 0)])
+        return found
+
+    monkeypatch.setattr(near_lists.NearLists, "nearest", spy)
+    listed = pg_kmeans(x, 2048, tol=0)
+    assert len(shares) > 6
+    assert np.mean(shares) > 0.6
+    monkeypatch.setattr(near_lists, "_LEAST_WORK", 1 << 40)
+    plain = pg_kmeans(x, 2048, tol=0)
+    assert listed.inertia == pytest.approx(plain.inertia, rel=1e-6)
+    assert np.mean(listed.assignments == plain.assignments) > 0.999
 
 
 @pytest.mark.parametrize("d", [3, 9, 32, 33, 70])
