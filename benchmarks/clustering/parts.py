@@ -146,7 +146,11 @@ def _layer_rows(model_name: str, layer: str, x: np.ndarray, rounds: int) -> Rows
 
 def memory(fast: bool, rounds: int) -> Iterator[Group]:
     """Peak resident memory of one call, in a process of its own."""
-    for n, d, k in [(20_000, 8, 16)] if fast else [(1_000_000, 8, 256), (1_000_000, 16, 4096), (10_000_000, 4, 256)]:
+    for n, d, k in (
+        [(20_000, 8, 16)]
+        if fast
+        else [(294_912, 8, 4096), (1_000_000, 8, 256), (1_000_000, 16, 4096), (10_000_000, 4, 256)]
+    ):
         yield f"N={n} d={d} K={k}", partial(_memory_rows, n, d, k)
 
 

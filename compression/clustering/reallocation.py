@@ -17,17 +17,15 @@ from compression.clustering.empty_clusters import State
 from compression.clustering.points import FloatArray, IntArray, Points
 from compression.clustering.threads import chunks, run_all
 
-_FAILURES = 10
-"""Cuts without gain, one after another in the order of the clusters' errors, after which nothing more is tried."""
+_FAILURES, _MOVES_A_FAILURE = 10, 8
+"""Cuts without gain, one after another in the order of the clusters' errors, after which nothing more is tried, and for
+how many codewords moved one more is allowed."""
 
 _VAIN = 8
 """Nor is anything more tried after cuts without gain of clusters that together hold one of so many points."""
 
 _AHEAD = 8
 """Cuts computed side by side: those of the next clusters in the order of their errors are likely to be needed."""
-
-_NEAR_TOP = 15
-"""Entries of the heap of clusters among which the next ones are looked for."""
 
 _WORTHWHILE = 1e-3
 """Least gain of a move, as a share of the error of the cluster that is cut."""
@@ -55,7 +53,9 @@ def reallocate(state: State) -> int:
     heapq.heapify(donors)
     cuts: dict[int, Cut] = {}
     moved = failures = vain = 0
-    while donors and failures < _FAILURES and _VAIN * vain < len(state.codes) and moved < len(clusters.error):
+    while donors and moved < len(clusters.error):
+        if failures >= _FAILURES + moved // _MOVES_A_FAILURE or _VAIN * vain >= len(state.codes):
+            break
         error, donor = heapq.heappop(donors)
         if -error != clusters.error[donor] or len(clusters.members(donor)) < 2:
             continue
@@ -64,9 +64,8 @@ def reallocate(state: State) -> int:
             break
         price, freed, other = found
         if donor not in cuts:
-            following = sorted(donors[: 2 ** (_AHEAD - 1) - 1])[
-                : _AHEAD - 1
-            ]  # a heap holds its least ones near its top
+            top = donors[: 2 ** (_AHEAD - 1) - 1]  # where a heap holds its least ones
+            following = sorted(top)[: _AHEAD - 1]
             coming = [donor, *(number for _, number in following if number not in cuts)]
             cuts.update(zip(coming, clusters.best_cuts(coming), strict=True))
         if cuts[donor][0] - price <= _WORTHWHILE * -error:
