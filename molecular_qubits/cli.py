@@ -181,12 +181,16 @@ def add_screen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     screen.add_argument("--parsl-config", type=Path, default=None, help="YAML file, see shared/configs/slurm.yaml")
     screen.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help="finished results and checkpoints")
-    screen.add_argument("--finished-only", action="store_true", help="compute nothing: rank what is in the cache")
+    screen.add_argument(
+        "--known", default=None, metavar="FILE", help="couplings.jsonl of an earlier run; or the word shipped"
+    )
+    screen.add_argument("--finished-only", action="store_true", help="compute nothing: rank what is finished or known")
     screen.set_defaults(action=run_screen)
 
 
 def run_screen(arguments: argparse.Namespace) -> None:
     """Screen a library and print the best candidates."""
+    from molecular_qubits.screening.known import SHIPPED_COUPLINGS
     from molecular_qubits.screening.library import SHIPPED
     from molecular_qubits.screening.run import ScreeningConfig, screen
     from shared.config import load_config
@@ -204,6 +208,7 @@ def run_screen(arguments: argparse.Namespace) -> None:
         executor=arguments.executor,
         parsl=read_parsl_config(arguments.parsl_config),
         cache=arguments.cache,
+        known=SHIPPED_COUPLINGS if arguments.known == "shipped" else arguments.known,
         finished_only=arguments.finished_only,
     )
     columns = ("rank", "name", "fidelity", "fidelity error", "J_on (cm^-1)", "J_off (cm^-1)")

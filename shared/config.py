@@ -194,5 +194,8 @@ def _unknown_keys(model: type[FrozenConfig], values: Mapping[str, Any], prefix: 
 
 def _fault(fault: Any) -> str:
     where = ".".join(str(part) for part in fault["loc"]) or "configuration"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "value_error" and isinstance(fault["input"], (Mapping, BaseModel)):
+        return f"Key {where!r}: {message.rstrip('.')}."  # a rule about several keys names their values itself
     shown = repr(fault["input"])
-    return f"Key {where!r}: {fault['msg']}, but was {shown if len(shown) <= _LONGEST else shown[:_LONGEST] + ' ...'}."
+    return f"Key {where!r}: {message}, but was {shown if len(shown) <= _LONGEST else shown[:_LONGEST] + ' ...'}."

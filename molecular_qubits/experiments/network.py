@@ -174,11 +174,12 @@ def describe(network: MolecularNetwork) -> dict[str, Any]:
     }
     if network.bonds:
         light = addressing.light_of(network, 0)
+        gates = [network.coupler_ns(number) for number, bond in enumerate(network.bonds) if bond.alive]
         row |= {
             "wavelength classes": len({bond.wavelength_class for bond in network.bonds}),
             "classes that fit": addressing.available_classes(network),
             "couplers not lit alone": len({meant for meant, _, _ in addressing.not_alone(network)}),
-            "coupler gate (ns)": network.coupler_ns(0),
+            **({"shortest coupler gate (ns)": min(gates), "longest coupler gate (ns)": max(gates)} if gates else {}),
             "spot (nm)": light.spot_nm,
             "fluence (mJ/cm^2)": 1e3 * light.fluence_j_per_cm2,
             "pulse energy (pJ)": 1e12 * light.energy_j,

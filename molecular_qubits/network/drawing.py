@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _MARKERS = "os^DvPX"
 _NICE = np.array([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000])
+_FAINTEST = 1e-8  # probability of stray light below which nothing is drawn
 
 
 def draw_network(network: MolecularNetwork, lit: Sequence[int] = (), spot_on: int | None = None) -> Figure:
@@ -64,7 +66,7 @@ def draw_map(axes: Axes, network: MolecularNetwork, lit: Sequence[int] = (), spo
         axes.add_collection(dead)
     kinds = list(dict.fromkeys(site.molecule for site in network.sites))
     size = float(np.clip(2600 / network.n_sites, 6, 60))
-    for kind, marker, colour in zip(kinds, _MARKERS, ("white", *COLOURS), strict=False):
+    for kind, marker, colour in zip(kinds, cycle(_MARKERS), cycle(("white", *COLOURS[:5])), strict=False):
         chosen = np.array([site.molecule == kind for site in network.sites])
         axes.scatter(places[chosen, 0], places[chosen, 1], s=size, marker=marker, facecolor=colour, edgecolor="black",
                      linewidth=0.7, zorder=3, label=kind)  # fmt: skip
@@ -132,16 +134,18 @@ def _draw_crosstalk(axes: Axes, network: MolecularNetwork) -> None:
     dose = addressing.doses(network)[0] * optics.profile(reach, first.absorption_nm)
     alike = triplet_probability(dose, optics.pulse_ns, first.isc_time_ns, first.isc_yield)
     axes.plot(reach, alike, color="0.55", linewidth=0.9, linestyle="-", label="one wavelength for all")
+    lowest = optics.crosstalk_limit
     for chosen, label, marker, colour in (
         (apart & ~same, "other class", ".", COLOURS[0]),
         (apart & same, "same class", "x", COLOURS[1]),
     ):
-        if np.any(chosen & (found > 1e-8)):
-            axes.scatter(distance[chosen], np.maximum(found[chosen], 1e-9), s=9, marker=marker, linewidth=0.7,
-                         color=colour, label=label)  # fmt: skip
+        chosen = chosen & (found > _FAINTEST)
+        if np.any(chosen):
+            axes.scatter(distance[chosen], found[chosen], s=9, marker=marker, linewidth=0.7, color=colour, label=label)
+            lowest = min(lowest, float(found[chosen].min()))
     axes.axhline(optics.crosstalk_limit, color="black", linewidth=0.8, linestyle="--", label="limit")
-    axes.set(yscale="log", ylim=(1e-8, 300), xlabel="distance (nm)", ylabel="stray triplet probability")
-    axes.legend(fontsize="x-small", loc="upper right")
+    axes.set(yscale="log", ylim=(lowest / 3, 3), xlabel="distance (nm)", ylabel="stray triplet probability")
+    axes.legend(fontsize="x-small", loc="upper right", bbox_to_anchor=(1.0, 0.85), frameon=True, edgecolor="none")
     axes.set_title("c", loc="left", fontweight="bold")
 
 

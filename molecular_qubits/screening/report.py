@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 from pathlib import Path
 from typing import Any
 
+from molecular_qubits.screening.figures import MOST_ROWS, draw_ranking
+from molecular_qubits.screening.known import write_known
 from molecular_qubits.screening.run import ScreenedCandidate, ScreeningResult
 from shared.artifacts import write_json, write_text
+from shared.plotting import save_figure, style
 from shared.results import format_cell, write_table
 
 _STYLE = """
@@ -21,7 +25,7 @@ h1 { font-size: 1.7rem; } h2 { margin-top: 2.5rem; border-bottom: 2px solid var(
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: middle; }
 td.number, th.number { text-align: right; white-space: nowrap; }
-td.structure { background: #ffffff; } td.structure svg { display: block; }
+img { max-width: 100%; } td.structure { background: #ffffff; } td.structure svg { display: block; }
 .smiles { color: var(--faint); font: .75rem/1.3 ui-monospace, monospace; overflow-wrap: anywhere; max-width: 22rem; }
 pre { overflow-x: auto; font-size: .8rem; border: 1px solid var(--line); padding: .8rem; }
 """
@@ -38,7 +42,7 @@ def check_folder(out: str | Path) -> None:
 
 
 def write_results(result: ScreeningResult, out: str | Path) -> Path:
-    """Write ``ranking.csv``, ``ranking.md``, ``ranking.json`` and ``report.html``, each atomically.
+    """Write the table, JSON, couplings, figure (``ranking.png``, ``.pdf``) and ``report.html``, each atomically.
 
     Parameters
     ----------
@@ -55,8 +59,13 @@ def write_results(result: ScreeningResult, out: str | Path) -> Path:
     out = Path(out)
     write_table([row.to_row() for row in result.candidates], out / STEM)
     write_json(out / f"{STEM}.json", result.to_dict())
+    write_known(result.couplings, out / "couplings.jsonl")
+    picture = None
+    if any(row.rank is not None for row in result.candidates):
+        with style():
+            picture, _ = save_figure(draw_ranking(result.candidates), out / STEM)
     page = out / "report.html"
-    write_text(page, html_report(result))
+    write_text(page, html_report(result, picture))
     return page
 
 
@@ -74,8 +83,11 @@ def structure_svg(smiles: str, width: int = 260, height: int = 170) -> str:
     return str(text[text.index("<svg") :])
 
 
-def html_report(result: ScreeningResult) -> str:
-    """Return the page: ranked candidates with structures, those without a prediction, unusable rows, provenance."""
+def html_report(result: ScreeningResult, picture: Path | None = None) -> str:
+    """Return the page: ranked candidates with structures, those without a prediction, unusable rows, provenance.
+
+    `picture` is a PNG of the ranking that the page then holds.
+    """
     ranked = [row for row in result.candidates if row.rank is not None]
     others = [row for row in result.candidates if row.rank is None]
     gate = result.config.gate
@@ -90,6 +102,10 @@ def html_report(result: ScreeningResult) -> str:
         "H = -2 J S<sub>i</sub>·S<sub>j</sub>, J in cm<sup>-1</sup>.</p>",
         _table(ranked, structures=True),
     ]
+    if picture is not None:
+        data = base64.b64encode(picture.read_bytes()).decode("ascii")
+        text = f"|J| and predicted fidelity of the best {min(len(ranked), MOST_ROWS)} candidates, with error bars"
+        body.insert(2, f'<p><img alt="{text}" src="data:image/png;base64,{data}"></p>')
     if others:
         body += ["<h2>Without a prediction</h2>", _table(others, structures=False)]
     if result.faults:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,10 @@ from pydantic import Field
 
 from molecular_qubits.control.switched_gate import GateConditions, predict_gate
 from molecular_qubits.screening.assembly import Candidate
+from molecular_qubits.screening.known import KnownCoupling, read_known
 from molecular_qubits.screening.library import LibraryFault, read_library
 from molecular_qubits.screening.stages import Job, Stage, finished, n_atoms, run_job
-from shared.artifacts import provenance
+from shared.artifacts import content_hash, provenance
 from shared.config import FrozenConfig
 from shared.parallel import cpu_count
 from shared.progress import say
@@ -125,12 +126,16 @@ class ScreenedCandidate:
 
 @dataclass(frozen=True)
 class ScreeningResult:
-    """Candidates by rank, those without a prediction behind them; rows of the library that could not be used."""
+    """Candidates by rank, those without a prediction behind them; rows of the library that could not be used.
+
+    ``couplings`` are all that were computed or known, of every level.
+    """
 
     candidates: tuple[ScreenedCandidate, ...]
     faults: tuple[LibraryFault, ...]
     config: ScreeningConfig
     provenance: dict[str, Any] = field(default_factory=dict, compare=False)
+    couplings: tuple[KnownCoupling, ...] = field(default=(), compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able record."""
@@ -152,6 +157,7 @@ def screen(
     executor: str = "processes",
     parsl: ParslConfig | None = None,
     cache: str | Path | None = None,
+    known: str | Path | None = None,
     finished_only: bool = False,
 ) -> ScreeningResult:
     """Screen a library of molecules for the switched two-qubit gate.
@@ -161,8 +167,8 @@ def screen(
     library
         CSV file, see `read_library`.
     out
-        Folder for ``ranking.csv``, ``ranking.md``, ``ranking.json`` and ``report.html``; nothing is written if
-        ``None``.
+        Folder for ``ranking.csv``, ``ranking.md``, ``ranking.json``, ``couplings.jsonl``, ``report.html`` and the
+        figure ``ranking.png``; nothing is written if ``None``.
     config
         Levels of theory and gate conditions; the defaults if ``None``.
     n_workers
@@ -171,8 +177,11 @@ def screen(
         What runs the tasks, see `shared.tasks.parallel_config`.
     cache
         Folder of finished results and checkpoints; the user's cache folder if ``None``.
+    known
+        ``couplings.jsonl`` of an earlier run, perhaps on another machine: couplings of the same structure, level and
+        versions are taken from it.
     finished_only
-        Compute no coupling: rank what the cache holds.
+        Compute no coupling: rank what the cache and `known` hold.
 
     Returns
     -------
@@ -190,13 +199,14 @@ def screen(
     """
     config = config or ScreeningConfig()
     found = read_library(library)
+    before = {} if known is None else read_known(known)
     for fault in found.faults:
         say(f"{Path(library).name}, {fault}; the row is left out.")
     if out is not None:
         from molecular_qubits.screening.report import check_folder
 
         check_folder(out)
-    screening = _Screening(found.candidates, config, None if cache is None else str(cache))
+    screening = _Screening(found.candidates, config, None if cache is None else str(cache), before)
     interruption: BaseException | None = None
     with parallel_config(executor, parsl):
         try:
@@ -204,7 +214,10 @@ def screen(
                 screening.run_stage(number, cpu_count() if n_workers is None else n_workers, finished_only)
         except KeyboardInterrupt as error:
             interruption = error
-    result = ScreeningResult(screening.ranked(), found.faults, config, provenance(config))
+    if before:
+        say(f"{screening.n_known} couplings were taken from {Path(known or '').name}.")
+    couplings = tuple(screening.couplings.values())
+    result = ScreeningResult(screening.ranked(), found.faults, config, provenance(config), couplings)
     if out is not None:
         from molecular_qubits.screening.report import write_results
 
@@ -217,8 +230,16 @@ def screen(
 class _Screening:
     """Records of the jobs of all stages so far."""
 
-    def __init__(self, candidates: Sequence[Candidate], config: ScreeningConfig, cache: str | None) -> None:
-        self.candidates, self.config, self.cache = candidates, config, cache
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        config: ScreeningConfig,
+        cache: str | None,
+        known: Mapping[str, dict[str, Any]],
+    ) -> None:
+        self.candidates, self.config, self.cache, self.known = candidates, config, cache, known
+        self.couplings: dict[tuple[str, str, int], KnownCoupling] = {}
+        self.n_known = 0
         self.records: dict[tuple[str, str, int], dict[str, Any]] = {}
         self.faults: dict[str, str] = {}
         self.sizes = {candidate.name: n_atoms(candidate.off.smiles) for candidate in candidates}
@@ -232,36 +253,47 @@ class _Screening:
             if number > 0:
                 chosen = sorted((c for c in chosen if c.name in order), key=lambda c: order[c.name])
             chosen = chosen[: stage.keep]
-        jobs: list[tuple[int, Job, str]] = []
+        jobs: list[tuple[int, Job]] = []
         for candidate in chosen:
             for state, structure in (("on", candidate.on), ("off", candidate.off)):
                 size = n_atoms(structure.smiles)
                 job = Job(candidate.name, structure, state, stage, self.cache)
                 if stage.max_atoms is not None and size > stage.max_atoms:
                     self.faults[candidate.name] = f"not computed: {size} atoms, more than the {stage.max_atoms} allowed"
-                elif (record := finished(job)) is not None:
-                    self.records[candidate.name, state, number] = record
+                elif (record := self._found(job)) is not None:
+                    self._keep(job, number, record)
                 else:
-                    jobs.append((size, job, state))
-        jobs.sort(key=lambda entry: entry[0])  # results early; small molecules first
+                    jobs.append((self.sizes[candidate.name], job))
+        jobs.sort(key=lambda entry: entry[0])  # whole rows early: both states of the smallest molecules first
         if finished_only or not jobs:
             return
 
         def done(index: int, outcome: Outcome[dict[str, Any]]) -> None:
-            _, job, state = jobs[index]
+            _, job = jobs[index]
             if outcome.error is not None:
-                self.faults[job.name] = f"failed: J_{state}: {outcome.error}"
+                self.faults[job.name] = f"failed: J_{job.state}: {outcome.error}"
             elif outcome.value is not None:
-                self.records[job.name, state, number] = outcome.value
+                self._keep(job, number, outcome.value)
 
         run_tasks(
             run_job,
-            [job for _, job, _ in jobs],
+            [job for _, job in jobs],
             n_workers=n_workers,
             retries=self.config.retries,
             description=f"Screening, {stage.xc}/{stage.basis}",
             on_done=done,
         )
+
+    def _found(self, job: Job) -> dict[str, Any] | None:
+        """Return the record of a job from the cache or the couplings that are known."""
+        record = finished(job)
+        if record is None and (record := self.known.get(content_hash(job.key))) is not None:
+            self.n_known += 1
+        return record
+
+    def _keep(self, job: Job, number: int, record: dict[str, Any]) -> None:
+        self.records[job.name, job.state, number] = record
+        self.couplings[job.name, job.state, number] = KnownCoupling.of(job, record)
 
     def ranked(self) -> tuple[ScreenedCandidate, ...]:
         rows = [self._judge(candidate) for candidate in self.candidates]

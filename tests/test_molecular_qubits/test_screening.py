@@ -20,9 +20,10 @@ from molecular_qubits.control.fidelity import best_local_fidelity, target_gate, 
 from molecular_qubits.control.switched_gate import GateConditions, best_hold, gate_channels, predict_gate
 from molecular_qubits.screening import run as run_module
 from molecular_qubits.screening.assembly import assemble
+from molecular_qubits.screening.figures import draw_ranking
 from molecular_qubits.screening.library import SHIPPED, read_library
 from molecular_qubits.screening.run import ScreeningConfig, screen
-from molecular_qubits.screening.stages import Job, Stage, finished, geometry, run_job
+from molecular_qubits.screening.stages import Job, Stage, finished, geometry, n_atoms, run_job
 from molecular_qubits.structure.molecule import Molecule, check_multiplicity
 from molecular_qubits.units import CM1_TO_RAD_PER_NS
 from shared.artifacts import Cache, write_json
@@ -418,6 +419,73 @@ def test_a_job_that_was_done_is_not_done_again(tmp_path, monkeypatch):
     _put(tmp_path, candidate, "on", 4.0, Stage())
     assert run_job(job)["j_cm1"] == finished(job)["j_cm1"] == 4.0
     assert finished(Job("a", candidate.on, "on", Stage(basis="6-31g"), str(tmp_path))) is None
+
+
+def test_couplings_of_an_earlier_run_are_taken_from_its_file(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(run_module, "say", said.append)
+    path, cache, stage = _library(tmp_path), tmp_path / "cache", Stage()
+    (candidate,) = read_library(path).candidates
+    for state in ("on", "off"):
+        _put(cache, candidate, state, 0.05, stage)
+    config = ScreeningConfig(stages=(stage,))
+    first = screen(path, tmp_path / "first", config=config, cache=cache, finished_only=True)
+    known = tmp_path / "first" / "couplings.jsonl"
+    assert len(known.read_text().splitlines()) == 2
+    again = screen(path, tmp_path / "again", config=config, cache=tmp_path / "empty", known=known, finished_only=True)
+    assert again.candidates == first.candidates
+    assert said == ["2 couplings were taken from couplings.jsonl."]
+    assert (tmp_path / "again" / "couplings.jsonl").read_bytes() == known.read_bytes()
+    finer = ScreeningConfig(stages=(Stage(basis="6-31g"),))
+    other = screen(path, config=finer, cache=tmp_path / "empty", known=known, finished_only=True)
+    assert other.candidates[0].rank is None  # of another level: not taken
+    old = known.read_text().replace('"pyscf":"', '"pyscf":"0.')
+    (tmp_path / "old.jsonl").write_text(old)
+    stale = screen(path, config=config, cache=tmp_path / "empty", known=tmp_path / "old.jsonl", finished_only=True)
+    assert stale.candidates[0].rank is None  # by another version: not taken
+
+
+@pytest.mark.parametrize("line", ["nothing", "{}", "[]", '{"key": {}, "record": {"j_cm1": "x"}}', '{"key": 1}'])
+def test_a_file_without_couplings_is_refused_by_line(tmp_path, line):
+    (tmp_path / "known.jsonl").write_text(f"{line}\n")
+    with pytest.raises(ValueError, match=r"`known` must name a file of couplings .* line 1"):
+        screen(_library(tmp_path), known=tmp_path / "known.jsonl")
+    with pytest.raises(ValueError, match="cannot be read"):
+        screen(_library(tmp_path), known=tmp_path / "none.jsonl")
+
+
+def test_both_states_of_the_smallest_candidate_come_first(tmp_path, monkeypatch):
+    order = []
+
+    def run_in_place(function, items, *, n_workers, retries, description, on_done):
+        order.extend((job.name, job.state) for job in items)
+
+    monkeypatch.setattr(run_module, "run_tasks", run_in_place)
+    path = _library(tmp_path, THREE)
+    screen(path, cache=tmp_path / "cache")
+    sizes = {row.name: n_atoms(row.off.smiles) for row in read_library(path).candidates}
+    assert [state for _, state in order] == ["on", "off"] * 3
+    assert [sizes[name] for name, _ in order] == sorted(sizes[name] for name, _ in order)
+
+
+def test_the_figure_of_a_ranking_has_a_row_and_error_bars_for_each_candidate(tmp_path):
+    path, cache, stage = _library(tmp_path, THREE), tmp_path / "cache", Stage()
+    first, second, _ = read_library(path).candidates
+    for candidate, j_on, j_off in ((first, 300.0, 1e-7), (second, 0.05, 0.01)):
+        _put(cache, candidate, "on", j_on, stage)
+        _put(cache, candidate, "off", j_off, stage)
+    config = ScreeningConfig(stages=(stage,))
+    result = screen(path, tmp_path / "out", config=config, cache=cache, finished_only=True)
+    figure = draw_ranking(result.candidates)
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == [second.name, first.name]
+    assert len(left.containers) == 2
+    (points,) = right.containers
+    assert points[0].get_xdata() == pytest.approx([row.fidelity for row in result.candidates[:2]])
+    assert all(0 <= end <= 1 for bar in points[2][0].get_segments() for end in bar[:, 0])
+    assert (tmp_path / "out" / "ranking.png").stat().st_size > 1000
+    with pytest.raises(ValueError, match="`candidates` must hold at least one with a rank"):
+        draw_ranking(result.candidates[2:])
 
 
 def test_the_committed_ranking_belongs_to_the_library_and_follows_from_its_couplings():
