@@ -171,6 +171,8 @@ def describe(network: MolecularNetwork) -> dict[str, Any]:
         "dead couplers": sum(not bond.alive for bond in network.bonds),
         "rotation (ns)": float(rotation.max()),
         "radicals told apart": len(classes),
+        "polarisation at the start": float(network.initial_polarisation.mean()),
+        "fidelity of readout": network.readout.fidelity,
     }
     if network.bonds:
         light = addressing.light_of(network, 0)
@@ -183,6 +185,7 @@ def describe(network: MolecularNetwork) -> dict[str, Any]:
             "spot (nm)": light.spot_nm,
             "fluence (mJ/cm^2)": 1e3 * light.fluence_j_per_cm2,
             "pulse energy (pJ)": 1e12 * light.energy_j,
+            "triplet switched on within (ps)": 1e3 * light.switching_ns,
             "birth of triplet, spread (ps)": 1e3 * light.birth_spread_ns,
             "warming at 1 nm after 10 ps (K)": light.warming_k,
         }

@@ -41,7 +41,7 @@ def compile_circuit(
     layout
         Site of each qubit at the start; found if not given.
     trials
-        First layouts tried.
+        First layouts tried; fewer in circuits on hundreds of qubits, where each takes seconds.
     seed
         Of the layouts and of ties.
 

@@ -19,6 +19,9 @@ from molecular_qubits.network.synthesis import SWAP, Coordinates, coupler_count
 from molecular_qubits.network.weyl import EIGHTH, canonical
 from molecular_qubits.spins.operators import FloatArray, IntArray
 
+WORK_LIMIT = 20_000_000
+"""Gates looked at in all, a second or more, after which no other first layout is tried."""
+
 
 @dataclass(frozen=True)
 class Couplings:
@@ -120,12 +123,12 @@ class _Walker:
         fences = [step.qubits if step.matrix is None else () for step in instructions]
         return cls((pair, *_packed(fences), *_packed(after), before, alone, change), graph, costs.swap)
 
-    def walk(self, sites: IntArray, seed: int) -> tuple[IntArray, IntArray, int]:
-        """Return the sites at the end, the events and the cost of a walk from a layout."""
+    def walk(self, sites: IntArray, seed: int) -> tuple[IntArray, IntArray, int, int]:
+        """Return the sites at the end, the events, the cost and the work of a walk from a layout."""
         final = sites.copy()
-        walk: Callable[..., tuple[IntArray, int]] = routing_kernel.walk
-        events, cost = walk(*self.arrays, self.swap, *self.graph, final, seed)
-        return final, events, cost
+        walk: Callable[..., tuple[IntArray, int, int]] = routing_kernel.walk
+        events, cost, work = walk(*self.arrays, self.swap, *self.graph, final, seed)
+        return final, events, cost, work
 
 
 def _packed(lists: Sequence[Sequence[int]]) -> tuple[IntArray, IntArray]:
@@ -152,7 +155,7 @@ def route(
     couplings
         The graph; all sites that layouts and paths may use are connected.
     starts
-        First layouts, a site for each qubit.
+        First layouts, a site for each qubit; no further one is begun after `WORK_LIMIT`.
     costs
         Of `instructions`.
     seed
@@ -165,23 +168,28 @@ def route(
     there = _Walker.of(instructions, couplings, costs)
     back = _Walker.of([instructions[k] for k in order], couplings, costs_back)
     best: tuple[int, IntArray, IntArray, IntArray] | None = None
+    done = 0
     for number, start in enumerate(starts):
+        if done > WORK_LIMIT:
+            break
         rng = np.random.default_rng([seed, number])
         first: IntArray = np.array(start, dtype=np.int64)
         layout = first
         candidates = [first]
         for _ in range(sweeps):
             for walker in (there, back):
-                layout, _, _ = walker.walk(layout, int(rng.integers(1, 2**62)))
+                layout, _, _, work = walker.walk(layout, int(rng.integers(1, 2**62)))
+                done += work
             candidates.append(layout)
         for candidate in candidates:
-            final, events, cost = there.walk(candidate, int(rng.integers(1, 2**62)))
+            final, events, cost, work = there.walk(candidate, int(rng.integers(1, 2**62)))
+            done += work
             if best is None or cost < best[0]:
                 best = (cost, candidate, final, events)
     assert best is not None
     cost, initial, final, events = best
-    done = _replay(instructions, events, initial, len(couplings.near))
-    return Routed(done, initial.tolist(), final.tolist(), cost)
+    routed = _replay(instructions, events, initial, len(couplings.near))
+    return Routed(routed, initial.tolist(), final.tolist(), cost)
 
 
 def _replay(

@@ -146,7 +146,7 @@ def walk(
     pair: np.ndarray, fence_start: np.ndarray, fence: np.ndarray, after_start: np.ndarray, after: np.ndarray,
     n_before: np.ndarray, alone: np.ndarray, change: np.ndarray, swap: int, near_start: np.ndarray, near: np.ndarray,
     distance: np.ndarray, site: np.ndarray, seed: int,
-) -> tuple[np.ndarray, int]:  # fmt: skip
+) -> tuple[np.ndarray, int, int]:  # fmt: skip
     """Walk through a circuit; `site` becomes the sites of the qubits at the end.
 
     Parameters
@@ -172,6 +172,8 @@ def walk(
         (number, -1) for an instruction done, (a, b) for a SWAP of sites.
     cost : int
         Uses of the coupler.
+    work : int
+        Gates looked at to choose SWAPs: what the walk's time goes with.
     """
     n, n_sites = len(pair), len(near_start) - 1
     missing = n_before.copy()
@@ -183,7 +185,7 @@ def walk(
     melted = np.zeros(n_sites, np.bool_)
     decay = np.ones(n_sites)
     events = np.empty((n + 64, 2), np.int64)
-    n_events, cost, idle, stamp = 0, 0, 0, 0
+    n_events, cost, work_done, idle, stamp = 0, 0, 0, 0, 0
     ready, front = np.empty(n, np.int64), np.empty(n, np.int64)
     n_ready = n_front = 0
     for number in range(n):
@@ -226,13 +228,14 @@ def walk(
                     ready[n_ready] = after[m]
                     n_ready += 1
         if n_front == 0:
-            return events[:n_events], cost
+            return events[:n_events], cost, work_done
         if progress:
             idle = 0
             decay[:] = 1.0
         if idle < 10 * n_sites + 20:
             stamp += 1
             n_found = _ahead(front, n_front, after_start, after, pair, seen, stamp, queue, found)
+            work_done += n_front + n_found
             a, b = _best_swap(
                 front, n_front, found, n_found, pair, near_start, near, distance, site, decay, (block, other, melted),
                 change, swap, work, state,

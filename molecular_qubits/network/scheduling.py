@@ -242,6 +242,7 @@ class _Scheduler:
         if bond not in self.coupler_ns:
             self.coupler_ns[bond] = self.network.coupler_ns(bond)
         duration = self.coupler_ns[bond]
+        self.lit = [pulse for pulse in self.lit if pulse[1] > ready]  # steps are taken in the order of their `ready`
         start = ready
         if self.rule == "mixes":
             start = self._turn_frame(step.sites, start)
