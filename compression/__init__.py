@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "quantization.activations": ["quantize_activations_"],
         "quantization.blocks": ["PQConfig"],
         "quantization.budget": ["compress"],
+        "quantization.compact": ["compact_"],
         "quantization.convolution": ["PQConv2d"],
         "quantization.layers": ["PQEmbedding", "PQLinear"],
         "quantization.onnx_export": ["export_onnx"],

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks.inference.models import CONFIGS, METHODS, available, disk_bytes, make, sentence_batch, weight_bytes
+from compression.quantization.torch_threads import release_scratch
 from shared.artifacts import provenance, versions, write_json
 from shared.cli import run_command
 from shared.progress import say
@@ -52,9 +53,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     first = next(iter(METHODS))
-    names = available([first, *(name for name in arguments.only if name != first)])
+    names = available([first, *(name for name in arguments.only if name != first)], arguments.model)
     for missing in set(arguments.only) - set(names):
-        say(f"{missing}: its package is not installed.")
+        say(f"{missing}: its package is not installed, or there is no plan for the model.")
     times = _times(names, arguments)
     memory = {name: _memory_in_child(name, arguments) for name in names}
     rows = [_row(name, batch, first, times, memory) for batch in arguments.batches for name in names]
@@ -92,6 +93,7 @@ def _row(
         "weights (MB)": mine["weights"] / 1e6,
         "resident (MB)": mine["resident"] / 1e6,
         "peak (MB)": mine[f"peak {batch}"] / 1e6,
+        "peak / dense": mine[f"peak {batch}"] / dense[f"peak {batch}"],
         "weights at the peak (MB)": weights / 1e6,
         "weights at the peak / dense": weights / dense["resident"],
     }
@@ -129,6 +131,7 @@ def _memory_in_child(name: str, arguments: argparse.Namespace) -> dict[str, int]
 def _memory(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Bytes above the process before the model, which has loaded every library and run a small model of the kind."""
     _forward(make(name, "minilm"), 1, 8)
+    release_scratch()
     before = _settled()
     model = make(name, arguments.model)
     found = {"weights": weight_bytes(model), "resident": _settled() - before}

@@ -3,8 +3,10 @@
 import copy
 import importlib.util
 import io
+import json
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch import nn
 from transformers import RobertaConfig, RobertaForSequenceClassification
 
 from compression.quantization.activations import quantize_activations_
+from compression.quantization.compact import compact_
 from compression.quantization.layers import PQEmbedding, PQLinear, decode_, pq_modules
 from compression.quantization.storage import file_bytes, round_
 from compression.training.models import minilm_roberta_config
@@ -44,19 +47,39 @@ def quantized(name: str, d: int, k: int = 256, linear: type[PQLinear] = PQLinear
     model = dense(name)
     generator = torch.Generator().manual_seed(0)
     for path, module in list(model.named_modules()):
-        if path.endswith(("out_proj", "token_type_embeddings")) or not isinstance(module, nn.Linear | nn.Embedding):
-            continue
-        rows, features = module.weight.shape
-        codes = torch.randint(0, min(k, rows), (rows, features // d), generator=generator)
-        centroids = 0.02 * torch.randn(min(k, rows), d, generator=generator)
-        new: nn.Module = (
-            linear(centroids, codes, module.bias)
-            if isinstance(module, nn.Linear)
-            else PQEmbedding(centroids, codes, module.padding_idx)
-        )
-        model.set_submodule(path, new)
+        if isinstance(module, nn.Linear | nn.Embedding) and not path.endswith(("out_proj", "token_type_embeddings")):
+            _replace(model, path, d, k, generator, linear)
     round_(model, remainder=torch.float32)
     return model.eval()
+
+
+def _replace(
+    model: nn.Module, path: str, d: int, k: int, generator: torch.Generator, linear: type[PQLinear] = PQLinear
+) -> PQLinear | PQEmbedding:
+    """Put a quantized layer with random codes in the place of a dense one."""
+    module: Any = model.get_submodule(path)
+    rows, features = module.weight.shape
+    k = min(k, rows * features // d)
+    codes = torch.randint(0, k, (rows, features // d), generator=generator)
+    centroids = 0.02 * torch.randn(k, d, generator=generator)
+    new: PQLinear | PQEmbedding
+    if isinstance(module, nn.Linear):
+        new = linear(centroids, codes, module.bias)
+    else:
+        new = PQEmbedding(centroids, codes, module.padding_idx)
+    model.set_submodule(path, new)
+    return new
+
+
+def planned(name: str, ratio: str) -> nn.Module:
+    """Return the classifier with the sizes of layers that a budget chose, codes packed as in the file."""
+    plan = json.loads((Path(__file__).parent / "plans" / f"{name}_{ratio}.json").read_text(encoding="utf-8"))
+    model = dense(name)
+    generator = torch.Generator().manual_seed(0)
+    for path, (d, k, dtype) in plan["layers"].items():
+        _replace(model, path, d, k, generator).codebook_dtype = dtype
+    round_(model, remainder=torch.float32)
+    return compact_(model.eval())
 
 
 def in_integers(name: str, d: int) -> nn.Module:
@@ -96,6 +119,8 @@ METHODS: dict[str, Callable[[str], nn.Module]] = {
     "dense": dense,
     "PQ d=8": lambda name: quantized(name, 8),
     "PQ d=4": lambda name: quantized(name, 4),
+    "PQ at 1/15": lambda name: planned(name, "15x"),
+    "PQ at 1/28": lambda name: planned(name, "28x"),
     "PQ d=8, int8": lambda name: in_integers(name, 8),
     "PQ d=4, int8": lambda name: in_integers(name, 4),
     "PQ d=8, decoded whole": lambda name: quantized(name, 8, linear=DecodingLinear),
@@ -109,8 +134,14 @@ METHODS: dict[str, Callable[[str], nn.Module]] = {
 _PEERS = {"torchao int8": "torchao", "torchao int8, inputs too": "torchao", "quanto int8": "optimum.quanto"}
 
 
-def available(names: Sequence[str]) -> list[str]:
-    """Return those methods whose package is installed."""
+PLANNED = ("PQ at 1/15", "PQ at 1/28")
+"""Methods for which there is a plan, of MiniLM only."""
+
+
+def available(names: Sequence[str], model: str) -> list[str]:
+    """Return those methods whose package is installed, or whose plan is there."""
+    planned_too = model == "minilm"
+    names = [name for name in names if planned_too or name not in PLANNED]
     return [name for name in names if name not in _PEERS or _installed(_PEERS[name])]
 
 

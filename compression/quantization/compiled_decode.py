@@ -1,28 +1,57 @@
-"""Compiled decoding of weights, codewords copied in pieces of 16 or 8 bytes, and its adjoint: means by code."""
+"""Compiled decoding of weights, and its adjoint: means by code."""
 
+import ctypes
 from typing import Any
 
 import numpy as np
 import torch
 from numba import njit
 
+from compression.quantization import compiled_tiles as compiled
+from compression.quantization.packed_codes import Codes, PackedCodes
+from compression.quantization.torch_threads import in_threads
+
 _njit = njit(nogil=True, cache=True, error_model="numpy")
 
 
-def decode(centroids: torch.Tensor, codes: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+_SHARE = 1 << 13  # codes that are worth a thread
+
+
+def decode(
+    centroids: torch.Tensor, codes: Codes, out: torch.Tensor | None = None, rows: slice | None = None
+) -> torch.Tensor:
     """Return the weight (rows, blocks * d) of centroids (K, d) float32 and codes (rows, blocks), both on the CPU.
 
-    It is written to `out`, contiguous, if that is given.
+    Of some rows only if `rows`, with start and stop, is given. It is written to `out`, contiguous, if that is given.
     """
-    rows, blocks = codes.shape
-    d = centroids.shape[1]
+    n_rows, blocks = codes.shape
+    start, stop = (0, n_rows) if rows is None else (rows.start, min(rows.stop, n_rows))
+    k, d = centroids.shape
     if out is None:
-        out = torch.empty((rows, blocks * d), dtype=centroids.dtype)
-    # Integers, not floats, so that no bit of a value can change on the way.
-    kind = np.int64 if d % 2 == 0 else np.int32
-    table = centroids.detach().contiguous().numpy().view(kind)
-    _copy(_unsigned(codes).reshape(-1), table, out.numpy().reshape(rows * blocks, d).view(kind))
+        out = torch.empty((stop - start, blocks * d), dtype=centroids.dtype)
+    table = centroids.detach().contiguous()
+    if (wide := compiled.stride(d)) != d:
+        table = torch.zeros((k, wide)).copy_(torch.nn.functional.pad(table, (0, wide - d)))
+    n_codes = (stop - start) * blocks
+    about = _Description()
+    about[compiled.FIRST], about[compiled.N_CODES] = start * blocks, n_codes
+    if isinstance(codes, PackedCodes):
+        kept = (codes.low.contiguous(), codes.high)
+        about[compiled.LOW], about[compiled.HIGH] = kept[0].data_ptr(), kept[1].data_ptr()
+        about[compiled.HIGH_BITS] = codes.bits
+    else:
+        codes = codes.to(torch.int32) if codes.element_size() == 8 else codes
+        kept = (codes.contiguous(), codes)
+        about[compiled.LOW], about[compiled.WIDTH] = kept[0].data_ptr(), codes.element_size()
+    about[compiled.TABLE], about[compiled.STRIDE], about[compiled.D] = table.data_ptr(), wide, d
+    about[compiled.OUT] = out.data_ptr()
+    about[compiled.N_TICKETS] = n_threads = max(1, min(torch.get_num_threads(), n_codes // _SHARE))
+    in_threads(compiled.decode_codes, about, n_threads)
+    del kept  # until here the kernel has had their addresses
     return out
+
+
+_Description = ctypes.c_int64 * compiled.PLACES
 
 
 def _unsigned(codes: torch.Tensor) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Compiled products of activations with a weight of codes: tables of partial products, and their sums by code.
 
-For 16 tokens at a time, and four blocks of features, the products of all codewords with the tokens' features fill a
-table of 64 kB; every row of the weight then adds four of its lines. That is K multiplications for each feature in place
-of one for each row, and one addition for each block in place of d multiplications.
+For 16 tokens at a time, and four blocks of features, the products of all codewords with the tokens' features fill
+tables (of 64 kB for 256 codewords); every row of the weight then adds four of their lines. That is K multiplications
+for each feature in place of one for each row, and one addition for each block in place of d multiplications.
 """
 
 from typing import Any
@@ -24,10 +24,12 @@ BLOCKS = 4
 _LINES = 16 if binding.get_host_cpu_features().get("avx512f") else 4
 
 # Places in the description, int64, that both kernels are given. X (tokens, features), CENTROIDS (K, D), BIAS (rows),
-# OUT (tokens, rows) are addresses of float32; CODES (rows, blocks) and TURNED, for as many, of bytes; SCRATCH is that
-# of SCRATCH_SIZE bytes for each thread. TICKET and THREAD count from 0: threads take tickets until there are none.
+# OUT (tokens, rows) are addresses of float32; CODES (rows, blocks) of integers of WIDTH bytes, 1 or 2, or with HIGH as
+# in `compression.quantization.packed_codes` if HIGH_BITS is not 0; TURNED of as many of WIDTH bytes. A table has LINES
+# lines; SCRATCH is the address of SCRATCH_SIZE bytes for each thread. TICKET and THREAD count from 0: threads take
+# tickets until there are none.
 TICKET, THREAD, N_TICKETS, X, N_TOKENS, CENTROIDS, K, D, CODES, N_ROWS, N_BLOCKS, BIAS, OUT = range(13)
-SCRATCH, SCRATCH_SIZE, TURNED, PLACES = range(13, 17)
+SCRATCH, SCRATCH_SIZE, TURNED, WIDTH, HIGH, HIGH_BITS, LINES, PLACES = range(13, 21)
 
 _F32, _I8, _I32, _I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _VECTOR = ir.VectorType(_F32, LANES)
@@ -51,6 +53,36 @@ def _bytes(typing: Any, address: Any) -> Any:
         return builder.inttoptr(arguments[0], _I8.as_pointer())
 
     return types.CPointer(types.uint8)(types.int64), generate
+
+
+def _read(n_bytes: int) -> Any:
+    """Make the intrinsic that reads an unsigned integer of `n_bytes` bytes at an address."""
+
+    def typed(typing: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            value = builder.load(builder.inttoptr(arguments[0], ir.IntType(8 * n_bytes).as_pointer()))
+            value.align = 1
+            return builder.zext(value, _I64)
+
+        return types.int64(types.int64), generate
+
+    return _intrinsic(typed)
+
+
+_read_1, _read_2, _read_4 = _read(1), _read(2), _read(4)
+
+
+@_intrinsic
+def _write_two(typing: Any, address: Any, value: Any) -> Any:
+    """Write the lowest two bytes of an int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address, value = arguments
+        kind = ir.IntType(16)
+        builder.store(builder.trunc(value, kind), builder.inttoptr(address, kind.as_pointer())).align = 2
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
 
 
 @_intrinsic
@@ -144,31 +176,59 @@ def _table(n_lines: int) -> Any:
 _table_lines, _table_line = _table(_LINES), _table(1)
 
 
-def _add(n_blocks: int) -> Any:
-    """Make the intrinsic that adds the lines of `n_blocks` tables, chosen by as many codes, to a row of sums."""
+def _add(n_blocks: int, n_bytes: int) -> Any:
+    """Make the intrinsic that adds the lines of `n_blocks` tables, chosen by as many codes, to a row of sums.
 
-    def typed(typing: Any, sums: Any, tables: Any, codes: Any) -> Any:
+    Codes have `n_bytes` bytes; `size` is that of a table in bytes.
+    """
+
+    def typed(typing: Any, sums: Any, tables: Any, codes: Any, size: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            sums, tables, codes = arguments
-            word = builder.load(builder.inttoptr(codes, ir.IntType(8 * n_blocks).as_pointer()))
+            sums, tables, codes, size = arguments
+            word = builder.load(builder.inttoptr(codes, ir.IntType(8 * n_bytes * n_blocks).as_pointer()))
             word.align = 1
+            word = builder.zext(word, _I64) if n_bytes * n_blocks < 8 else word
             lines = []
             for number in range(n_blocks):
-                code = builder.zext(word, _I64)
-                code = builder.and_(builder.lshr(code, _I64(8 * number)), _I64(255))
-                offset = builder.add(builder.mul(code, _I64(4 * LANES)), _I64(256 * 4 * LANES * number))
+                code = builder.and_(builder.lshr(word, _I64(8 * n_bytes * number)), _I64((1 << 8 * n_bytes) - 1))
+                offset = builder.add(builder.mul(code, _I64(4 * LANES)), builder.mul(size, _I64(number)))
                 lines.append(_load(builder, builder.add(tables, offset)))
             while len(lines) > 1:
                 lines = [builder.fadd(one, two) for one, two in zip(lines[::2], lines[1::2], strict=True)]
             _store(builder, builder.fadd(_load(builder, sums), lines[0]), sums)
             return context.get_dummy_value()
 
-        return types.void(types.int64, types.int64, types.int64), generate
+        return types.void(types.int64, types.int64, types.int64, types.int64), generate
 
     return _intrinsic(typed)
 
 
-_add_blocks, _add_block = _add(BLOCKS), _add(1)
+_add_blocks, _add_block = _add(BLOCKS, 1), _add(1, 1)
+_add_wide_blocks, _add_wide_block = _add(BLOCKS, 2), _add(1, 2)
+
+
+@cfunc(types.void(types.CPointer(types.int64)), cache=True, error_model="numpy")
+def turn_wide_codes(description: Any) -> None:
+    """As `turn_codes`, to codes of two bytes."""
+    about = carray(description, PLACES)
+    n_rows, n_blocks, high_bits = about[N_ROWS], about[N_BLOCKS], about[HIGH_BITS]
+    whole, mask = n_blocks // BLOCKS * BLOCKS, (1 << high_bits) - 1
+    while True:
+        ticket = _take(about.ctypes.data + 8 * TICKET)
+        if ticket >= about[N_TICKETS]:
+            return
+        for row in range(n_rows * ticket // about[N_TICKETS], n_rows * (ticket + 1) // about[N_TICKETS]):
+            for block in range(n_blocks):
+                i = row * n_blocks + block
+                if high_bits:
+                    bit = i * high_bits
+                    above = (_read_2(about[HIGH] + (bit >> 3)) >> (bit & 7)) & mask
+                    code = _read_1(about[CODES] + i) | above << 8
+                else:
+                    code = _read_2(about[CODES] + 2 * i)
+                group = block // BLOCKS * BLOCKS
+                place = group * n_rows + row * BLOCKS + block - group if block < whole else block * n_rows + row
+                _write_two(about[TURNED] + 2 * place, code)
 
 
 @cfunc(types.void(types.CPointer(types.int64)), cache=True, error_model="numpy")
@@ -199,15 +259,16 @@ def multiply(description: Any) -> None:
     about = carray(description, PLACES)
     n_tokens, n_rows, n_blocks = about[N_TOKENS], about[N_ROWS], about[N_BLOCKS]
     k, d = about[K], about[D]
-    n_in = n_blocks * d
+    n_in, wide = n_blocks * d, about[WIDTH] == 2
     x = carray(_floats(about[X]), n_tokens * n_in)
     bias = carray(_floats(about[BIAS]), n_rows)
     out = carray(_floats(about[OUT]), n_tokens * n_rows)
     whole, k_whole = n_blocks // BLOCKS * BLOCKS, k // _LINES * _LINES
     line = 4 * LANES
+    size = about[LINES] * line
     ticket = _take(about.ctypes.data + 8 * TICKET)
     tables = about[SCRATCH] + _take(about.ctypes.data + 8 * THREAD) * about[SCRATCH_SIZE]
-    features = tables + BLOCKS * 256 * line
+    features = tables + BLOCKS * size
     sums = features + n_in * line
     turned_x = carray(_floats(features), n_in * LANES)
     totals = carray(_floats(sums), n_rows * LANES)
@@ -227,19 +288,26 @@ def multiply(description: Any) -> None:
                 totals[row * LANES + token] = bias[row]
         for block in range(n_blocks):
             four = block < whole
-            table = tables + (block % BLOCKS if four else 0) * 256 * line
+            table = tables + (block % BLOCKS if four else 0) * size
             for c in range(0, k_whole, _LINES):
                 _table_lines(table + c * line, about[CENTROIDS] + 4 * c * d, d, features + block * d * line)
             for c in range(k_whole, k):
                 _table_line(table + c * line, about[CENTROIDS] + 4 * c * d, d, features + block * d * line)
-            if four and block % BLOCKS == BLOCKS - 1:
-                codes = about[TURNED] + (block - BLOCKS + 1) * n_rows
+            codes = about[TURNED] + about[WIDTH] * (block // BLOCKS * BLOCKS if four else block) * n_rows
+            if four and block % BLOCKS < BLOCKS - 1:
+                continue
+            if four and wide:
                 for row in range(n_rows):
-                    _add_blocks(sums + row * line, tables, codes + row * BLOCKS)
-            elif not four:
-                codes = about[TURNED] + block * n_rows
+                    _add_wide_blocks(sums + row * line, tables, codes + 2 * row * BLOCKS, size)
+            elif four:
                 for row in range(n_rows):
-                    _add_block(sums + row * line, tables, codes + row)
+                    _add_blocks(sums + row * line, tables, codes + row * BLOCKS, size)
+            elif wide:
+                for row in range(n_rows):
+                    _add_wide_block(sums + row * line, tables, codes + 2 * row, size)
+            else:
+                for row in range(n_rows):
+                    _add_block(sums + row * line, tables, codes + row, size)
         out_whole = n_rows // LANES * LANES if count == LANES else 0
         for row in range(0, out_whole, LANES):
             _turn(about[OUT] + 4 * (first * n_rows + row), 4 * n_rows, sums + row * line, line)
@@ -249,6 +317,6 @@ def multiply(description: Any) -> None:
         ticket = _take(about.ctypes.data + 8 * TICKET)
 
 
-def scratch_bytes(n_in: int, n_rows: int) -> int:
+def scratch_bytes(n_in: int, n_rows: int, lines: int) -> int:
     """Return the bytes that `multiply` needs for each thread, a multiple of 64."""
-    return 4 * LANES * (BLOCKS * 256 + n_in + n_rows)
+    return 4 * LANES * (BLOCKS * lines + n_in + n_rows)

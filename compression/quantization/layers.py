@@ -10,6 +10,7 @@ from compression.quantization.blocks import code_dtype, round_codebook
 
 if TYPE_CHECKING:
     from compression.quantization.activations import ActivationGrid
+    from compression.quantization.packed_codes import Codes
 
 
 def _compiled(codes: torch.Tensor, dtype: torch.dtype) -> bool:
@@ -141,9 +142,18 @@ class _PQWeight(nn.Module):
         if self.latent is None and self._decodes_plainly:
             from compression.quantization.compiled_decode import decode
 
-            return decode(self.codebook, self.codes)
+            return decode(self.codebook, self._stored_codes)
         decoded = gather_codewords(self.codebook, self.codes).flatten(1)
         return decoded if self.latent is None else _straight_through(decoded, self.latent.flatten(1))
+
+    @property
+    def _stored_codes(self) -> "Codes":
+        """The codes as they lie in memory, for the compiled kernels."""
+        return self.codes
+
+    def _codes_of(self, ids: torch.Tensor) -> torch.Tensor:
+        """The codes of some rows: (...) integers to (..., blocks)."""
+        return self.codes[ids]
 
     @property
     def _decodes_plainly(self) -> bool:
@@ -202,7 +212,7 @@ class PQLinear(_PQWeight):
 
             by_tables = tables_pay(self.n_centroids, self.block_size, self.out_features)
             linear = linear_by_tables if by_tables else linear_by_tiles
-            return linear(x, self.codebook, self.codes, self.bias)
+            return linear(x, self.codebook, self._stored_codes, self.bias)
         return functional.linear(x, self.weight, self.bias)
 
     def _in_integers(self, x: torch.Tensor) -> torch.Tensor | None:
@@ -273,7 +283,7 @@ class PQEmbedding(_PQWeight):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Look up rows: (...) integers to (..., embedding_dim)."""
-        rows = gather_codewords(self.codebook, self.codes[ids]).flatten(-2)
+        rows = gather_codewords(self.codebook, self._codes_of(ids)).flatten(-2)
         if self.latent is not None:
             rows = _straight_through(rows, functional.embedding(ids, self.latent))
         if self.padding_idx is None or not rows.requires_grad:

@@ -2,27 +2,27 @@
 
 import ctypes
 import sys
-import threading
-from collections.abc import Callable
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from compression.clustering.threads import run_all
 from compression.quantization import compiled_lookup as compiled
 from compression.quantization.compiled_decode import decode
+from compression.quantization.packed_codes import Codes, PackedCodes
+from compression.quantization.torch_threads import in_threads, scratch
 
 TILE_BYTES = 1 << 24
 """Most bytes of a weight that are decoded at once, what a third-level cache holds: smaller products are slower."""
 
 # Time of a table and of its sums over that of the dense product, for K codewords as many as there are rows and for
-# blocks of one feature, see `benchmarks.inference.shapes`; tables are chosen where their estimate is below the limit,
-# which leaves room for processors whose dense product is the faster.
-_TABLE_COST, _SUM_COST, _LIMIT = 0.56, 1.4, 0.8
+# blocks of one feature, see `benchmarks.inference.shapes`; sums take longer where the tables of more than 256 codewords
+# leave the first-level cache. Tables are chosen where their estimate is below the limit, which leaves room for
+# processors whose dense product is the faster.
+_TABLE_COST, _SUM_COST, _WIDE_SUM_COST, _LIMIT = 0.56, 1.4, 2.0, 0.9
+
+MOST_CENTROIDS = 1024
+"""Codewords up to which there are tables: more would fill the second-level cache."""
 
 
 def tables_pay(n_centroids: int, block_size: int, n_rows: int) -> bool:
@@ -33,23 +33,22 @@ def tables_pay(n_centroids: int, block_size: int, n_rows: int) -> bool:
     Parameters
     ----------
     n_centroids, block_size
-        Codewords K, at most 256, and features d in a block.
+        Codewords K and features d in a block.
     n_rows
         Output features.
     """
-    if n_centroids > 256 or sys.byteorder != "little":
+    if n_centroids > MOST_CENTROIDS or sys.byteorder != "little":
         return False
     return estimate(n_centroids, block_size, n_rows) < _LIMIT
 
 
 def estimate(n_centroids: int, block_size: int, n_rows: int) -> float:
     """Return the time with tables over that of the dense product, as fitted to measurements."""
-    return _TABLE_COST * n_centroids / n_rows + _SUM_COST / block_size
+    sums = _SUM_COST if n_centroids <= 256 else _WIDE_SUM_COST
+    return _TABLE_COST * n_centroids / n_rows + sums / block_size
 
 
-def linear_by_tables(
-    x: torch.Tensor, centroids: torch.Tensor, codes: torch.Tensor, bias: torch.Tensor | None
-) -> torch.Tensor:
+def linear_by_tables(x: torch.Tensor, centroids: torch.Tensor, codes: Codes, bias: torch.Tensor | None) -> torch.Tensor:
     """Return ``x @ weight.T + bias`` without the weight.
 
     For each codeword and each block of an input its product is computed once, and every output is a sum of such
@@ -62,9 +61,9 @@ def linear_by_tables(
     x
         (..., blocks * d) float32 on the CPU.
     centroids
-        (K, d) float32, K at most 256.
+        (K, d) float32, K at most 32,768.
     codes
-        (rows, blocks) uint8.
+        (rows, blocks) uint8 or int16, or packed.
     bias
         (rows,) float32 or ``None``.
 
@@ -77,32 +76,36 @@ def linear_by_tables(
     k, d = centroids.shape
     # Kept by name until the end: what is computed with are their addresses.
     rows = x.detach().reshape(-1, n_blocks * d).contiguous()
-    book, numbers = centroids.detach().contiguous(), codes.contiguous()
+    book = centroids.detach().contiguous()
+    numbers = (codes.low if isinstance(codes, PackedCodes) else codes).contiguous()
     added = torch.zeros(n_rows) if bias is None else bias.detach().contiguous()
     n_tokens = len(rows)
     out = torch.empty((n_tokens, n_rows))
     if n_tokens:
         n_tickets = -(-n_tokens // compiled.LANES)
         n_threads = min(torch.get_num_threads(), n_tickets)
-        size = compiled.scratch_bytes(n_blocks * d, n_rows)
-        scratch = _scratch(n_threads * size + codes.numel()).ctypes.data
+        wide = isinstance(codes, PackedCodes) or codes.element_size() == 2
+        lines = -(-k // 16) * 16 if wide else 256
+        size = compiled.scratch_bytes(n_blocks * d, n_rows, lines)
+        memory = scratch(n_threads * size + (1 + wide) * numbers.numel()).ctypes.data
         about = _Description()
         about[compiled.X], about[compiled.CENTROIDS], about[compiled.CODES] = map(_address, (rows, book, numbers))
         about[compiled.BIAS], about[compiled.OUT] = map(_address, (added, out))
         about[compiled.N_TOKENS], about[compiled.K], about[compiled.D] = n_tokens, k, d
         about[compiled.N_ROWS], about[compiled.N_BLOCKS] = n_rows, n_blocks
-        about[compiled.SCRATCH], about[compiled.SCRATCH_SIZE] = scratch, size
-        about[compiled.TURNED] = scratch + n_threads * size
+        about[compiled.WIDTH], about[compiled.LINES] = 1 + wide, lines
+        if isinstance(codes, PackedCodes):
+            about[compiled.HIGH], about[compiled.HIGH_BITS] = _address(codes.high), codes.bits
+        about[compiled.SCRATCH], about[compiled.SCRATCH_SIZE] = memory, size
+        about[compiled.TURNED] = memory + n_threads * size
         about[compiled.N_TICKETS] = n_threads
-        _in_threads(compiled.turn_codes, about, n_threads)
+        in_threads(compiled.turn_wide_codes if wide else compiled.turn_codes, about, n_threads)
         about[compiled.TICKET], about[compiled.N_TICKETS] = 0, n_tickets
-        _in_threads(compiled.multiply, about, n_threads)
+        in_threads(compiled.multiply, about, n_threads)
     return out.reshape(*x.shape[:-1], n_rows)
 
 
-def linear_by_tiles(
-    x: torch.Tensor, centroids: torch.Tensor, codes: torch.Tensor, bias: torch.Tensor | None
-) -> torch.Tensor:
+def linear_by_tiles(x: torch.Tensor, centroids: torch.Tensor, codes: Codes, bias: torch.Tensor | None) -> torch.Tensor:
     """Return ``x @ weight.T + bias``, with at most `TILE_BYTES` of the weight decoded at a time.
 
     Parameters are those of `linear_by_tables`, but for codes of any integer type and any K. No gradients: the memory of
@@ -112,14 +115,14 @@ def linear_by_tiles(
     features = n_blocks * centroids.shape[1]
     tile = min(n_rows, max(1, TILE_BYTES // max(1, 4 * features)))
     # In memory that is kept: the system takes as long to give the pages of new memory as the decoding takes.
-    memory = torch.from_numpy(_scratch(4 * tile * features).view(np.float32)).view(tile, features)
+    memory = torch.from_numpy(scratch(4 * tile * features).view(np.float32)).view(tile, features)
     if n_rows <= tile:
         return functional.linear(x, decode(centroids, codes, memory), bias)
     rows = x.reshape(-1, x.shape[-1])
     out = rows.new_empty((len(rows), n_rows))
     for start in range(0, n_rows, tile):
         part = slice(start, start + tile)
-        weight = decode(centroids, codes[part], memory[: len(codes[part])])
+        weight = decode(centroids, codes, memory[: min(tile, n_rows - start)], part)
         if bias is None:
             torch.mm(rows, weight.T, out=out[:, part])
         else:
@@ -133,44 +136,3 @@ _Description = ctypes.c_int64 * compiled.PLACES
 def _address(tensor: torch.Tensor) -> int:
     """Where the numbers of a tensor are; an error for one that has no memory of its own."""
     return tensor.data_ptr()
-
-
-def _in_threads(kernel: Any, about: Any, n_threads: int) -> None:
-    """Run a kernel in the threads of torch, which wait for it anyway; others would have to share cores with them."""
-    place = ctypes.addressof(about)
-    if n_threads == 1:
-        _function(kernel)(place)
-    elif (parallel := _torch_threads()) is not None:
-        parallel(kernel.address, place, n_threads, 0)
-    else:
-        run_all(_function(kernel), [(place,)] * n_threads)
-
-
-@cache
-def _function(kernel: Any) -> Callable[[int], None]:
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(kernel.address)
-
-
-@cache
-def _torch_threads() -> Callable[[int, int, int, int], None] | None:
-    """The function of OpenMP's library by which torch runs loops in threads, or ``None`` without that library."""
-    for name in ("libtorch_cpu.so", "libtorch_cpu.dylib"):
-        try:
-            function = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / name)).GOMP_parallel
-        except (OSError, AttributeError):
-            continue
-        function.restype = None
-        function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-        return function
-    return None
-
-
-_local = threading.local()
-
-
-def _scratch(size: int) -> np.ndarray:
-    """Memory of `size` bytes from the start of a cache line on, of this thread and kept for its next call."""
-    if getattr(_local, "size", 0) < size:
-        _local.memory, _local.size = np.empty(size + 64, np.uint8), size
-    start = -_local.memory.ctypes.data % 64
-    return _local.memory[start : start + size]

@@ -1,12 +1,18 @@
-"""The k-means benchmark: it runs, continues where it stopped, and its committed rows hold the claims."""
+"""Benchmarks of k-means and of inference: they run, and their committed rows hold the claims."""
 
+import csv
 import json
+from pathlib import Path
 
 import pytest
 
+import benchmarks.inference
 from benchmarks.clustering.__main__ import main
 from benchmarks.clustering.parts import ITERATIONS, data_folder, stress_sets
 from benchmarks.clustering.tables import read_rows, write_rows
+from benchmarks.inference.models import dense as dense_model
+from benchmarks.inference.models import planned, weight_bytes
+from compression.quantization.storage import file_bytes
 
 
 def test_fast_run_and_resume(tmp_path, capsys):
@@ -58,3 +64,34 @@ def test_committed_rows_hold_the_claims():
     assert totals["released rule"][0] >= 8 * totals["PG k-means"][0]
     assert totals["released rule"][1] >= 100
     assert totals["PG k-means"][1] == 0
+
+
+def inference_rows():
+    """Return the committed rows of inference by method and batch."""
+    path = Path(benchmarks.inference.__file__).parent / "data" / "minilm.csv"
+    with open(path, newline="") as file:
+        return {(row["method"], int(row["batch"])): row for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("method", ["PQ d=8", "PQ d=4", "PQ at 1/15", "PQ at 1/28"])
+@pytest.mark.parametrize("batch", [1, 16])
+def test_committed_inference_is_as_fast_in_a_tenth_of_the_memory(method, batch):
+    row = inference_rows()[method, batch]
+    assert float(row["time / dense"]) <= 1.15
+    assert float(row["weights at the peak / dense"]) <= 0.1
+    assert float(row["file (MB)"]) <= 91 / 15
+
+
+def test_committed_inference_has_its_provenance():
+    path = Path(benchmarks.inference.__file__).parent / "data" / "minilm.json"
+    provenance = json.loads(path.read_text())
+    assert {"machine", "versions", "git_commit"} <= set(provenance)
+    assert provenance["command"].startswith("python -m benchmarks.inference")
+
+
+@pytest.mark.parametrize(("ratio", "times"), [("15x", 15), ("28x", 28)])
+def test_planned_models_have_the_planned_size(ratio, times):
+    model = planned("minilm", ratio)
+    size, dense = file_bytes(model), 4 * sum(parameter.numel() for parameter in dense_model("minilm").parameters())
+    assert 0.99 * times < dense / size < 1.06 * times
+    assert weight_bytes(model) < dense / 10

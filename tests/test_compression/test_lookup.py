@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from compression import PQLinear
-from compression.quantization import lookup
+from compression.quantization import compiled_decode, lookup, torch_threads
+from compression.quantization.blocks import code_dtype
 from compression.quantization.lookup import linear_by_tables, linear_by_tiles, tables_pay
+from compression.quantization.packed_codes import PackedCodes
 
 
 def make(n_tokens, n_rows, n_blocks, d, k, bias=True, seed=0):
@@ -19,7 +21,7 @@ def make(n_tokens, n_rows, n_blocks, d, k, bias=True, seed=0):
     return (
         torch.randn(n_tokens, n_blocks * d, generator=generator),
         torch.randn(k, d, generator=generator),
-        torch.randint(0, k, (n_rows, n_blocks), generator=generator).to(torch.uint8),
+        torch.randint(0, k, (n_rows, n_blocks), generator=generator).to(code_dtype(k)),
         torch.randn(n_rows, generator=generator) if bias else None,
     )
 
@@ -38,23 +40,57 @@ def dense(x, centroids, codes, bias):
     n_rows=st.integers(1, 70),
     n_blocks=st.integers(1, 11),
     d=st.integers(1, 18),
-    k=st.integers(1, 256),
+    k=st.integers(1, 256) | st.integers(257, 1100),
     bias=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
 @example(n_tokens=16, n_rows=16, n_blocks=4, d=4, k=256, bias=True, seed=0)
 @example(n_tokens=33, n_rows=1, n_blocks=1, d=1, k=1, bias=False, seed=1)
+@example(n_tokens=17, n_rows=70, n_blocks=11, d=3, k=1024, bias=True, seed=2)
 def test_tables_and_tiles_give_the_dense_product(n_tokens, n_rows, n_blocks, d, k, bias, seed):
-    arguments = make(n_tokens, n_rows, n_blocks, d, k, bias, seed)
-    expected, bound = dense(*arguments)
+    x, centroids, codes, added = make(n_tokens, n_rows, n_blocks, d, k, bias, seed)
+    expected, bound = dense(x, centroids, codes, added)
     with torch.no_grad():
-        for found in (linear_by_tables(*arguments), linear_by_tiles(*arguments)):
+        for linear in (linear_by_tables, linear_by_tiles):
+            found = linear(x, centroids, codes, added)
             assert found.dtype == torch.float32
             assert ((found.double() - expected).abs() <= bound).all()
+            if k > 256:
+                assert torch.equal(linear(x, centroids, PackedCodes.of(codes, k), added), found)
 
 
-def test_a_token_has_the_same_bits_in_any_batch_and_with_any_number_of_threads(monkeypatch):
-    x, *layer = make(75, 96, 12, 8, 200)
+@settings(max_examples=60, deadline=None)
+@given(
+    n_rows=st.integers(1, 300),
+    n_blocks=st.integers(1, 90),
+    d=st.integers(1, 40),
+    k=st.sampled_from([1, 3, 256, 257, 600, 1500, 4096, 20_000, 40_000]),
+    seed=st.integers(0, 2**32 - 1),
+    n_threads=st.integers(1, 3),
+)
+@example(n_rows=200, n_blocks=90, d=1, k=1500, seed=0, n_threads=3)
+@example(n_rows=200, n_blocks=90, d=17, k=256, seed=0, n_threads=3)
+def test_decoding_in_threads_gives_the_bits_of_a_gather(n_rows, n_blocks, d, k, seed, n_threads):
+    _, centroids, codes, _ = make(1, n_rows, n_blocks, d, k, seed=seed)
+    expected = centroids[codes.long()].flatten(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: n_threads)
+        patch.setattr(compiled_decode, "_SHARE", 10)
+        assert torch.equal(compiled_decode.decode(centroids, codes), expected)
+        part = slice(n_rows // 3, n_rows // 3 + 7)
+        assert torch.equal(compiled_decode.decode(centroids, codes, None, part), expected[part])
+        if 256 < k <= 32_768:
+            packed = PackedCodes.of(codes, k)
+            assert torch.equal(packed.unpacked(), codes)
+            assert torch.equal(compiled_decode.decode(centroids, packed), expected)
+            assert torch.equal(compiled_decode.decode(centroids, packed, None, part), expected[part])
+            ids = torch.tensor([[0, n_rows - 1], [n_rows // 2, 0]])
+            assert torch.equal(packed.rows(ids), codes[ids])
+
+
+@pytest.mark.parametrize("k", [200, 700])
+def test_a_token_has_the_same_bits_in_any_batch_and_with_any_number_of_threads(monkeypatch, k):
+    x, *layer = make(75, 96, 12, 8, k)
     whole = linear_by_tables(x, *layer)
     assert torch.equal(linear_by_tables(x[40:41], *layer), whole[40:41])
     assert torch.equal(linear_by_tables(x.reshape(5, 15, -1), *layer), whole.reshape(5, 15, -1))
@@ -63,7 +99,7 @@ def test_a_token_has_the_same_bits_in_any_batch_and_with_any_number_of_threads(m
         monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
         assert torch.equal(linear_by_tables(x, *layer), whole)
         with monkeypatch.context() as patch:  # where the library of torch's threads is not found
-            patch.setattr(lookup, "_torch_threads", lambda: None)
+            patch.setattr(torch_threads, "_torch_threads", lambda: None)
             assert torch.equal(linear_by_tables(x, *layer), whole)
 
 
@@ -81,7 +117,9 @@ def test_the_choice_is_by_the_shape():
     assert tables_pay(256, 4, 1536)
     assert not tables_pay(256, 8, 100)  # as many codewords as make tables dearer than the product
     assert not tables_pay(256, 1, 4096)  # as many sums as products
-    assert not tables_pay(257, 16, 4096)  # codes of two bytes
+    assert tables_pay(512, 4, 3072)  # codes of two bytes
+    assert not tables_pay(512, 8, 384)
+    assert not tables_pay(1025, 16, 65_536)  # tables larger than caches
 
 
 @pytest.mark.parametrize(("d", "n_rows", "chosen"), [(8, 512, "linear_by_tables"), (1, 64, "linear_by_tiles")])
@@ -115,7 +153,7 @@ def test_tiles_bound_what_is_decoded(monkeypatch):
     arguments = make(9, 101, 6, 4, 256)
     whole, sizes, decode = linear_by_tiles(*arguments), [], lookup.decode
     monkeypatch.setattr(lookup, "TILE_BYTES", 4 * 24 * 10)
-    monkeypatch.setattr(lookup, "decode", lambda *a: sizes.append(a[1].shape[0]) or decode(*a))
+    monkeypatch.setattr(lookup, "decode", lambda *a: sizes.append(len(a[2])) or decode(*a))
     with torch.no_grad():
         assert torch.allclose(linear_by_tiles(*arguments), whole, rtol=1e-5, atol=1e-5)
         assert torch.allclose(linear_by_tiles(*arguments[:3], None), whole - arguments[3], rtol=1e-5, atol=1e-5)

@@ -1,0 +1,119 @@
+"""Layers that hold codes of 9 to 15 bits in so many bits, for inference in as little memory as the file takes."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from compression.quantization.blocks import code_bits
+from compression.quantization.layers import PQEmbedding, PQLinear, _compiled, _PQWeight, pq_modules
+from compression.quantization.packed_codes import PackedCodes
+
+
+class _Compact(_PQWeight):
+    """A layer with packed codes in place of ``codes``, which are unpacked where they are asked for.
+
+    In the state dict they are ``codes``, as those of any other layer.
+    """
+
+    low: torch.Tensor
+    high: torch.Tensor
+
+    @property
+    def codes(self) -> torch.Tensor:  # type: ignore[override]  # a buffer in the other layers
+        """All codes, unpacked anew."""
+        return self._stored_codes.unpacked()
+
+    @property
+    def _stored_codes(self) -> PackedCodes:
+        return PackedCodes(self.low, self.high, self.n_centroids)
+
+    @property
+    def _decodes_plainly(self) -> bool:
+        recorded = torch.is_grad_enabled() and self.centroids.requires_grad
+        return not recorded and _compiled(self.low, self.centroids.dtype)
+
+    def _codes_of(self, ids: torch.Tensor) -> torch.Tensor:
+        return self._stored_codes.rows(ids)
+
+    def _take(self, layer: _PQWeight) -> None:
+        """Become what another layer is."""
+        nn.Module.__init__(self)
+        packed = PackedCodes.of(layer.codes, layer.n_centroids)
+        self.centroids = layer.centroids
+        self.register_buffer("low", packed.low)
+        self.register_buffer("high", packed.high)
+        self.codebook_dtype, self.activations = layer.codebook_dtype, layer.activations
+        self.train(layer.training)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name in ("low", "high"):
+            del destination[f"{prefix}{name}"]
+        destination[f"{prefix}codes"] = self.codes
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if f"{prefix}codes" in state_dict:
+            packed = PackedCodes.of(state_dict[f"{prefix}codes"], self.n_centroids)
+            state_dict = {key: value for key, value in state_dict.items() if key != f"{prefix}codes"}
+            state_dict |= {f"{prefix}low": packed.low, f"{prefix}high": packed.high}
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class CompactLinear(_Compact, PQLinear):
+    """A `PQLinear` with packed codes."""
+
+    def __init__(self, layer: PQLinear) -> None:
+        self._take(layer)
+        self.bias = layer.bias
+
+    @property
+    def in_features(self) -> int:
+        """Features of the input."""
+        return self.low.shape[1] * self.block_size
+
+    @property
+    def out_features(self) -> int:
+        """Features of the output."""
+        return self.low.shape[0]
+
+
+class CompactEmbedding(_Compact, PQEmbedding):
+    """A `PQEmbedding` with packed codes; those of the rows that are looked up are unpacked."""
+
+    def __init__(self, layer: PQEmbedding) -> None:
+        self._take(layer)
+        self.padding_idx = layer.padding_idx
+
+    @property
+    def num_embeddings(self) -> int:
+        """Rows of the table."""
+        return self.low.shape[0]
+
+    @property
+    def embedding_dim(self) -> int:
+        """Features of a row."""
+        return self.low.shape[1] * self.block_size
+
+
+def compact_(model: nn.Module) -> nn.Module:
+    """Let linear layers and embeddings of more than 256 codewords hold their codes in as many bits as the file does.
+
+    For inference: values and files are the same, and so is the time (codes are unpacked by the kernels that decode),
+    but training unpacks them in every step, and codes cannot be re-assigned.
+
+    Parameters
+    ----------
+    model
+        A model with product-quantized layers, changed in place. Codebooks that layers share stay shared.
+
+    Returns
+    -------
+    torch.nn.Module
+        `model`.
+    """
+    kinds: dict[type, type] = {PQLinear: CompactLinear, PQEmbedding: CompactEmbedding}
+    for name, layer in pq_modules(model).items():
+        if type(layer) in kinds and 8 < code_bits(layer.n_centroids) < 16 and layer.latent is None:
+            model.set_submodule(name, kinds[type(layer)](layer))
+    return model

@@ -1,0 +1,85 @@
+"""Compiled decoding in several threads: codes of any width, codewords moved in one or a few vectors each.
+
+A codeword is moved in whole vectors, which reach into the places of the next ones and are overwritten by them; at the
+end of a thread's share, where what follows belongs to another thread, it is moved number by number.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import carray, cfunc, types
+from numba.extending import intrinsic
+
+from compression.quantization.compiled_lookup import _read_1, _read_2, _read_4, _take
+
+_intrinsic: Any = intrinsic  # its type hides the arguments of what it makes
+
+# Places in the description, int64. LOW and HIGH are addresses of codes: WIDTH bytes for each (1, 2 or 4), or, if
+# HIGH_BITS is not 0, as in `compression.quantization.packed_codes`. TABLE is the address of codewords of STRIDE numbers
+# of 4 bytes, of which D count. The codes from FIRST on, N_CODES of them, are decoded to OUT.
+TICKET, N_TICKETS, LOW, HIGH, WIDTH, HIGH_BITS, FIRST, N_CODES, TABLE, STRIDE, D, OUT, PLACES = range(13)
+
+_I32 = ir.IntType(32)
+
+
+def stride(d: int) -> int:
+    """Return the floats that a codeword of `d` takes in the table: whole vectors, of 4, 8 or 16 floats."""
+    return next((size for size in (4, 8, 16) if d <= size), -(-d // 16) * 16)
+
+
+def _move(n: int) -> Any:
+    """Make the intrinsic that copies a vector of `n` numbers of 4 bytes."""
+
+    def typed(typing: Any, target: Any, source: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            kind = ir.VectorType(_I32, n).as_pointer()
+            target, source = (builder.inttoptr(address, kind) for address in arguments)
+            value = builder.load(source)
+            value.align = 4
+            builder.store(value, target).align = 4
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64), generate
+
+    return _intrinsic(typed)
+
+
+_move_1, _move_4, _move_8, _move_16 = _move(1), _move(4), _move(8), _move(16)
+
+
+@cfunc(types.void(types.CPointer(types.int64)), cache=True, error_model="numpy")
+def decode_codes(description: Any) -> None:
+    """Write the codeword of each code, a share of them for each ticket."""
+    about = carray(description, PLACES)
+    n_codes, n_tickets, first = about[N_CODES], about[N_TICKETS], about[FIRST]
+    low, high, width, high_bits = about[LOW], about[HIGH], about[WIDTH], about[HIGH_BITS]
+    mask = (1 << high_bits) - 1
+    table, size, step = about[TABLE], 4 * about[D], 4 * about[STRIDE]
+    while True:
+        ticket = _take(about.ctypes.data + 8 * TICKET)
+        if ticket >= n_tickets:
+            return
+        last = n_codes * (ticket + 1) // n_tickets
+        end = about[OUT] + last * size
+        for number in range(n_codes * ticket // n_tickets, last):
+            i = first + number
+            if high_bits:
+                bit = i * high_bits
+                code = _read_1(low + i) | ((_read_2(high + (bit >> 3)) >> (bit & 7)) & mask) << 8
+            elif width == 1:
+                code = _read_1(low + i)
+            elif width == 2:
+                code = _read_2(low + 2 * i)
+            else:
+                code = _read_4(low + 4 * i)
+            source, target = table + code * step, about[OUT] + number * size
+            if target + step > end:
+                for j in range(0, size, 4):
+                    _move_1(target + j, source + j)
+            elif step == 16:
+                _move_4(target, source)
+            elif step == 32:
+                _move_8(target, source)
+            else:
+                for j in range(0, step, 64):
+                    _move_16(target + j, source + j)
