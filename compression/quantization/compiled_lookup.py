@@ -179,7 +179,7 @@ _table_lines, _table_line = _table(_LINES), _table(1)
 def _add(n_blocks: int, n_bytes: int) -> Any:
     """Make the intrinsic that adds the lines of `n_blocks` tables, chosen by as many codes, to a row of sums.
 
-    Codes have `n_bytes` bytes; `size` is that of a table in bytes.
+    Codes have `n_bytes` bytes; `size` is that of a table in bytes, which for codes of one byte is that of 256 lines.
     """
 
     def typed(typing: Any, sums: Any, tables: Any, codes: Any, size: Any) -> Any:
@@ -191,7 +191,8 @@ def _add(n_blocks: int, n_bytes: int) -> Any:
             lines = []
             for number in range(n_blocks):
                 code = builder.and_(builder.lshr(word, _I64(8 * n_bytes * number)), _I64((1 << 8 * n_bytes) - 1))
-                offset = builder.add(builder.mul(code, _I64(4 * LANES)), builder.mul(size, _I64(number)))
+                start = _I64(256 * 4 * LANES * number) if n_bytes == 1 else builder.mul(size, _I64(number))
+                offset = builder.add(builder.mul(code, _I64(4 * LANES)), start)
                 lines.append(_load(builder, builder.add(tables, offset)))
             while len(lines) > 1:
                 lines = [builder.fadd(one, two) for one, two in zip(lines[::2], lines[1::2], strict=True)]

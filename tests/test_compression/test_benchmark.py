@@ -73,13 +73,13 @@ def inference_rows():
         return {(row["method"], int(row["batch"])): row for row in csv.DictReader(file)}
 
 
-@pytest.mark.parametrize("method", ["PQ d=8", "PQ d=4"])
+@pytest.mark.parametrize("method", ["PQ d=8", "PQ d=4", "PQ at 1/15", "PQ at 1/28"])
 @pytest.mark.parametrize("batch", [1, 16])
 def test_committed_inference_is_as_fast_in_a_tenth_of_the_memory(method, batch):
     row = inference_rows()[method, batch]
     assert float(row["time / dense"]) <= 1.15
     assert float(row["weights at the peak / dense"]) <= 0.1
-    assert float(row["file (MB)"]) <= 91 / 15
+    assert float(row["file (MB)"]) <= 90.81 / 15
 
 
 def test_committed_inference_has_its_provenance():
