@@ -51,12 +51,12 @@ class OpticalGateStudy(FrozenConfig):
     conditions: OpticalGateConditions = OpticalGateConditions(
         target="sqrt-iswap", j_on_cm1=0.003, max_hold_ns=20.0, max_light_ns=0.01, slices=4
     )
-    j_cm1: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+    j_cm1: tuple[float, ...] = (0.001, 0.002, 0.003, 0.005, 0.01, 0.03, 0.1, 0.3)
     t2_ns: tuple[float, ...] = (10.0, 100.0, 1000.0, 3000.0)
     lifetime_ns: tuple[float, ...] = (3.0, 30.0, 300.0, 10000.0)
     starts: int = Field(2, ge=1)
     iterations: int = Field(24, ge=1)
-    follow_iterations: int = Field(5, ge=1)
+    follow_iterations: int = Field(15, ge=1)
     j_spread: float = Field(0.05, ge=0)
     area_spread: float = Field(0.05, ge=0)
     seed: int = 0
@@ -294,9 +294,16 @@ def draw(found: dict[str, Any]) -> Figure:
     axes[0, 1].legend(fontsize="x-small")
     robust = found["robustness"]
     for axis, colour, label in (("j_factor", COLOURS[0], "J"), ("area_factor", COLOURS[1], "pulse area")):
-        for name, line in (("nominal", "-"), ("robust", "--")):
+        for name, line in (("robust", "-"), ("nominal", (0, (2, 2)))):
             values = robust[f"{name} {axis}"]
-            axes[0, 2].plot(100 * np.array(robust["deviation"]), values, line, color=colour, label=f"{label}, {name}")
+            axes[0, 2].plot(
+                100 * np.array(robust["deviation"]),
+                values,
+                linestyle=line,
+                label=f"{label}, {name}",
+                color=colour if name == "nominal" else "0.75",
+                linewidth=1.5 if name == "nominal" else 3,
+            )
     axes[0, 2].set(xlabel="deviation (%)", ylabel="average gate fidelity")
     axes[0, 2].legend(fontsize="x-small")
     levels = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4]
@@ -312,10 +319,13 @@ def draw(found: dict[str, Any]) -> Figure:
         here = best["conditions"]["t2_ns" if name == "t2_ns" else "triplet_lifetime_ns"]
         axis.plot(best["conditions"]["j_on_cm1"], min(here, study[name][-1]), "o", color=COLOURS[1], clip_on=False)
         axis.set(xscale="log", yscale="log", xlabel="J, lit (cm$^{-1}$)", ylabel=label)
-    figure.colorbar(drawn, ax=axes[:, 1].tolist(), label="1 - fidelity", shrink=0.5, anchor=(0, 0))
+    figure.colorbar(drawn, ax=axes[1, 1], label="1 - fidelity")
     rows = found["budget"]
-    axes[1, 2].barh([row["changed"] for row in rows], [row["infidelity"] for row in rows], color=COLOURS[0])
+    names = [f"{row['changed']} changed" if row["changed"] == "nothing" else row["changed"] for row in rows]
+    axes[1, 2].barh(names, [row["infidelity"] for row in rows], color=COLOURS[0], alpha=0.4)
     axes[1, 2].invert_yaxis()
-    axes[1, 2].tick_params(axis="y", labelsize="xx-small")
+    axes[1, 2].set_yticks([])
+    for place, name in enumerate(names):
+        axes[1, 2].text(0.001, place, name, va="center", fontsize="x-small")
     axes[1, 2].set(xlabel="1 - fidelity")
     return figure
