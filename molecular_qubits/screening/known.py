@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,12 @@ class KnownCoupling:
         return cls(job.name, job.state, job.key, record)
 
 
+def identity(key: Mapping[str, Any]) -> str:
+    """Return the hash of what a coupling depends on: structure, level and versions of the packages, not of Python."""
+    packages = {name: version for name, version in key["versions"].items() if name != "python"}
+    return content_hash({**key, "versions": packages})
+
+
 def write_known(couplings: Iterable[KnownCoupling], path: str | Path) -> None:
     """Write couplings, one JSON object a line."""
     lines = [json.dumps(vars(coupling), allow_nan=False, separators=(",", ":")) for coupling in couplings]
@@ -50,8 +56,7 @@ def read_known(path: str | Path) -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict
-        Record by the hash of its key. A record is found again only with the same structure, level and versions of the
-        packages that computed it.
+        Record by its `identity`.
 
     Raises
     ------
@@ -71,8 +76,8 @@ def read_known(path: str | Path) -> dict[str, dict[str, Any]]:
             entry = json.loads(line)
             record = {**entry["record"]}
             [float(record["j_cm1"]), float(record["resolution_cm1"]), *map(float, record["projections_cm1"])]
-            found[content_hash({**entry["key"]})] = record
-        except (KeyError, TypeError, ValueError) as error:
+            found[identity(entry["key"])] = record
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"Argument `known` must name a file of couplings with {', '.join(_FIELDS)} in each line, but line "
                 f"{number} of {str(path)!r} is none: {error!r}."

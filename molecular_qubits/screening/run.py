@@ -11,10 +11,10 @@ from pydantic import Field
 
 from molecular_qubits.control.switched_gate import GateConditions, predict_gate
 from molecular_qubits.screening.assembly import Candidate
-from molecular_qubits.screening.known import KnownCoupling, read_known
+from molecular_qubits.screening.known import KnownCoupling, identity, read_known
 from molecular_qubits.screening.library import LibraryFault, read_library
 from molecular_qubits.screening.stages import Job, Stage, finished, n_atoms, run_job
-from shared.artifacts import content_hash, provenance
+from shared.artifacts import provenance
 from shared.config import FrozenConfig
 from shared.parallel import cpu_count
 from shared.progress import say
@@ -287,7 +287,7 @@ class _Screening:
     def _found(self, job: Job) -> dict[str, Any] | None:
         """Return the record of a job from the cache or the couplings that are known."""
         record = finished(job)
-        if record is None and (record := self.known.get(content_hash(job.key))) is not None:
+        if record is None and (record := self.known.get(identity(job.key))) is not None:
             self.n_known += 1
         return record
 

@@ -21,12 +21,14 @@ from molecular_qubits.control.switched_gate import GateConditions, best_hold, ga
 from molecular_qubits.screening import run as run_module
 from molecular_qubits.screening.assembly import assemble
 from molecular_qubits.screening.figures import draw_ranking
+from molecular_qubits.screening.known import SHIPPED_COUPLINGS, read_known
 from molecular_qubits.screening.library import SHIPPED, read_library
 from molecular_qubits.screening.run import ScreeningConfig, screen
 from molecular_qubits.screening.stages import Job, Stage, finished, geometry, n_atoms, run_job
 from molecular_qubits.structure.molecule import Molecule, check_multiplicity
 from molecular_qubits.units import CM1_TO_RAD_PER_NS
 from shared.artifacts import Cache, write_json
+from shared.config import load_config
 
 SMALL = "kind,name,smiles\nradical,NO,[O]N([*])C\nlinker,direct,[*][*]\ncoupler,ethene,[*]C=C[*]\n"
 ROOT = Path(__file__).parents[2]
@@ -439,6 +441,10 @@ def test_couplings_of_an_earlier_run_are_taken_from_its_file(tmp_path, monkeypat
     finer = ScreeningConfig(stages=(Stage(basis="6-31g"),))
     other = screen(path, config=finer, cache=tmp_path / "empty", known=known, finished_only=True)
     assert other.candidates[0].rank is None  # of another level: not taken
+    elsewhere = known.read_text().replace('"python":"', '"python":"0.')  # does not count
+    (tmp_path / "python.jsonl").write_text(elsewhere)
+    same = screen(path, config=config, cache=tmp_path / "empty", known=tmp_path / "python.jsonl", finished_only=True)
+    assert same.candidates == first.candidates
     old = known.read_text().replace('"pyscf":"', '"pyscf":"0.')
     (tmp_path / "old.jsonl").write_text(old)
     stale = screen(path, config=config, cache=tmp_path / "empty", known=tmp_path / "old.jsonl", finished_only=True)
@@ -486,6 +492,16 @@ def test_the_figure_of_a_ranking_has_a_row_and_error_bars_for_each_candidate(tmp
     assert (tmp_path / "out" / "ranking.png").stat().st_size > 1000
     with pytest.raises(ValueError, match="`candidates` must hold at least one with a rank"):
         draw_ranking(result.candidates[2:])
+
+
+def test_the_shipped_couplings_are_found_again_by_the_shipped_library(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(run_module, "say", said.append)
+    known = read_known(SHIPPED_COUPLINGS)
+    config = load_config(ScreeningConfig, SHIPPED.parent / "cheap.yaml")
+    result = screen(SHIPPED, config=config, cache=tmp_path, known=SHIPPED_COUPLINGS, finished_only=True)
+    assert said == [f"{len(known)} couplings were taken from couplings.jsonl."]
+    assert sum(row.rank is not None for row in result.candidates) == len(known) // 2 > 0
 
 
 def test_the_committed_ranking_belongs_to_the_library_and_follows_from_its_couplings():
