@@ -1,6 +1,15 @@
-"""One thread for each library unless told otherwise: two test processes share the cores, and sums keep their order."""
+"""Settings of all tests.
+
+One thread for each library unless told otherwise: two test processes share the cores, and sums keep their order.
+Property-based tests have no deadline: the first example may load a library, and the machine may have other work.
+"""
 
 import os
 
+from hypothesis import settings
+
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")

@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 MAX_HOLDS = 30_000
 """Most hold times that are tried."""
 
+EXCHANGE_SPREAD = 1e-3
+"""Default relative standard deviation of J around the value that a hold is made for; assumed."""
+
 _CHUNK = 4_000
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
+_LOST = 3.0
+"""Holds in which the fastest beat has a phase as uncertain as this (rad) are not tried."""
 
 
 class CouplerNoise(FrozenConfig):
@@ -75,9 +79,9 @@ class CouplerNoise(FrozenConfig):
         """Return what lighting the coupler does to radicals that do not relax, (n, 16, 16), frames left alone."""
         holds = np.atleast_1d(np.asarray(holds_ns, dtype=float))
         if self.j_spread:
+            nodes, weights = _normal(self.phase_spread(float(holds.max(initial=0.0))))
             found = sum(
-                weight / _WEIGHTS.sum() * self._lit(holds, 1 + self.j_spread * node)
-                for node, weight in zip(_NODES, _WEIGHTS, strict=True)
+                weight * self._lit(holds, 1 + self.j_spread * node) for node, weight in zip(nodes, weights, strict=True)
             )
         else:
             found = self._lit(holds)
@@ -85,6 +89,12 @@ class CouplerNoise(FrozenConfig):
             dark = dark_channels(self.j_off_cm1, holds, self.difference_mhz)
             found = self.isc_yield * found + (1 - self.isc_yield) * dark
         return np.asarray(found)
+
+    def phase_spread(self, hold_ns: float) -> float:
+        """Return the standard deviation (rad) that the spread of J gives the phase of the fastest beat."""
+        from molecular_qubits.units import cm1_to_rad_per_ns
+
+        return float(cm1_to_rad_per_ns(6 * max(abs(j) for j in self.j_on_cm1)) * hold_ns * self.j_spread)
 
     def _lit(self, holds: FloatArray, factor: float = 1.0) -> FloatArray:
         scaled = (self.j_on_cm1[0] * factor, self.j_on_cm1[1] * factor)
@@ -236,17 +246,17 @@ def _best_hold(
             f"Argument `max_hold_ns` must be at least three times the jitter of {coupler.jitter_ns:g} ns, but was "
             f"{coupler.max_hold_ns:g} ns."
         )
-    quiet = coupler.model_copy(update={"j_spread": 0.0, "isc_yield": 1.0})  # the hold is made for the mean coupling
+    lit = coupler.model_copy(update={"isc_yield": 1.0})  # what stays dark does not tell holds apart
 
     def score(times: FloatArray, sweeps: int, starts: int) -> tuple[FloatArray, FloatArray]:
-        return best_frames(
-            relaxed(quiet.raw_channels(times), times, relaxation_ns), target, sweeps=sweeps, starts=starts
-        )
+        return best_frames(relaxed(lit.raw_channels(times), times, relaxation_ns), target, sweeps=sweeps, starts=starts)
 
-    rough = _rough_scores(quiet, holds, np.frombuffer(entangler, dtype=complex).reshape(4, 4), relaxation_ns)
-    kept = holds[np.argsort(rough)[-32:]]
+    width = float(holds[1] - holds[0]) if len(holds) > 1 else 0.0
+    if lit.phase_spread(float(holds[0])) <= _LOST:
+        holds = holds[lit.phase_spread(1.0) * holds <= _LOST]
+    rough = _rough_scores(lit, holds, np.frombuffer(entangler, dtype=complex).reshape(4, 4), relaxation_ns)
+    kept = holds[_candidates(holds, rough)]
     best = float(kept[np.argmax(score(kept, 60, 4)[1])])
-    width = float(np.min(np.diff(holds))) if len(holds) > 1 else 0.0
     for _ in range(3):
         near = np.clip(best + np.linspace(-width, width, 17), 3 * coupler.jitter_ns, coupler.max_hold_ns)
         best = float(near[np.argmax(score(near, 60, 2)[1])])
@@ -254,6 +264,37 @@ def _best_hold(
     angles, _ = score(np.array([best]), 200, 8)
     first, second, third, fourth = (float(angle) for angle in angles[0])
     return best, (first, second, third, fourth)
+
+
+def _normal(phase: float) -> tuple[FloatArray, FloatArray]:
+    """Return nodes and weights of a normal average of functions no faster than exp(i phase x).
+
+    Gauss-Hermite; trapezoids that are exact to 1e-8 where it would see the oscillation as a slow one; for more than 500
+    nodes quantiles in the irregular order of the golden ratio.
+    """
+    if phase <= _LOST:
+        nodes, weights = np.polynomial.hermite_e.hermegauss(21)
+        return nodes, weights / weights.sum()
+    count = int(np.ceil(12 * (phase + 7) / (2 * np.pi))) + 1
+    if count <= 500:
+        nodes = np.linspace(-6, 6, count)
+        weights = np.exp(-(nodes**2) / 2)
+        return nodes, weights / weights.sum()
+    from scipy.stats import norm
+
+    nodes = norm.ppf((0.5 + np.arange(500) * (np.sqrt(5) - 1) / 2) % 1)
+    return np.asarray(nodes), np.full(500, 1 / 500)
+
+
+def _candidates(holds: FloatArray, rough: FloatArray) -> np.ndarray:
+    """Return which holds are worth a closer look: the best of all, and the best of each octave.
+
+    The rough scores know nothing of the spread of J, which is the worse the longer the hold.
+    """
+    order = np.argsort(rough)[::-1]
+    octaves = np.floor(np.log2(holds / holds[0]))[order]
+    best = [order[:32], *(order[octaves == octave][:8] for octave in np.unique(octaves))]
+    return np.unique(np.concatenate(best))
 
 
 def _rough_scores(
@@ -363,6 +404,7 @@ def _slope(found: FloatArray, wanted: FloatArray, angles: FloatArray, which: int
 
 
 __all__ = [
+    "EXCHANGE_SPREAD",
     "MAX_HOLDS",
     "CouplerGate",
     "CouplerNoise",

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from molecular_qubits.control.fidelity import TARGETS, target_gate
 from molecular_qubits.control.switched_gate import GateConditions
 from molecular_qubits.network import geometry
-from molecular_qubits.network.coupler_gate import CouplerNoise, calibrate
+from molecular_qubits.network.coupler_gate import EXCHANGE_SPREAD, CouplerNoise, calibrate
 from molecular_qubits.network.disorder import Disorder, draw
 from molecular_qubits.network.molecules import Coupler, Microwaves, Preparation, Radical, Readout
 from molecular_qubits.network.optics import Optics
@@ -340,6 +340,6 @@ def _best_hold(j_on_cm1: float, j_off_cm1: float, conditions: GateConditions) ->
     coupler = CouplerNoise(
         j_on_cm1=(j_on_cm1, j_on_cm1), j_off_cm1=j_off_cm1, d_t_cm1=conditions.d_t_cm1, share_z=conditions.share_z,
         jitter_ns=conditions.jitter_ns, triplet_lifetime_ns=conditions.triplet_lifetime_ns,
-        max_hold_ns=conditions.max_hold_ns,
+        max_hold_ns=conditions.max_hold_ns, j_spread=EXCHANGE_SPREAD,
     )  # fmt: skip
     return calibrate(coupler, target_gate(conditions.target), ((conditions.t1_ns, conditions.t2_ns),) * 2).hold_ns

@@ -16,6 +16,7 @@ from pydantic import Field
 from molecular_qubits.control.switched_gate import dark_channels
 from molecular_qubits.network import transfer
 from molecular_qubits.network.coupler_gate import (
+    EXCHANGE_SPREAD,
     CouplerGate,
     CouplerNoise,
     best_frames,
@@ -74,7 +75,7 @@ class NoiseSettings(FrozenConfig):
     """
 
     amplitude_spread: float = Field(0.005, ge=0)
-    exchange_spread: float = Field(1e-3, ge=0)
+    exchange_spread: float = Field(EXCHANGE_SPREAD, ge=0)
     smallest_crosstalk: float = Field(1e-6, ge=0)
     off: tuple[Source, ...] = ()
 
