@@ -8,8 +8,8 @@ place of 40,000. Everything is in the frames of the radicals, with the triplet's
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,8 +22,14 @@ from molecular_qubits.spins.operators import ComplexArray, FloatArray, embed, sp
 from molecular_qubits.units import cm1_to_rad_per_ns
 
 SIZES = {"S0": 1, "S1": 1, "T": 3}
-DENSE = 2_000
+DENSE = 200
 """Most elements for which the exponential of the generator is a matrix that is kept."""
+
+NEGLIGIBLE = 1e-10
+"""Levels of the couplers that are less probable than this are left out of larger models, interval by interval."""
+
+KEPT = 4
+"""Most generators that are kept of larger models."""
 
 
 @dataclass(frozen=True)
@@ -166,32 +172,89 @@ class LevelModel:
             if segment not in self._kept:
                 self._kept[segment] = expm(self.generator(segment).toarray() * segment.duration_ns)
             return np.asarray(elements @ self._kept[segment].T)
+        for part in self._parts(elements, segment):
+            elements = self._step(elements, part)
+        return elements
+
+    def _parts(self, elements: ComplexArray, segment: Segment) -> list[Segment]:
+        """Return an interval in two where excited singlets are left: until they are gone, and the rest without them."""
+        if any(light == "pump" for _, light in segment.light):
+            return [segment]
+        weights = self._weights(elements)
+        excited = [
+            switch.isc_time_ns
+            for number, (_, _, switch) in enumerate(self.couplers)
+            if any(w > NEGLIGIBLE and c[number] == "S1" for w, c in zip(weights, self.configurations, strict=True))
+        ]
+        first = 30 * max(excited, default=0.0)
+        if not 0 < first < segment.duration_ns:
+            return [segment]
+        return [replace(segment, duration_ns=first), replace(segment, duration_ns=segment.duration_ns - first)]
+
+    def _step(self, elements: ComplexArray, segment: Segment) -> ComplexArray:
+        """Propagate the blocks that are not negligible and those that they go to."""
         from scipy.sparse.linalg import expm_multiply
 
-        generator = self.generator(segment)
-        return np.asarray(expm_multiply(generator * segment.duration_ns, elements.T, traceA=generator.trace()).T)
+        active = {block for block, weight in enumerate(self._weights(elements)) if weight > NEGLIGIBLE}
+        light, waiting = dict(segment.light), sorted(active)
+        while waiting:
+            for _, target, _ in self._leaving(waiting.pop(), light):
+                if target not in active:
+                    active.add(target)
+                    waiting.append(target)
+        blocks = tuple(sorted(active))
+        where = np.concatenate([np.arange(self.offsets[block], self.offsets[block + 1]) for block in blocks])
+        generator = self.generator(segment, blocks)
+        found = np.zeros_like(elements)
+        found[..., where] = expm_multiply(
+            generator * segment.duration_ns, elements[..., where].T, traceA=generator.trace() * segment.duration_ns
+        ).T
+        return found
 
-    def generator(self, segment: Segment) -> csr_array:
-        """Return the generator (n, n) in 1/ns, on row-major blocks."""
-        key = (segment.drives, segment.light)
+    def _weights(self, elements: ComplexArray) -> list[float]:
+        """Return for each block the largest of the traces and, where states are no states, elements."""
+        return [
+            float(np.abs(elements[..., self.offsets[block] : self.offsets[block + 1]]).max(initial=0.0)) * size
+            for block, size in enumerate(self.sizes)
+        ]
+
+    def _leaving(self, block: int, light: dict[int, str]) -> Iterator[tuple[int, int, list[FloatArray]]]:
+        """Yield coupler, block reached and jump operators of all transitions from a block."""
+        configuration = self.configurations[block]
+        for number, (_, noise, switch) in enumerate(self.couplers):
+            for final, jumps in _transitions(configuration[number], noise, switch, light.get(number)):
+                target = (*configuration[:number], final, *configuration[number + 1 :])
+                yield number, self.configurations.index(target), jumps
+
+    def generator(self, segment: Segment, blocks: tuple[int, ...] | None = None) -> csr_array:
+        """Return the generator in 1/ns on row-major blocks, of all or of some that no transition leaves."""
+        chosen = tuple(range(len(self.sizes))) if blocks is None else blocks
+        key = (segment.drives, segment.light, chosen)
         if key not in self._kept:
-            self._kept[key] = self._generator(dict(segment.light), segment.drives)
+            if len(self._kept) >= KEPT and self.n_elements > DENSE:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[key] = self._generator(dict(segment.light), segment.drives, chosen)
         return self._kept[key]
 
-    def _generator(self, light: dict[int, str], drives: Iterable[tuple[int, float, float]]) -> csr_array:
+    def _generator(
+        self, light: dict[int, str], drives: Iterable[tuple[int, float, float]], blocks: tuple[int, ...]
+    ) -> csr_array:
         drives = list(drives)
         rows: list[np.ndarray] = []
         columns: list[np.ndarray] = []
         values: list[np.ndarray] = []
+        begins = np.concatenate([[0], np.cumsum([self.sizes[block] ** 2 for block in blocks])])
+        place = dict(zip(blocks, begins.tolist(), strict=False))
 
         def put(block_to: int, block_from: int, matrix: Any) -> None:
             entry = coo_array(matrix)
-            rows.append(entry.coords[0] + self.offsets[block_to])
-            columns.append(entry.coords[1] + self.offsets[block_from])
+            rows.append(entry.coords[0] + place[block_to])
+            columns.append(entry.coords[1] + place[block_from])
             values.append(entry.data)
 
-        for block, configuration in enumerate(self.configurations):
-            size, dims = self.sizes[block], self._dims(configuration)
+        for block in blocks:
+            size, configuration = self.sizes[block], self.configurations[block]
+            dims = self._dims(configuration)
             effective = csr_array(-1j * self._hamiltonian(configuration, light, drives))
             gains: list[csr_array] = []
             for radical, (t1, t2, equilibrium) in enumerate(self.relaxation_ns):
@@ -199,18 +262,15 @@ class LevelModel:
                     jump = csr_array(embed(local, radical, dims))
                     gains.append(kron(jump, jump.conj()))
                     effective = effective - 0.5 * (jump.conj().T @ jump)
-            for number, (_, noise, switch) in enumerate(self.couplers):
-                for final, jumps in _transitions(configuration[number], noise, switch, light.get(number)):
-                    target = (*configuration[:number], final, *configuration[number + 1 :])
-                    place = self.configurations.index(target)
-                    for transition in jumps:
-                        jump = _on_coupler(transition, self.n_radicals, number, configuration)
-                        put(place, block, kron(jump, jump.conj()))
-                        effective = effective - 0.5 * (jump.conj().T @ jump)
+            for number, target, jumps in self._leaving(block, light):
+                for transition in jumps:
+                    jump = _on_coupler(transition, self.n_radicals, number, configuration)
+                    put(target, block, kron(jump, jump.conj()))
+                    effective = effective - 0.5 * (jump.conj().T @ jump)
             one = eye(size, format="csr")
             put(block, block, sum(gains, kron(effective, one) + kron(one, effective.conj())))
         data, places = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
-        return csr_array(coo_array((data, places), shape=(self.n_elements,) * 2))
+        return csr_array(coo_array((data, places), shape=(int(begins[-1]),) * 2))
 
     def _hamiltonian(
         self, configuration: tuple[str, ...], light: dict[int, str], drives: list[tuple[int, float, float]]

@@ -45,7 +45,7 @@ def run_circuit(
     circuit
         OpenQASM 2 or 3, a `qutip_qip.circuit.QubitCircuit`, or a `Schedule`.
     method
-        ``"lindblad"``: the exact master equation of radicals and couplers with all levels, for two or three radicals,
+        ``"lindblad"``: the exact master equation of radicals and couplers with all levels, for two to four radicals,
         without crosstalk and spreads. ``"channels"``: exact density matrix with one channel for each operation, to
         about 12 radicals. ``"trajectories"``: the same by random kets, to about 20 radicals, with an error that `shots`
         bring down. ``"mps"``: the same as a matrix-product density matrix, deterministic, for circuits that are noisy

@@ -24,8 +24,8 @@ from shared.progress import track
 if TYPE_CHECKING:
     from molecular_qubits.network.lattice import MolecularNetwork
 
-QUENCHED = 12.0
-"""Rate times length of the quenching pulse: exp(-12) = 6e-6 of the triplets survive it."""
+QUENCHED = 25.0
+"""Rate times length of the quenching pulse: exp(-25) = 1e-11 of the triplets survive it, which is negligible."""
 
 
 def memory_gib(n_radicals: int, n_couplers: int) -> float:
