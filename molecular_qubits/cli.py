@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molecular_qubits import cli_processor
 from shared.cli import run_command
 
 if TYPE_CHECKING:
@@ -150,6 +151,8 @@ def build_parser() -> argparse.ArgumentParser:
     network.add_argument("--out", type=Path, default=Path("results/network"), help="folder (default: %(default)s)")
     network.add_argument("--screenshot", type=int, default=None, metavar="LAYER", help="page.png of a layer (Chromium)")
     network.set_defaults(action=run_network)
+
+    cli_processor.add_commands(commands)
 
     reproduce = commands.add_parser("reproduce", help="compute all results: exchange couplings and spin dynamics")
     reproduce.add_argument("--out", type=Path, default=Path("results"), help="folder (default: %(default)s)")

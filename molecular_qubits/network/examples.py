@@ -52,7 +52,7 @@ def ghz(n_qubits: int, edges: Edges | None = None) -> str:
     trees = {start: _tree(start, near) for start in near}
     start = min(trees, key=lambda q: (len(trees[q]) < n_qubits - 1, max((d for _, _, d in trees[q]), default=0)))
     if len(trees[start]) < n_qubits - 1:
-        joined = len(trees[start]) + 1
+        joined = 1 + max(map(len, trees.values()))
         raise ValueError(f"Argument `edges` must join all {n_qubits} qubits, but joins {joined} at most.")
     return qasm(n_qubits, [f"h q[{start}];", *(f"cx q[{a}],q[{b}];" for a, b, _ in trees[start])])
 

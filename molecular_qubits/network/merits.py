@@ -149,6 +149,7 @@ def operating_region(
     t2_ns: Sequence[float],
     lifetime_ns: Sequence[float],
     rotation_ns: float = 20.0,
+    longest_hold: float | None = None,
 ) -> xarray.Dataset:
     """Return the errors of gate and cycle over J and T2, and over J and the triplet's lifetime.
 
@@ -166,6 +167,8 @@ def operating_region(
         Lifetimes of the triplet, with the largest T2.
     rotation_ns
         Length of the rotations in a cycle.
+    longest_hold
+        Longest hold tried, times 1 / J (ns cm^-1); ``None``: that of the coupler, whatever J is.
 
     Returns
     -------
@@ -181,6 +184,8 @@ def operating_region(
         lifetime = None if name == "t2" else value
         t2 = value if name == "t2" else max(t2_ns)
         changed = coupler.model_copy(update={"j_on_cm1": (j, j), "triplet_lifetime_ns": lifetime})
+        if longest_hold is not None:
+            changed = changed.model_copy(update={"max_hold_ns": longest_hold / j})
         found[name].append(cycle_error(changed, target, max(1e5, 50 * t2), t2, rotation_ns))
     shape = (-1, len(j_cm1), 2)
     maps = {name: np.array(values).reshape(shape) for name, values in found.items()}

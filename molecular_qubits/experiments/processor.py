@@ -1,0 +1,314 @@
+"""Figures of merit of a network: example circuits, error budget, what the chemistry must reach, codes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from molecular_qubits.experiments.network import NetworkConfig, make_network
+from molecular_qubits.network.molecules import Coupler
+from molecular_qubits.network.noise import Source
+from shared.config import FrozenConfig
+from shared.progress import track
+
+if TYPE_CHECKING:
+    from molecular_qubits.network.lattice import MolecularNetwork
+    from shared.artifacts import Cache
+
+COMMITTED = Path(__file__).resolve().parent / "data" / "processor.json"
+PARTS = ("circuits", "budget", "region", "codes")
+
+
+class CodeStudy(FrozenConfig):
+    """One code.
+
+    Parameters
+    ----------
+    code, distance
+        See `molecular_qubits.network.codes.code_memory`; as many rounds as the distance.
+    shots
+        For each scale.
+    """
+
+    code: Literal["repetition", "surface"]
+    distance: int = Field(3, ge=3)
+    shots: int = Field(2000, ge=1)
+
+
+class ProcessorStudy(FrozenConfig):
+    """What is computed.
+
+    Parameters
+    ----------
+    network
+        Kinds of molecules, spacing and settings; its rows, columns and circuit are replaced.
+    ghz_shapes
+        Rows and columns of the lattices whose radicals are all entangled.
+    shots
+        Of the larger ones, which are sampled.
+    shape
+        Lattice of QAOA and of the Trotter steps.
+    qaoa_rounds
+        Numbers of rounds of MaxCut on the lattice's own graph.
+    trotter_steps, trotter_time, field
+        Steps of the Ising model with J = 1, its time and its transverse field.
+    budget_shape
+        Lattice of the error budgets.
+    target
+        Entangling gate of the operating region.
+    j_cm1, t2_ns, lifetime_ns
+        Axes of the region.
+    longest_hold
+        Longest hold tried, times 1 / J (ns cm^-1).
+    region_without
+        Sources of error that are left out of the region: those that no J, T2 or lifetime mends.
+    error_rates
+        For which the smallest J, T2 and lifetime are given.
+    codes, scales
+        Memories, and factors on the probability of every error of the network.
+    seed
+        Of everything random.
+    """
+
+    network: NetworkConfig = NetworkConfig(
+        spacing_nm=4.0, couplers=(Coupler(linewidth_cm1=60.0),), settings={"microwaves": {"addressing": "local"}}
+    )
+    ghz_shapes: tuple[tuple[int, int], ...] = ((1, 2), (1, 3), (2, 2), (2, 3), (2, 4), (3, 3), (3, 4), (4, 4), (5, 5))
+    shots: int = Field(1000, ge=1)
+    shape: tuple[int, int] = (2, 3)
+    qaoa_rounds: tuple[int, ...] = (1, 2, 3, 4)
+    trotter_steps: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12)
+    trotter_time: float = Field(1.0, gt=0)
+    field: float = 1.0
+    budget_shape: tuple[int, int] = (3, 3)
+    target: str = "cz"
+    j_cm1: tuple[float, ...] = (0.01, 0.02, 0.035, 0.06, 0.1, 0.15, 0.24, 0.35, 0.5, 0.7, 1.0, 1.5, 2.5)
+    t2_ns: tuple[float, ...] = (100.0, 300.0, 1e3, 2.1e3, 5e3, 1e4, 3e4, 1e5)
+    lifetime_ns: tuple[float, ...] = (10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 1e5)
+    longest_hold: float = Field(2.7, gt=0)
+    region_without: tuple[Source, ...] = ("triplet yield",)
+    error_rates: tuple[float, ...] = (0.03, 0.02, 0.01, 0.005)
+    codes: tuple[CodeStudy, ...] = (
+        CodeStudy(code="repetition", distance=3, shots=40_000),
+        CodeStudy(code="repetition", distance=5, shots=10_000),
+        CodeStudy(code="repetition", distance=7, shots=4000),
+        CodeStudy(code="surface", distance=3, shots=10_000),
+        CodeStudy(code="surface", distance=5, shots=1000),
+    )
+    scales: tuple[float, ...] = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05)
+    seed: int = Field(0, ge=0)
+
+
+def network_of(study: ProcessorStudy, shape: tuple[int, int], folder: Path = Path()) -> MolecularNetwork:
+    """Return the study's network with other numbers of rows and columns; one row is a chain."""
+    lattice: Any = "chain" if shape[0] == 1 else "square"
+    return make_network(
+        study.network.model_copy(update={"rows": shape[0], "columns": shape[1], "lattice": lattice}), folder
+    )
+
+
+def circuits(study: ProcessorStudy) -> dict[str, Any]:
+    """Run GHZ states of many sizes, QAOA and Trotter steps, with noise and without.
+
+    Returns
+    -------
+    dict
+        ``"ghz"``, ``"qaoa"`` and ``"trotter"``: table rows.
+    """
+    from molecular_qubits import run_circuit
+    from molecular_qubits.network import examples
+    from molecular_qubits.network.noise import NoiseSettings
+    from molecular_qubits.network.result import z_of_table
+    from molecular_qubits.network.simulate import compiled
+
+    ghz, started = [], NoiseSettings(off=("initialisation",))
+    for shape in track(study.ghz_shapes, "GHZ states"):
+        network, n = network_of(study, shape), shape[0] * shape[1]
+        schedule = compiled(network, examples.ghz(n, examples.square_edges(*shape)))
+        found = run_circuit(network, schedule, shots=study.shots, seed=study.seed)
+        pure = run_circuit(network, schedule, shots=study.shots, seed=study.seed, noise=started)
+        ghz.append({
+            "radicals": n, "method": found.method, "couplers": schedule.n_couplers, "ns": schedule.duration_ns,
+            "fidelity": found.fidelity, "error": found.fidelity_error,
+            "fidelity, perfect start": pure.fidelity, "error, perfect start": pure.fidelity_error,
+        })  # fmt: skip
+    network, n = network_of(study, study.shape), study.shape[0] * study.shape[1]
+    edges = examples.square_edges(*study.shape)
+    cuts = examples.cut_sizes(n, edges)
+    qaoa = []
+    for rounds in track(study.qaoa_rounds, "QAOA"):
+        gammas, betas, best = examples.best_qaoa_angles(n, edges, rounds)
+        schedule = compiled(network, examples.qaoa(n, edges, gammas, betas))
+        found = run_circuit(network, schedule, method="channels", seed=study.seed)
+        assert found.probabilities is not None
+        qaoa.append({
+            "rounds": rounds, "couplers": schedule.n_couplers, "ns": schedule.duration_ns, "fidelity": found.fidelity,
+            "mean cut without noise": best, "mean cut": float(found.probabilities @ cuts),
+            "largest cut": float(cuts.max()), "guessing": float(cuts.mean()),
+        })  # fmt: skip
+    exact = float(examples.ising_magnetisation(n, edges, 1.0, study.field, [study.trotter_time])[0])
+    trotter = []
+    for steps in track(study.trotter_steps, "Trotter steps"):
+        program = examples.trotter_ising(n, edges, 1.0, study.field, study.trotter_time, steps)
+        schedule = compiled(network, program)
+        found = run_circuit(network, schedule, method="channels", seed=study.seed)
+        assert found.ideal_probabilities is not None
+        trotter.append({
+            "steps": steps, "couplers": schedule.n_couplers, "ns": schedule.duration_ns, "fidelity": found.fidelity,
+            "<Z>": float(found.z.mean()), "<Z> without noise": float(z_of_table(found.ideal_probabilities).mean()),
+            "<Z> exact": exact,
+        })  # fmt: skip
+    return {"ghz": ghz, "qaoa": qaoa, "trotter": trotter}
+
+
+def budget(study: ProcessorStudy) -> dict[str, Any]:
+    """Attribute the loss of a GHZ state and of a Trotter step to the sources of error: table rows for each."""
+    from molecular_qubits.network import examples
+    from molecular_qubits.network.merits import error_budget
+
+    network, n = network_of(study, study.budget_shape), study.budget_shape[0] * study.budget_shape[1]
+    edges = examples.square_edges(*study.budget_shape)
+    programs = {
+        f"GHZ, {n} radicals": examples.ghz(n, edges),
+        f"Trotter step, {n} radicals": examples.trotter_ising(n, edges, 1.0, study.field, 0.5, 1),
+    }
+    return {name: error_budget(network, program).to_rows() for name, program in programs.items()}
+
+
+def region(study: ProcessorStudy) -> dict[str, Any]:
+    """Return the errors of gate and cycle over (J, T2) and (J, lifetime), by name.
+
+    All else is that of the first bond of the network, without the sources in `region_without`.
+    """
+    from molecular_qubits.network.merits import operating_region
+    from molecular_qubits.network.noise import GateChannels, NoiseSettings
+
+    channels = GateChannels.from_network(network_of(study, (1, 2)), NoiseSettings(off=study.region_without))
+    found = operating_region(
+        channels.couplers[0, 1], study.target, j_cm1=study.j_cm1, t2_ns=study.t2_ns, lifetime_ns=study.lifetime_ns,
+        longest_hold=study.longest_hold,
+    )  # fmt: skip
+    return {str(name): value.values.tolist() for name, value in found.data_vars.items()}
+
+
+def smallest_values(study: ProcessorStudy, maps: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the smallest J, T2 and lifetime for each error rate of a cycle: table rows, ``None`` if out of reach.
+
+    J at the T2 of the network and at the largest one; T2 and lifetime at the best J, all else at its best.
+    """
+    from molecular_qubits.network.merits import smallest
+
+    t2, lifetime = np.array(maps["cycle_t2"]), np.array(maps["cycle_lifetime"])
+    own = network_of(study, (1, 2)).sites[0].t2_ns
+    near = int(np.argmin(np.abs(np.log(np.array(study.t2_ns) / own))))
+    best = int(np.argmin(t2[-1]))
+
+    def exchange(row: int) -> float | None:
+        return smallest(np.minimum.accumulate(t2[row]), study.j_cm1, rate)
+
+    rows = []
+    for rate in study.error_rates:
+        rows.append({
+            "error rate": rate,
+            f"J at T2 = {study.t2_ns[near]:g} ns": exchange(near),
+            f"J at T2 = {study.t2_ns[-1]:g} ns": exchange(-1),
+            f"T2 (ns) at J = {study.j_cm1[best]:g}": smallest(t2[:, best], study.t2_ns, rate),
+            f"lifetime (ns) at J = {study.j_cm1[best]:g}": smallest(lifetime[:, best], study.lifetime_ns, rate),
+        })  # fmt: skip
+    return rows
+
+
+def codes(study: ProcessorStudy) -> list[dict[str, Any]]:
+    """Return logical errors of each code against the scale of all errors, with 95 % intervals: table rows."""
+    from molecular_qubits.network.codes import code_memory, code_network
+    from molecular_qubits.network.decode import logical_error
+
+    options = {"couplers": study.network.couplers, "radicals": study.network.radicals, **study.network.settings}
+    rows = []
+    for one in study.codes:
+        network = code_network(one.code, one.distance, study.network.spacing_nm, **options)
+        t1, t2 = network.sites[0].t1_ns, network.sites[0].t2_ns
+        for scale in track(study.scales, f"{one.code} {one.distance}"):
+            memory = code_memory(one.code, one.distance, network=network, scale=scale)
+            found = logical_error(memory.circuit, memory.rounds, one.shots, study.seed)
+            low, high = found.interval
+            rows.append({
+                "code": one.code, "distance": one.distance, "radicals": network.n_sites, "scale": scale,
+                "cycle (ns)": memory.cycle_ns, "shots": found.shots, "failures": found.failures,
+                "error per round": found.per_round, "95 % low": low, "95 % high": high,
+                "flip of one radical left alone": scale * float(-np.expm1(-memory.cycle_ns / t1)) / 2,
+                "phase flip of one radical left alone": scale * float(-np.expm1(-memory.cycle_ns / t2)) / 2,
+            })  # fmt: skip
+    return rows
+
+
+_MAKE: dict[str, Callable[[ProcessorStudy], Any]] = {
+    "circuits": circuits, "budget": budget, "region": region, "codes": codes,
+}  # fmt: skip
+_FIELDS = {
+    "circuits": {"network", "ghz_shapes", "shots", "shape", "qaoa_rounds", "trotter_steps", "trotter_time", "field",
+                 "seed"},
+    "budget": {"network", "budget_shape", "field"},
+    "region": {"network", "target", "j_cm1", "t2_ns", "lifetime_ns", "longest_hold", "region_without"},
+    "codes": {"network", "codes", "scales", "seed"},
+}  # fmt: skip
+"""What of the study each part depends on."""
+
+
+def write(
+    study: ProcessorStudy, folder: Path, cache: Cache | None = None, committed: Path | None = None
+) -> dict[str, Any]:
+    """Compute the parts, or read the committed ones if the study is the same; write ``processor.json`` and figures.
+
+    Parameters
+    ----------
+    study
+        What to compute.
+    folder
+        Of the results.
+    cache
+        Finished parts, so that an interrupted run continues.
+    committed
+        Results of an earlier run.
+
+    Returns
+    -------
+    dict
+        The parts by name.
+    """
+    from molecular_qubits.experiments import processor_figures
+    from shared.artifacts import provenance, write_json
+    from shared.plotting import save_figure, style
+
+    start = time.monotonic()
+    plain = json.loads(study.to_json())
+    found = None
+    if committed is not None and committed.exists():
+        known = json.loads(committed.read_text(encoding="utf-8"))
+        found = known if known["study"] == plain else None
+    if found is None:
+        found = {"study": plain} | {part: _part(part, study, cache) for part in PARTS}
+        found["smallest"] = smallest_values(study, found["region"])
+        found |= {"provenance": provenance(study, time.monotonic() - start)}
+    write_json(folder / "processor.json", found)
+    with style():
+        for part in PARTS:
+            save_figure(getattr(processor_figures, f"draw_{part}")(found), folder / part)
+    return found
+
+
+def _part(name: str, study: ProcessorStudy, cache: Cache | None) -> Any:
+    from shared.artifacts import versions, write_json
+
+    if cache is None:
+        return _MAKE[name](study)
+    chosen = study.model_dump(mode="json", include=_FIELDS[name])
+    key = {"part": name, "study": chosen, "packages": versions(("numpy", "stim", "numba"))}
+    made = cache.get_or_make(key, lambda path: write_json(path / "part.json", {"part": _MAKE[name](study)}))
+    return json.loads((made / "part.json").read_text(encoding="utf-8"))["part"]
