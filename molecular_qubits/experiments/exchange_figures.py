@@ -82,7 +82,7 @@ def draw_published(rows: Sequence[dict[str, Any]] | None = None) -> Figure:
     axes.set_yticks(ticks, [_power(x) for x in ticks])
     axes.set(xlim=line, ylim=line)
     axes.minorticks_off()
-    axes.legend(loc="upper left", ncols=2)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)  # inside, its markers look like points
     return figure
 
 
@@ -104,9 +104,12 @@ def draw_method_grid(study: str = "small-grid") -> Figure:
                 for row in rows
                 if (row["torsion_degrees"], row["basis"]) == (torsion, basis)
             }
+            if not found:
+                continue
             values = [found.get(xc, np.nan) for xc in FUNCTIONALS]
             axes.plot(range(len(FUNCTIONALS)), values, marker=MARKERS[number], markersize=4, linewidth=0.9, label=basis)
         axes.set_xticks(range(len(FUNCTIONALS)), FUNCTIONALS, rotation=45, ha="right")
+        axes.set_xlim(-0.4, len(FUNCTIONALS) - 0.6)
         axes.set_title(f"torsion {torsion:g}°")
         axes.axhline(0, color="0.7", linewidth=0.6, zorder=0)
     panels[0][0].set_ylabel("$J_{RT}$ (cm$^{-1}$), Yamaguchi")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,9 @@ from molecular_qubits.units import EV_TO_CM1, HARTREE_TO_CM1, KCAL_PER_MOL_TO_CM
 PROJECTIONS = ("yamaguchi", "noodleman", "unprojected")
 ROOM_TEMPERATURE_K = 298.15
 TO_CM1 = {"cm^-1": 1.0, "kcal/mol": KCAL_PER_MOL_TO_CM1, "eV": EV_TO_CM1, "meV": 1e-3 * EV_TO_CM1}
+
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "reference" / "molecular_experiments.json"
+"""Measured values of the molecules."""
 
 RESOLUTION_CM1 = 0.1
 """Smallest coupling that a difference of two fields means: grid, fit and convergence change J by up to this."""
@@ -139,6 +144,12 @@ def mono_error_bar(temperature_k: float = ROOM_TEMPERATURE_K) -> ErrorBar:
         ],
         thermal=average,
     )
+
+
+def published_order() -> dict[str, Any]:
+    """Return the published estimate of J_RT: its sign and order in kelvin; whether J or 2J is meant is not known."""
+    record = json.loads(EXPERIMENTS.read_text(encoding="utf-8"))
+    return next(row for row in record["exchange_switching"] if "J_over_kB_K_order" in row)
 
 
 def bi_rows() -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from molecular_qubits.experiments import perturbed_guesses, spin_density_maps, t
 from molecular_qubits.experiments.exchange_studies import path_of, read
 from molecular_qubits.experiments.spin_density_figure import draw_spin_densities
 from molecular_qubits.structure.library import library_entry
+from molecular_qubits.units import KELVIN_TO_CM1
 from shared.cli import run_command
 from shared.results import ResultsWriter
 
@@ -46,13 +47,16 @@ def write_torsion(writer: ResultsWriter) -> None:
         return
     entry = library_entry("mono")
     average, bar = report.torsion_average(), report.mono_error_bar()
+    published, kelvin = report.published_order(), average.mean_cm1 / KELVIN_TO_CM1
     bound = " The error is a lower bound while sources are missing." if bar.missing else ""
     writer.section(
         f"J along the torsion: {entry.description}",
         f"{origin('mono-torsion')} B3LYP/6-31G*, geometries relaxed by GFN2-xTB in the quartet with the torsion of "
         f"phenyl and anthracene held.\n\nThe Boltzmann average at {average.temperature_k:g} K is "
         f"{average.mean_cm1:+.1f} cm^-1, the thermal spread {average.standard_deviation_cm1:.1f} cm^-1. With its "
-        f"error: {bar}.{bound}",
+        f"error: {bar}.{bound}\n\nThe published estimate is {published['sign']} and of the order of "
+        f"{published['J_over_kB_K_order']} K (J or 2J, which is not said); here J/k is {kelvin:+.0f} K, 2J/k "
+        f"{2 * kelvin:+.0f} K.",
     )
     writer.table(rows, "torsion", "Energy of the quartet and J_RT by torsion (committed).")
     writer.figure(
