@@ -65,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--finished", action="store_true", help="tables of the runs that are finished; computes nothing")
     study.set_defaults(run=_study)
 
+    text = "the paper's three claims beside what was measured, on stress and on healthy weights"
+    claims = commands.add_parser("claims", parents=[settings], help=text, description=f"{text.capitalize()}.")
+    claims.add_argument("--measure", action="store_true", help="measure the stress weights again (minutes)")
+    claims.add_argument("--json", type=Path, help="with --measure: write what was measured, with provenance")
+    claims.set_defaults(run=_claims)
+
     compress = commands.add_parser("compress", help="compress a fine-tuned classifier to a number of bytes")
     compress.add_argument("model", help="folder of a transformers model with its tokenizer, or the preset minilm-rt")
     compress.add_argument("--budget", required=True, help="bytes of the file, such as 6MB, '500 kB' or 12x (of fp32)")
@@ -186,6 +192,33 @@ def _study(arguments: argparse.Namespace) -> None:
         if found[table]:
             print(markdown_table(found[table]))
     print(f"{len(found['runs'])} of {found['planned']} runs.")
+
+
+def _claims(arguments: argparse.Namespace) -> None:
+    from compression.experiments.claims import COMMITTED, ClaimsConfig, accuracy_rows, answers, count_rows, measure
+    from compression.experiments.study import STUDIES
+    from compression.experiments.study_tables import DATA, load_study
+    from shared.artifacts import write_json
+    from shared.config import load_config
+    from shared.results import markdown_table
+
+    if not arguments.measure and (arguments.config or arguments.set or arguments.json):
+        raise ValueError(
+            "Options `--config`, `--set` and `--json` need `--measure`: without it committed data are read."
+        )
+    _check_json(arguments.json)
+    if arguments.measure:
+        measured = measure(load_config(ClaimsConfig, arguments.config, arguments.set), arguments.folder)
+        if arguments.json is not None:
+            write_json(arguments.json, measured)
+    else:
+        measured = json.loads(COMMITTED.read_text(encoding="utf-8"))
+    studies = {name: load_study(name) for name in STUDIES if (DATA / f"study-{name}.json").is_file()}
+    counts, accuracies = count_rows(measured["counts"], studies), accuracy_rows(measured, studies)
+    print(markdown_table(counts))
+    print(markdown_table(accuracies))
+    for line in answers(counts, accuracies):
+        print(line)
 
 
 def _check_json(path: Path | None) -> None:

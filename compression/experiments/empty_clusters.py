@@ -59,10 +59,11 @@ def pruned_blocks(weight: np.ndarray, block_size: int, share: float) -> np.ndarr
 
 
 def cluster(blocks: np.ndarray, method: str, config: EmptyClustersConfig, seed: int) -> KMeansResult:
-    """Cluster with one of `METHODS`, for the same number of iterations."""
+    """Cluster with one of `METHODS`, or with ``"released, batched"``, for the same number of iterations."""
     if method == "PG":
         return pg_kmeans(blocks, config.n_centroids, max_iter=config.max_iter, tol=0.0, seed=seed)
-    options: dict[str, Any] = {"init": "random", "empty": "perturb", "tol": 0.0, "max_iter": config.max_iter}
+    empty = "perturb-batched" if method == "released, batched" else "perturb"
+    options: dict[str, Any] = {"init": "random", "empty": empty, "tol": 0.0, "max_iter": config.max_iter}
     return kmeans(blocks, config.n_centroids, seed=seed, **options)
 
 
@@ -100,7 +101,9 @@ def stress_sets(config: EmptyClustersConfig, layer: np.ndarray | None) -> dict[s
     return sets
 
 
-def run_stress(config: EmptyClustersConfig, layer: np.ndarray | None) -> list[dict[str, Any]]:
+def run_stress(
+    config: EmptyClustersConfig, layer: np.ndarray | None, methods: Sequence[str] = METHODS
+) -> list[dict[str, Any]]:
     """Cluster every stress set with every method and seed.
 
     Returns
@@ -111,7 +114,7 @@ def run_stress(config: EmptyClustersConfig, layer: np.ndarray | None) -> list[di
     jobs = [
         (name, method, seed, blocks)
         for name, sets in stress_sets(config, layer).items()
-        for method in METHODS
+        for method in methods
         for seed, blocks in zip(config.seeds, sets, strict=True)
     ]
     rows = []

@@ -2,6 +2,7 @@
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,12 @@ def preset_file(name: str) -> Path:
 
 def stressed_layer(experiment: Experiment) -> np.ndarray:
     """Return the real weight (rows, features) that is pruned for the stress sets."""
-    return experiment.dense.model.get_parameter(_STRESSED).detach().numpy()
+    return stressed_layer_of(experiment.dense.model)
+
+
+def stressed_layer_of(model: Any) -> np.ndarray:
+    """Return the weight (rows, features) of a RoBERTa classifier that is pruned for the stress sets."""
+    return model.get_parameter(_STRESSED).detach().numpy()
 
 
 def reproduce(root: str | Path, config: ReproduceConfig, folder: str | Path | None = None) -> Path:

@@ -55,14 +55,14 @@ def score_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def gain_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the first variant against each other one at each size, on the seeds that both have.
+def gain_rows(runs: Sequence[Mapping[str, Any]], first: str | None = None) -> list[dict[str, Any]]:
+    """Return one variant, the first if not named, against each other one at each size, on the seeds that both have.
 
     ``gain`` is the accuracy of the first minus that of the other in points, with the 95 % interval of a paired
     bootstrap over seeds and sentences; ``error ratio`` the squared errors of the weights after clustering.
     """
     groups = _groups(runs)
-    first, n = runs[0]["variant"], runs[0]["sentences"]
+    first, n = first or runs[0]["variant"], runs[0]["sentences"]
     rows = []
     for (variant, size), group in groups.items():
         others = {run["seed"]: run for run in group}

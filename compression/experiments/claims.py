@@ -1,0 +1,251 @@
+"""The paper's three claims beside what was measured: empty clusters, rounds to resolve them, accuracy."""
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+from torch import nn
+
+from compression.experiments.empty_clusters import METHODS, EmptyClustersConfig, run_stress, totals
+from compression.experiments.reproduce import stressed_layer_of
+from compression.experiments.study_tables import gain_rows, packed, unpacked
+from compression.quantization.blocks import PQConfig
+from compression.quantization.rules import match_rules, preset_rules, quantize_
+from compression.training.batches import EncodedData
+from compression.training.evaluate import evaluate, paired_bootstrap
+from compression.training.finetune import FinetuneConfig, finetuned_minilm
+from shared.artifacts import provenance
+from shared.config import FrozenConfig
+from shared.progress import say
+
+COMMITTED = Path(__file__).parent / "data" / "claims.json"
+"""What ``pg-ipq claims --json`` wrote."""
+
+RULES = ("released", "released, batched", "PG")
+"""Whose empty clusters are counted: the released rule, the same with all empty clusters in one round, PG."""
+
+
+class ClaimsConfig(FrozenConfig):
+    """What to measure.
+
+    Attributes
+    ----------
+    stress
+        Stress sets on which empty clusters and rounds are counted.
+    finetune
+        The fp32 model whose weights are stressed for the accuracy.
+    zero_shares
+        Shares of the blocks of every layer, those of least norm, that are set to zero before the layer is quantized.
+    block_size, n_centroids
+        Of every layer of the encoder and of the head; embeddings stay as they are.
+    seeds
+        Of the clustering.
+    max_validation
+        Use only so many sentences; all if ``None``.
+    """
+
+    stress: EmptyClustersConfig = EmptyClustersConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    zero_shares: tuple[float, ...] = (0.1, 0.2)
+    block_size: int = Field(8, ge=1)
+    n_centroids: int = Field(256, ge=2)
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    max_validation: int | None = Field(None, ge=8)
+
+
+def measure(config: ClaimsConfig, folder: str | Path | None = None) -> dict[str, Any]:
+    """Count empty clusters on stress sets, and quantize a model with zeroed blocks, without any fine-tuning after it.
+
+    Parameters
+    ----------
+    config
+        What to measure.
+    folder
+        Cache folder; `shared.artifacts.default_cache_dir` if ``None``.
+
+    Returns
+    -------
+    dict
+        ``counts``: rows of `run_stress`; ``accuracy``: a row for each share of zeroed blocks, rule and seed with the
+        right predictions; ``sentences``; ``provenance``. JSON-able.
+    """
+    start = time.monotonic()
+    dense = finetuned_minilm(config.finetune, folder=folder)
+    validation = dense.validation
+    if config.max_validation is not None:
+        validation = validation.sample(min(config.max_validation, len(validation)))
+    counts = run_stress(config.stress, stressed_layer_of(dense.model), RULES)
+    rows: list[dict[str, Any]] = []
+    for share in config.zero_shares:
+        zeroed = copy.deepcopy(dense.model)
+        zero_least_blocks_(zeroed, config.block_size, share)
+        right = packed(evaluate(zeroed, validation).correct)
+        rows.append({"zero": share, "method": "fp32", "seed": 0, "right": right})
+        for method in METHODS:
+            for seed in config.seeds:
+                say(f"{share:.0%} of the blocks zero, {method}, seed {seed}")
+                rows.append(_quantized(zeroed, config, method, seed, share, validation))
+    found = {"counts": counts, "accuracy": rows, "sentences": len(validation)}
+    return found | {"provenance": provenance(config, time.monotonic() - start)}
+
+
+def zero_least_blocks_(model: nn.Module, block_size: int, share: float) -> None:
+    """Set the blocks of least norm of every layer of the encoder and the head to zero, in place."""
+    for name, _ in match_rules(model, _rules(block_size, PQConfig())):
+        weight = model.get_parameter(f"{name}.weight").data
+        blocks = weight.view(-1, block_size)
+        order = blocks.norm(dim=1).argsort(stable=True)
+        blocks[order[: round(share * len(blocks))]] = 0.0
+
+
+def _rules(block_size: int, base: PQConfig, n_centroids: int = 256) -> tuple[Any, ...]:
+    stages = ("ffn", "attention", "head")
+    return preset_rules("roberta", block_size=block_size, n_centroids=n_centroids, base=base, stages=stages)
+
+
+def _quantized(
+    dense: nn.Module, config: ClaimsConfig, method: str, seed: int, share: float, validation: EncodedData
+) -> dict[str, Any]:
+    model = copy.deepcopy(dense)
+    base = PQConfig(tol=0.0)
+    base = base.as_baseline() if method == "released" else base
+    layers = quantize_(model, _rules(config.block_size, base, config.n_centroids), seed=seed)
+    work = [totals(layer.history) for layer in layers]
+    return {
+        "zero": share,
+        "method": method,
+        "seed": seed,
+        "right": packed(evaluate(model, validation).correct),
+        "relative error": float(np.mean([layer.relative_error for layer in layers])),
+        **{key: sum(layer[key] for layer in work) for key in work[0]},
+    }
+
+
+def count_rows(counts: Sequence[Mapping[str, Any]], studies: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first two claims: counts of each rule as totals, on stress sets and on the healthy weights of studies.
+
+    Parameters
+    ----------
+    counts
+        ``counts`` of `measure`.
+    studies
+        Results of studies by name; runs of PG and released k-means with the same size and seed are counted.
+    """
+    rows = []
+    sets: dict[str, dict[str, list[Mapping[str, Any]]]] = {
+        "stress sets": {method: [row for row in counts if row["method"] == method] for method in RULES}
+    }
+    for name, study in studies.items():
+        pairs = _pairs(study["runs"], "PG", "released")
+        if pairs:
+            ours, theirs = zip(*pairs, strict=True)
+            sets[f"healthy: {name}, {len(pairs)} runs of each"] = {
+                "released": [run["empty clusters"] for run in theirs],
+                "PG": [run["empty clusters"] for run in ours],
+            }
+    for weights, by_method in sets.items():
+        for key in ("empty at first", "left empty", "rounds", "donor splits", "full reassignments"):
+            found = {method: sum(int(row[key]) for row in part) for method, part in by_method.items()}
+            rows.append(
+                {
+                    "weights": weights,
+                    "total": key,
+                    **{method: found.get(method) for method in RULES},
+                    "released / PG": ratio(found["released"], found["PG"]),
+                }
+            )
+    return rows
+
+
+def ratio(released: int, ours: int) -> str:
+    """Return how many times fewer, or that there is no such number."""
+    if ours == 0:
+        return "0/0" if released == 0 else f"{released} to 0"
+    return f"{released / ours:.1f}"
+
+
+def accuracy_rows(measured: Mapping[str, Any], studies: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the third claim: accuracy of PG minus that of the released rule, in points, with 95 % intervals.
+
+    On weights with zeroed blocks of `measure` and on the healthy weights of the studies, at equal sizes.
+    """
+    rows = []
+    for share in sorted({row["zero"] for row in measured["accuracy"]}):
+        runs = [row for row in measured["accuracy"] if row["zero"] == share]
+        right = {
+            method: unpacked([row["right"] for row in runs if row["method"] == method], measured["sentences"])
+            for method in ("fp32", *METHODS)
+        }
+        gain = paired_bootstrap(right["PG"], right["released"])
+        rows.append(
+            {
+                "weights": f"{share:.0%} of the blocks zero, no fine-tuning",
+                "seeds": len(right["PG"]),
+                **{f"{method} (%)": 100 * float(part.mean()) for method, part in right.items()},
+                "gain (points)": 100 * gain.difference,
+                "gain, 95 %": f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}",
+            }
+        )
+    for name, study in studies.items():
+        for first, other in (("no distillation", "released, no distillation"), ("PG", "released")):
+            for row in gain_rows(study["runs"], first):
+                if row["against"] == other:
+                    rows.append(_study_row(name, study, row, first, other))
+    return rows
+
+
+def _study_row(name: str, study: Mapping[str, Any], gain: Mapping[str, Any], first: str, other: str) -> dict[str, Any]:
+    pairs = [pair for pair in _pairs(study["runs"], first, other) if pair[0]["size"] == gain["size"]]
+    states: dict[str, Callable[[tuple[Any, Any]], str]] = {
+        "fp32": lambda pair: pair[0]["fp32"],
+        "released": lambda pair: pair[1]["compressed"],
+        "PG": lambda pair: pair[0]["compressed"],
+    }
+    means = {state: unpacked([of(pair) for pair in pairs], study["sentences"]).mean() for state, of in states.items()}
+    how = "clustered" if first == "no distillation" else "distilled"
+    return {
+        "weights": f"healthy: {name}, {gain['size']}, {how}",
+        "seeds": gain["seeds"],
+        **{f"{state} (%)": 100 * float(mean) for state, mean in means.items()},
+        "gain (points)": gain["gain (points)"],
+        "gain, 95 %": gain["gain, 95 %"],
+    }
+
+
+def _pairs(
+    runs: Sequence[Mapping[str, Any]], first: str, other: str
+) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Runs of two variants with the same size and seed."""
+    theirs = {(run["size"], run["seed"]): run for run in runs if run["variant"] == other}
+    ours = [run for run in runs if run["variant"] == first and (run["size"], run["seed"]) in theirs]
+    return [(run, theirs[run["size"], run["seed"]]) for run in ours]
+
+
+def answers(counts: Sequence[Mapping[str, Any]], accuracies: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the claims with what was found, one line each, from the rows of `count_rows` and `accuracy_rows`."""
+    lines = []
+    for claim, keys, factor in (
+        ("100 times fewer empty clusters", ("empty at first", "left empty"), 100),
+        ("8 times fewer rounds", ("rounds",), 8),
+    ):
+        for row in counts:
+            if row["total"] not in keys:
+                continue
+            # Without any in PG the number is met if the released rule has at least so many.
+            met = row["released"] >= factor * max(row["PG"], 1)
+            verdict = "met" if met else "nothing to compare" if row["released"] == 0 == row["PG"] else "not met"
+            lines.append(
+                f"{claim}, {row['weights']}, {row['total']}: {verdict} ({row['released']} against {row['PG']})."
+            )
+    for row in accuracies:
+        low, high = map(float, row["gain, 95 %"].split(" to "))
+        verdict = "a gain" if low > 0 else "a loss" if high < 0 else "no difference beyond the interval"
+        lines.append(
+            f"Up to 12 points of accuracy, {row['weights']}: {verdict} ({row['gain (points)']:+.1f}, 95 %: "
+            f"{row['gain, 95 %']}, {row['seeds']} seeds)."
+        )
+    return lines
