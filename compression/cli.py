@@ -170,8 +170,10 @@ def _noise(arguments: argparse.Namespace) -> None:
 
 def _study(arguments: argparse.Namespace) -> None:
     from compression.experiments.study import STUDIES, StudyConfig, run_study, study_file
+    from compression.experiments.study_tables import SHOWN, beats_majority, draw_study
     from shared.artifacts import write_json
     from shared.config import load_config, nearest
+    from shared.plotting import save_figure, style
     from shared.results import markdown_table
 
     if (arguments.name is None) == (arguments.config is None):
@@ -191,7 +193,10 @@ def _study(arguments: argparse.Namespace) -> None:
     for table in ("rows", "gains"):
         if found[table]:
             print(markdown_table(found[table]))
-    print(f"{len(found['runs'])} of {found['planned']} runs.")
+    print(beats_majority(found["runs"])[1])
+    with style():
+        (figure, *_) = save_figure(draw_study(found["rows"], SHOWN), out / "accuracy_against_size")
+    print(f"{len(found['runs'])} of {found['planned']} runs; figure: {figure}")
 
 
 def _claims(arguments: argparse.Namespace) -> None:

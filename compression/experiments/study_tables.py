@@ -13,6 +13,15 @@ DATA = Path(__file__).parent / "data"
 """Committed results: ``study-NAME.json``, made by ``pg-ipq study NAME``."""
 
 
+SHOWN = {
+    "PG": "PG, distilled",
+    "released": "released, distilled",
+    "no distillation": "PG, clustered",
+    "released, no distillation": "released, clustered",
+}
+"""Variants of a figure with their labels."""
+
+
 def load_study(name: str) -> dict[str, Any]:
     """Return the committed result of a study."""
     return json.loads((DATA / f"study-{name}.json").read_text(encoding="utf-8"))
@@ -85,6 +94,23 @@ def gain_rows(runs: Sequence[Mapping[str, Any]], first: str | None = None) -> li
     return rows
 
 
+def beats_majority(runs: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
+    """Return whether the fp32 model is above the majority rate by more than twice its interval, and that in words.
+
+    An accuracy near that of always giving the more frequent answer says nothing about compression. Twice the interval
+    is the whole width of the 95 % interval of the fp32 row of `score_rows`.
+    """
+    (dense,) = [row for row in score_rows(runs) if row["variant"] == "fp32"]
+    low, high = _bounds(dense)
+    majority = 100 * runs[0]["majority"]
+    above = dense["accuracy (%)"] - majority
+    beats = above > high - low
+    return beats, (
+        f"fp32 is {above:.1f} points above the majority rate of {majority:.1f} %, {'more' if beats else 'not more'} than "
+        f"twice its interval of ±{(high - low) / 2:.1f}: the task {'counts' if beats else 'does not count'}."
+    )
+
+
 def _groups(runs: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for run in runs:
@@ -110,7 +136,7 @@ def draw_study(rows: Sequence[Mapping[str, Any]], variants: Mapping[str, str]) -
     rows
         Of `score_rows`.
     variants
-        The variants to show, with their labels.
+        The variants to show, with their labels; those without rows are left out.
     """
     from shared.plotting import COLOURS, new_figure
 
@@ -118,7 +144,10 @@ def draw_study(rows: Sequence[Mapping[str, Any]], variants: Mapping[str, str]) -
     (dense,) = [row for row in rows if row["variant"] == "fp32"]
     axes.axhspan(*_bounds(dense), color="0.5", alpha=0.15, linewidth=0)
     axes.axhline(dense["accuracy (%)"], color="0.5", linewidth=1, label="fp32")
+    known = {row["variant"] for row in rows}
     for number, (name, label) in enumerate(variants.items()):
+        if name not in known:
+            continue
         some = sorted((row for row in rows if row["variant"] == name), key=lambda row: row["of fp32"])
         accuracy = np.array([row["accuracy (%)"] for row in some])
         spread = np.abs(np.array([_bounds(row) for row in some]).T - accuracy)

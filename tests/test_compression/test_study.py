@@ -8,7 +8,7 @@ import yaml
 
 from compression.cli import main
 from compression.experiments.study import STUDIES, StudyConfig, plan, run_study, study_file
-from compression.experiments.study_tables import draw_study, gain_rows, score_rows
+from compression.experiments.study_tables import beats_majority, draw_study, gain_rows, score_rows
 from shared.config import load_config
 from tests.test_compression.hub_files import write_hub_glue, write_model
 
@@ -59,10 +59,25 @@ def test_gains_are_paired_by_seed():
     assert low <= 1.0 <= high
 
 
+def test_gains_of_another_variant_than_the_first():
+    runs = [made_up("PG", 0, 850, 840), made_up("plain", 0, 850, 800), made_up("plain, released", 0, 850, 820)]
+    rows = {row["against"]: row["gain (points)"] for row in gain_rows(runs, "plain")}
+    assert rows == {"PG": pytest.approx(-4.0), "plain, released": pytest.approx(-2.0)}
+
+
+@pytest.mark.parametrize(("majority", "counts"), [(0.5, True), (0.79, True), (0.82, False), (0.9, False)])
+def test_a_task_counts_only_well_above_the_majority_rate(majority, counts):
+    runs = [made_up("PG", seed, 850, 840) | {"majority": majority} for seed in (0, 1)]  # interval: 85 +- 2.2
+    found, words = beats_majority(runs)
+    assert found == counts
+    assert f"{100 * majority:.1f} %" in words
+    assert ("does not count" in words) != counts
+
+
 def test_figure_has_a_point_for_each_size_of_a_variant():
     runs = [made_up(name, 0, 850, right, size) for name, size, right in (("PG", "a", 840), ("PG", "b", 800))]
     runs[1]["of_fp32"] = 30.0
-    axes = draw_study(score_rows(runs), {"PG": "PG k-means"}).axes[0]
+    axes = draw_study(score_rows(runs), {"PG": "PG k-means", "other": "not there"}).axes[0]
     (line,) = [container.lines[0] for container in axes.containers]
     assert line.get_ydata() == pytest.approx([84, 80])
     assert {text.get_text() for text in axes.get_legend().get_texts()} == {"fp32", "PG k-means"}
@@ -122,7 +137,9 @@ def test_the_command_makes_the_table_once(settings, tmp_path, capsys):
     assert main(["study", "--config", str(settings), "--out", str(out), "--json", str(result)]) == 0
     table = capsys.readouterr().out
     assert "released" in table
+    assert "majority rate" in table
     found = json.loads(result.read_text())
+    assert (out / "accuracy_against_size.png").stat().st_size > 10_000
     assert len(found["runs"]) == 7
     assert len(list((out / "dense").iterdir())) == 3
     reports = {path: path.stat().st_mtime_ns for path in out.rglob("report.json")}

@@ -1,0 +1,154 @@
+"""The paper's claims beside what was measured: arithmetic on made-up counts, zeroed blocks, and a tiny measurement."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from compression.cli import main
+from compression.experiments import claims
+from compression.experiments.claims import accuracy_rows, answers, count_rows, measure, ratio, zero_least_blocks_
+from compression.experiments.study_tables import packed
+from compression.training.finetune import FinetunedModel
+from tests.test_compression.conftest import make_tiny_data, make_tiny_roberta
+
+KEYS = ("empty at first", "left empty", "rounds", "donor splits", "full reassignments")
+SMALL = (
+    "stress.n_blocks=600",
+    "stress.n_centroids=16",
+    "stress.zero_shares=[0.5]",
+    "stress.pruned_shares=[]",
+    "stress.seeds=[0]",
+    "zero_shares=[0.0, 0.5]",
+    "n_centroids=16",
+    "seeds=[0, 1]",
+)
+
+
+def counts(method, *values):
+    """Return the counts of a run."""
+    return {"method": method, **dict(zip(KEYS, values, strict=True))}
+
+
+def study_run(variant, seed, right, empty, n=1000):
+    """Return a run of a study whose first predictions are right."""
+    return {
+        "variant": variant,
+        "size": "15x",
+        "seed": seed,
+        "bytes": 1000,
+        "sentences": n,
+        "fp32": packed(np.arange(n) < 850),
+        "compressed": packed(np.arange(n) < right),
+        "relative error": 0.1,
+        "empty clusters": counts(variant, *empty),
+    }
+
+
+STUDY = {
+    "sentences": 1000,
+    "runs": [
+        study_run("PG", 0, 840, (0, 0, 0, 0, 0)),
+        study_run("PG", 1, 830, (0, 0, 0, 0, 0)),
+        study_run("released", 0, 810, (7, 0, 3, 7, 3)),
+    ],
+}
+
+
+def test_counts_are_totals_and_zero_is_no_divisor():
+    rows = count_rows(
+        [
+            counts("released", 100, 50, 80, 80, 80),
+            counts("released", 120, 60, 90, 90, 90),
+            counts("released, batched", 220, 0, 6, 220, 6),
+            counts("PG", 2, 0, 2, 2, 0),
+        ],
+        {"name": STUDY},
+    )
+    found = {(row["weights"].split(":")[0], row["total"]): row for row in rows}
+    assert found["stress sets", "empty at first"]["released / PG"] == "110.0"
+    assert found["stress sets", "rounds"]["released, batched"] == 6
+    assert found["stress sets", "left empty"]["released / PG"] == "110 to 0"
+    assert found["healthy", "empty at first"]["released"] == 7  # of the seed that both have
+    assert found["healthy", "left empty"]["released / PG"] == "0/0"
+    assert "1 runs" in rows[-1]["weights"]
+    assert ratio(5, 2) == "2.5"
+    lines = answers(rows, [])
+    assert [line.split(": ")[-1].split(" (")[0] for line in lines if "stress" in line] == ["met", "met", "met"]
+    healthy = [line for line in lines if "healthy" in line]
+    assert "not met (7 against 0)" in healthy[0]
+    assert "nothing to compare (0 against 0)" in healthy[1]
+
+
+def test_gains_in_accuracy_are_those_of_pairs():
+    (row,) = accuracy_rows({"accuracy": [], "sentences": 1000}, {"name": STUDY})
+    assert (row["fp32 (%)"], row["PG (%)"], row["released (%)"]) == pytest.approx((85, 84, 81))
+    assert (row["gain (points)"], row["seeds"]) == (pytest.approx(3), 1)
+    (line,) = answers([], [row])
+    assert "a gain (+3.0" in line
+    (line,) = answers([], [row | {"gain, 95 %": "-0.5 to +6.0"}])
+    assert "no difference" in line
+    (line,) = answers([], [row | {"gain (points)": -3.0, "gain, 95 %": "-4.0 to -2.0"}])
+    assert "a loss" in line
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_blocks_of_least_norm_become_zero(share):
+    model, before = make_tiny_roberta(0), make_tiny_roberta(0)
+    zero_least_blocks_(model, 8, share)
+    name = "roberta.encoder.layer.0.intermediate.dense.weight"
+    norms = before.get_parameter(name).view(-1, 8).norm(dim=1)
+    zero = (model.get_parameter(name).view(-1, 8) == 0).all(dim=1)
+    assert int(zero.sum()) == round(share * len(norms))
+    if 0 < share < 1:
+        assert norms[zero].max() <= norms[~zero].min()
+    for kept in ("roberta.embeddings.word_embeddings.weight", "roberta.encoder.layer.0.intermediate.dense.bias"):
+        assert torch.equal(model.get_parameter(kept), before.get_parameter(kept))
+
+
+@pytest.fixture
+def tiny_dense(monkeypatch, tmp_path):
+    """Put a tiny random model in place of the fine-tuned one."""
+    model, data = make_tiny_roberta(0), make_tiny_data()
+    dense = FinetunedModel(model, None, data, data, tmp_path, {})
+    monkeypatch.setattr(claims, "finetuned_minilm", lambda *_, **__: dense)
+    return dense
+
+
+def test_command_measures_and_prints_the_claims(tiny_dense, tmp_path, capsys):
+    before = {name: value.clone() for name, value in tiny_dense.model.state_dict().items()}
+    path = tmp_path / "claims.json"
+    options = [part for setting in SMALL for part in ("--set", setting)]
+    assert main(["claims", "--measure", "--json", str(path), *options]) == 0
+    printed = capsys.readouterr().out
+    assert "100 times fewer empty clusters, stress sets" in printed
+    assert "50% of the blocks zero" in printed
+    assert all(torch.equal(value, before[name]) for name, value in tiny_dense.model.state_dict().items())
+    found = json.loads(path.read_text())
+    assert {row["method"] for row in found["counts"]} == {"released", "released, batched", "PG"}
+    assert len(found["accuracy"]) == 2 * (1 + 2 * 2)
+    zeroed = [row for row in found["accuracy"] if row["zero"] == 0.5 and row["method"] != "fp32"]
+    assert all(row["left empty"] == 0 for row in zeroed if row["method"] == "PG")
+    assert sum(row["rounds"] for row in zeroed if row["method"] == "released") > 0
+
+
+def test_measurement_is_a_function_of_its_settings(tiny_dense):
+    config = claims.ClaimsConfig.build(
+        {"stress": {"n_blocks": 400, "n_centroids": 8, "zero_shares": [0.3], "pruned_shares": [], "seeds": [0]}}
+        | {"zero_shares": [0.3], "n_centroids": 8, "seeds": [0]}
+    )
+    first, second = measure(config), measure(config)
+    assert (first["counts"], first["accuracy"]) == (second["counts"], second["accuracy"])
+
+
+def test_settings_without_a_measurement_are_refused(capsys):
+    assert main(["claims", "--set", "n_centroids=8"]) == 2
+    assert "--measure" in capsys.readouterr().err
+
+
+def test_committed_claims_are_printed(capsys):
+    assert main(["claims"]) == 0
+    printed = capsys.readouterr().out
+    assert "8 times fewer rounds, stress sets" in printed
+    assert "healthy: minilm-rt" in printed
