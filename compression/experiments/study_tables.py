@@ -106,7 +106,7 @@ def beats_majority(runs: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
     above = dense["accuracy (%)"] - majority
     beats = above > high - low
     return beats, (
-        f"fp32 is {above:.1f} points above the majority rate of {majority:.1f} %, {'more' if beats else 'not more'} than "
+        f"fp32 is {above:.1f} points above the majority rate of {majority:.1f} %, {'' if beats else 'not '}more than "
         f"twice its interval of ±{(high - low) / 2:.1f}: the task {'counts' if beats else 'does not count'}."
     )
 
