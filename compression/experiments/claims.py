@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 from torch import nn
 
-from compression.experiments.empty_clusters import METHODS, EmptyClustersConfig, run_stress, totals
+from compression.experiments.empty_clusters import EmptyClustersConfig, run_stress, totals
 from compression.experiments.reproduce import stressed_layer_of
 from compression.experiments.study_tables import gain_rows, packed, unpacked
 from compression.quantization.blocks import PQConfig
@@ -50,7 +50,7 @@ class ClaimsConfig(FrozenConfig):
 
     stress: EmptyClustersConfig = EmptyClustersConfig()
     finetune: FinetuneConfig = FinetuneConfig()
-    zero_shares: tuple[float, ...] = (0.1, 0.2)
+    zero_shares: tuple[float, ...] = (0.0, 0.1, 0.2)
     block_size: int = Field(8, ge=1)
     n_centroids: int = Field(256, ge=2)
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
@@ -85,7 +85,7 @@ def measure(config: ClaimsConfig, folder: str | Path | None = None) -> dict[str,
         zero_least_blocks_(zeroed, config.block_size, share)
         right = packed(evaluate(zeroed, validation).correct)
         rows.append({"zero": share, "method": "fp32", "seed": 0, "right": right})
-        for method in METHODS:
+        for method in RULES:
             for seed in config.seeds:
                 say(f"{share:.0%} of the blocks zero, {method}, seed {seed}")
                 rows.append(_quantized(zeroed, config, method, seed, share, validation))
@@ -112,7 +112,9 @@ def _quantized(
 ) -> dict[str, Any]:
     model = copy.deepcopy(dense)
     base = PQConfig(tol=0.0)
-    base = base.as_baseline() if method == "released" else base
+    base = base if method == "PG" else base.as_baseline()
+    if method == "released, batched":
+        base = base.model_copy(update={"empty": "perturb-batched"})
     layers = quantize_(model, _rules(config.block_size, base, config.n_centroids), seed=seed)
     work = [totals(layer.history) for layer in layers]
     return {
@@ -178,9 +180,10 @@ def accuracy_rows(measured: Mapping[str, Any], studies: Mapping[str, Mapping[str
         runs = [row for row in measured["accuracy"] if row["zero"] == share]
         right = {
             method: unpacked([row["right"] for row in runs if row["method"] == method], measured["sentences"])
-            for method in ("fp32", *METHODS)
+            for method in ("fp32", *RULES)
         }
         gain = paired_bootstrap(right["PG"], right["released"])
+        other = paired_bootstrap(right["PG"], right["released, batched"])
         rows.append(
             {
                 "weights": f"{share:.0%} of the blocks zero, no fine-tuning",
@@ -188,6 +191,7 @@ def accuracy_rows(measured: Mapping[str, Any], studies: Mapping[str, Mapping[str
                 **{f"{method} (%)": 100 * float(part.mean()) for method, part in right.items()},
                 "gain (points)": 100 * gain.difference,
                 "gain, 95 %": f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}",
+                "over batched, 95 %": f"{100 * other.low:+.1f} to {100 * other.high:+.1f}",
             }
         )
     for name, study in studies.items():
@@ -210,9 +214,10 @@ def _study_row(name: str, study: Mapping[str, Any], gain: Mapping[str, Any], fir
     return {
         "weights": f"healthy: {name}, {gain['size']}, {how}",
         "seeds": gain["seeds"],
-        **{f"{state} (%)": 100 * float(mean) for state, mean in means.items()},
+        **{f"{state} (%)": 100 * float(means[state]) if state in means else None for state in ("fp32", *RULES)},
         "gain (points)": gain["gain (points)"],
         "gain, 95 %": gain["gain, 95 %"],
+        "over batched, 95 %": None,
     }
 
 
@@ -244,8 +249,10 @@ def answers(counts: Sequence[Mapping[str, Any]], accuracies: Sequence[Mapping[st
     for row in accuracies:
         low, high = map(float, row["gain, 95 %"].split(" to "))
         verdict = "a gain" if low > 0 else "a loss" if high < 0 else "no difference beyond the interval"
+        batched = row["over batched, 95 %"]
+        beside = "" if batched is None else f"; over the rule batched {batched}"
         lines.append(
             f"Up to 12 points of accuracy, {row['weights']}: {verdict} ({row['gain (points)']:+.1f}, 95 %: "
-            f"{row['gain, 95 %']}, {row['seeds']} seeds)."
+            f"{row['gain, 95 %']}, {row['seeds']} seeds){beside}."
         )
     return lines

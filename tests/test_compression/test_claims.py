@@ -127,7 +127,7 @@ def test_command_measures_and_prints_the_claims(tiny_dense, tmp_path, capsys):
     assert all(torch.equal(value, before[name]) for name, value in tiny_dense.model.state_dict().items())
     found = json.loads(path.read_text())
     assert {row["method"] for row in found["counts"]} == {"released", "released, batched", "PG"}
-    assert len(found["accuracy"]) == 2 * (1 + 2 * 2)
+    assert len(found["accuracy"]) == 2 * (1 + 3 * 2)
     zeroed = [row for row in found["accuracy"] if row["zero"] == 0.5 and row["method"] != "fp32"]
     assert all(row["left empty"] == 0 for row in zeroed if row["method"] == "PG")
     assert sum(row["rounds"] for row in zeroed if row["method"] == "released") > 0
