@@ -200,6 +200,7 @@ def _study(arguments: argparse.Namespace) -> None:
 
 
 def _claims(arguments: argparse.Namespace) -> None:
+    from compression.experiments.accuracy import COMMITTED as SEEDS
     from compression.experiments.claims import COMMITTED, ClaimsConfig, accuracy_rows, answers, count_rows, measure
     from compression.experiments.study import STUDIES
     from compression.experiments.study_tables import DATA, load_study
@@ -219,7 +220,8 @@ def _claims(arguments: argparse.Namespace) -> None:
     else:
         measured = json.loads(COMMITTED.read_text(encoding="utf-8"))
     studies = {name: load_study(name) for name in STUDIES if (DATA / f"study-{name}.json").is_file()}
-    counts, accuracies = count_rows(measured["counts"], studies), accuracy_rows(measured, studies)
+    earlier = json.loads(SEEDS.read_text(encoding="utf-8"))
+    counts, accuracies = count_rows(measured["counts"], studies, earlier), accuracy_rows(measured, studies, earlier)
     print(markdown_table(counts))
     print(markdown_table(accuracies))
     for line in answers(counts, accuracies):

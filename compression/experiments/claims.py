@@ -127,7 +127,9 @@ def _quantized(
     }
 
 
-def count_rows(counts: Sequence[Mapping[str, Any]], studies: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def count_rows(
+    counts: Sequence[Mapping[str, Any]], studies: Mapping[str, Mapping[str, Any]], earlier: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """Return the first two claims: counts of each rule as totals, on stress sets and on the healthy weights of studies.
 
     Parameters
@@ -136,10 +138,15 @@ def count_rows(counts: Sequence[Mapping[str, Any]], studies: Mapping[str, Mappin
         ``counts`` of `measure`.
     studies
         Results of studies by name; runs of PG and released k-means with the same size and seed are counted.
+    earlier
+        What ``pg-ipq accuracy --json`` wrote: every layer with the same block size.
     """
     rows = []
     sets: dict[str, dict[str, list[Mapping[str, Any]]]] = {
-        "stress sets": {method: [row for row in counts if row["method"] == method] for method in RULES}
+        "stress sets": {method: [row for row in counts if row["method"] == method] for method in RULES},
+        f"healthy: d = {_sizes(earlier)}, {len(earlier['runs']) // 2} runs of each": {
+            method: [row for row in earlier["runs"] if row["k-means"] == method] for method in ("released", "PG")
+        },
     }
     for name, study in studies.items():
         pairs = _pairs(study["runs"], "PG", "released")
@@ -163,6 +170,10 @@ def count_rows(counts: Sequence[Mapping[str, Any]], studies: Mapping[str, Mappin
     return rows
 
 
+def _sizes(earlier: Mapping[str, Any]) -> str:
+    return " and ".join(str(gain["block size"]) for gain in earlier["gain"])
+
+
 def ratio(released: int, ours: int) -> str:
     """Return how many times fewer, or that there is no such number."""
     if ours == 0:
@@ -170,10 +181,13 @@ def ratio(released: int, ours: int) -> str:
     return f"{released / ours:.1f}"
 
 
-def accuracy_rows(measured: Mapping[str, Any], studies: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def accuracy_rows(
+    measured: Mapping[str, Any], studies: Mapping[str, Mapping[str, Any]], earlier: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """Return the third claim: accuracy of PG minus that of the released rule, in points, with 95 % intervals.
 
-    On weights with zeroed blocks of `measure` and on the healthy weights of the studies, at equal sizes.
+    On weights with zeroed blocks of `measure` and on the healthy weights of the other two (see `count_rows`), at equal
+    sizes.
     """
     rows = []
     for share in sorted({row["zero"] for row in measured["accuracy"]}):
@@ -181,17 +195,38 @@ def accuracy_rows(measured: Mapping[str, Any], studies: Mapping[str, Mapping[str
         right = {
             method: unpacked([row["right"] for row in runs if row["method"] == method], measured["sentences"])
             for method in ("fp32", *RULES)
+            if any(row["method"] == method for row in runs)
         }
-        gain = paired_bootstrap(right["PG"], right["released"])
-        other = paired_bootstrap(right["PG"], right["released, batched"])
+        to_released = paired_bootstrap(right["PG"], right["released"])
+        batched = right.get("released, batched")
+        to_batched = None if batched is None else paired_bootstrap(right["PG"], batched)
         rows.append(
             {
                 "weights": f"{share:.0%} of the blocks zero, no fine-tuning",
                 "seeds": len(right["PG"]),
-                **{f"{method} (%)": 100 * float(part.mean()) for method, part in right.items()},
-                "gain (points)": 100 * gain.difference,
-                "gain, 95 %": f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}",
-                "over batched, 95 %": f"{100 * other.low:+.1f} to {100 * other.high:+.1f}",
+                **{
+                    f"{method} (%)": 100 * float(right[method].mean()) if method in right else None
+                    for method in ("fp32", *RULES)
+                },
+                "gain (points)": 100 * to_released.difference,
+                "gain, 95 %": f"{100 * to_released.low:+.1f} to {100 * to_released.high:+.1f}",
+                "over batched, 95 %": to_batched and f"{100 * to_batched.low:+.1f} to {100 * to_batched.high:+.1f}",
+            }
+        )
+    found = {(row["model"], row["block size"]): row["accuracy (%)"] for row in earlier["accuracy"]}
+    for gain in earlier["gain"]:
+        size = gain["block size"]
+        rows.append(
+            {
+                "weights": f"healthy: d = {size}, distilled",
+                "seeds": gain["seeds"],
+                "fp32 (%)": found["fp32", None],
+                "released (%)": found["iPQ, released k-means", size],
+                "released, batched (%)": None,
+                "PG (%)": found["iPQ, PG k-means", size],
+                "gain (points)": gain["gain (points)"],
+                "gain, 95 %": gain["gain, 95 %"],
+                "over batched, 95 %": None,
             }
         )
     for name, study in studies.items():
@@ -242,7 +277,7 @@ def answers(counts: Sequence[Mapping[str, Any]], accuracies: Sequence[Mapping[st
                 continue
             # Without any in PG the number is met if the released rule has at least so many.
             met = row["released"] >= factor * max(row["PG"], 1)
-            verdict = "met" if met else "nothing to compare" if row["released"] == 0 == row["PG"] else "not met"
+            verdict = "met" if met else "too few to tell" if row["PG"] == 0 else "not met"
             lines.append(
                 f"{claim}, {row['weights']}, {row['total']}: {verdict} ({row['released']} against {row['PG']})."
             )

@@ -55,6 +55,24 @@ STUDY = {
     ],
 }
 
+EARLIER = {
+    "accuracy": [
+        {"model": "fp32", "block size": None, "accuracy (%)": 85.0},
+        {"model": "iPQ, released k-means", "block size": 4, "accuracy (%)": 82.0},
+        {"model": "iPQ, PG k-means", "block size": 4, "accuracy (%)": 82.5},
+    ],
+    "gain": [{"block size": 4, "seeds": 2, "gain (points)": 0.5, "gain, 95 %": "-1.0 to +2.0"}],
+    "runs": [
+        {"k-means": method, **counts(method, *values)}
+        for method, values in (
+            ("released", (2, 0, 2, 2, 2)),
+            ("released", (3, 0, 4, 4, 4)),
+            ("PG", (0,) * 5),
+            ("PG", (0,) * 5),
+        )
+    ],
+}
+
 
 def test_counts_are_totals_and_zero_is_no_divisor():
     rows = count_rows(
@@ -65,6 +83,7 @@ def test_counts_are_totals_and_zero_is_no_divisor():
             counts("PG", 2, 0, 2, 2, 0),
         ],
         {"name": STUDY},
+        EARLIER,
     )
     found = {(row["weights"].split(":")[0], row["total"]): row for row in rows}
     assert found["stress sets", "empty at first"]["released / PG"] == "110.0"
@@ -73,16 +92,19 @@ def test_counts_are_totals_and_zero_is_no_divisor():
     assert found["healthy", "empty at first"]["released"] == 7  # of the seed that both have
     assert found["healthy", "left empty"]["released / PG"] == "0/0"
     assert "1 runs" in rows[-1]["weights"]
+    assert found["healthy", "rounds"]["released"] == 3  # the study stands last
+    assert [row["released"] for row in rows if row["weights"] == "healthy: d = 4, 2 runs of each"] == [5, 0, 6, 6, 6]
     assert ratio(5, 2) == "2.5"
     lines = answers(rows, [])
     assert [line.split(": ")[-1].split(" (")[0] for line in lines if "stress" in line] == ["met", "met", "met"]
-    healthy = [line for line in lines if "healthy" in line]
-    assert "not met (7 against 0)" in healthy[0]
-    assert "nothing to compare (0 against 0)" in healthy[1]
+    healthy = [line for line in lines if "healthy: name" in line]
+    assert "too few to tell (7 against 0)" in healthy[0]
+    assert "too few to tell (0 against 0)" in healthy[1]
 
 
 def test_gains_in_accuracy_are_those_of_pairs():
-    (row,) = accuracy_rows({"accuracy": [], "sentences": 1000}, {"name": STUDY})
+    same_size, row = accuracy_rows({"accuracy": [], "sentences": 1000}, {"name": STUDY}, EARLIER)
+    assert (same_size["PG (%)"], same_size["gain, 95 %"]) == (82.5, "-1.0 to +2.0")
     assert (row["fp32 (%)"], row["PG (%)"], row["released (%)"]) == pytest.approx((85, 84, 81))
     assert (row["gain (points)"], row["seeds"]) == (pytest.approx(3), 1)
     (line,) = answers([], [row])
@@ -151,4 +173,4 @@ def test_committed_claims_are_printed(capsys):
     assert main(["claims"]) == 0
     printed = capsys.readouterr().out
     assert "8 times fewer rounds, stress sets" in printed
-    assert "healthy: minilm-rt" in printed
+    assert "healthy: d = 4" in printed
