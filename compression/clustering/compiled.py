@@ -23,6 +23,9 @@ _njit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 BLOCK = 4
 """Centroids that the search takes at a time; tables are filled up to a multiple of it, with offsets of infinity."""
 
+MARGIN, LEAST = 1e-4, 4e-6
+"""By how much a bound is widened, relative and absolute (the points have extent 1), against rounding."""
+
 _IN_REGISTERS = 8
 """Most features of a point for which the points themselves stay in registers; else partial scores of a block do."""
 
@@ -121,6 +124,13 @@ class _Scan:
                 entry = self.spread(entry, self.vector)
                 score[c] = [builder.call(self._fma, [column[g], entry, score[c][g]]) for g in range(self.groups)]
         return score
+
+
+def filled_table(table: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the table (K, features) and offsets (K,) of centroids, filled up to a multiple of `BLOCK`."""
+    rest = -len(table) % BLOCK
+    filled = np.ascontiguousarray(np.pad(table, ((0, rest), (0, 0))))
+    return filled, np.pad(offsets, (0, rest), constant_values=np.inf)
 
 
 @intrinsic

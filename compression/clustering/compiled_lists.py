@@ -8,12 +8,9 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from compression.clustering.compiled import BLOCK, below_in_tile, nearest_in_tile
+from compression.clustering.compiled import BLOCK, LEAST, MARGIN, below_in_tile, nearest_in_tile
 
 _njit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
-
-_MARGIN, _LEAST = 1e-4, 4e-6
-"""By how much a bound is widened, relative and absolute (the points have extent 1), against rounding."""
 
 
 @intrinsic
@@ -75,7 +72,7 @@ def list_chunk(
                 tile[j * width + p] = value
                 square += value * value
             reach[i] = _distance(x, i, shift, scale, table, features, previous[i]) + gap
-            limits[p] = (reach[i] * reach[i] * dtype(1 + _MARGIN) - square) / 2 + dtype(_LEAST)
+            limits[p] = (reach[i] * reach[i] * dtype(1 + MARGIN) - square) / 2 + dtype(LEAST)
         n_found[:] = 0
         below_in_tile(tile, table, offsets, limits, masks, features)  # type: ignore[call-arg]
         for block in range(0, len(table), BLOCK):
@@ -164,7 +161,7 @@ def nearest_listed_chunk(
                     best, least = np.int64(k), score
             if best >= 0:
                 distance = _distance(x, i, shift, scale, table, features, best)
-                if distance * dtype(1 + _MARGIN) + dtype(_LEAST) > reach[i] - slack:
+                if distance * dtype(1 + MARGIN) + dtype(LEAST) > reach[i] - slack:
                     best = np.int64(-1)
             codes[i] = best
             failed += int(best < 0)

@@ -10,16 +10,13 @@ member needs.
 import numpy as np
 from numba import njit
 
-from compression.clustering.compiled import BLOCK, nearest_in_tile
+from compression.clustering.compiled import BLOCK, LEAST, MARGIN, nearest_in_tile
 
 _njit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 
 _LEVELS = 17
 _SIDE = 16
 """Clusters of consecutive numbers, neighbours if they come from the partition, that share a first selection."""
-
-_MARGIN, _LEAST = 1e-4, 4e-6
-"""By how much a bound is widened, relative and absolute (the points have extent 1), against rounding."""
 
 
 @_njit
@@ -137,7 +134,7 @@ def nearest_near_chunk(
     tile, found = np.zeros(d * width, x.dtype), np.empty(width, np.int32)
     upto, needed = np.empty(_LEVELS + 1, np.int64), np.empty(_LEVELS + 1, np.int64)
     centre = np.empty(d, x.dtype)
-    wide, least = dtype(2 * (1 + _MARGIN)), dtype(_LEAST)
+    wide, least = dtype(2 * (1 + MARGIN)), dtype(LEAST)
     evaluated = n_around = 0
     for a in range(first, last):
         if (a - first) % _SIDE == 0:  # the centroids near enough for any of the next clusters
@@ -150,7 +147,7 @@ def nearest_near_chunk(
                 if starts[b + 1] > starts[b]:
                     bound = max(bound, np.sqrt(squares[b - a]) + np.sqrt(farthest[b]) * wide + least)
             _squares(columns, features, centre, k, squares)
-            n_around = _within(squares, k, bound * bound * (1 + dtype(_MARGIN)), around)
+            n_around = _within(squares, k, bound * bound * (1 + dtype(MARGIN)), around)
             for j in range(d):
                 for c in range(n_around):
                     around_columns[j, c] = columns[j, around[c]]
@@ -165,7 +162,7 @@ def nearest_near_chunk(
         _squares(values, features, centre, n, reach)
         for p in range(n):
             reach[p] = np.sqrt(reach[p]) * wide + least
-        bound = (np.sqrt(farthest[a]) * wide + least) * (1 + dtype(_MARGIN))
+        bound = (np.sqrt(farthest[a]) * wide + least) * (1 + dtype(MARGIN))
         _squares(around_columns, features, centre, n_around, squares)
         count = _within(squares, n_around, bound * bound, near)
         for c in range(count):

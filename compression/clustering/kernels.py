@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compression.clustering.compiled import BLOCK, MAX_FEATURES, nearest_and_sum_chunk, nearest_chunk, tile_width
+from compression.clustering.compiled import MAX_FEATURES, filled_table, nearest_and_sum_chunk, nearest_chunk, tile_width
 from compression.clustering.compiled_pruning import farthest_members, group, nearest_near_chunk
 from compression.clustering.near_lists import NearLists
 from compression.clustering.points import FloatArray, IntArray, Points, add_pairs
@@ -180,9 +180,7 @@ class _CompiledEngine:
         table, offsets = -centroids, np.square(centroids).sum(axis=1) / 2
         if self._weights.size:  # sum_j w_j (x_j - c_j)^2 / 2 = const - sum_j [w x]_j c_j + w_j c_j^2 / 2
             table, offsets = np.hstack([-centroids, np.square(centroids) / 2]), np.zeros(len(centroids))
-        rest = -len(table) % BLOCK
-        table = np.ascontiguousarray(np.pad(table, ((0, rest), (0, 0))), dtype)
-        offsets = np.pad(offsets.astype(dtype), (0, rest), constant_values=np.inf)
+        table, offsets = filled_table(table.astype(dtype), offsets.astype(dtype))
         features = (0,) * table.shape[1]
         return self._shift, self._scale, table, offsets, features, tile_width(len(features), dtype)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from compression.clustering.compiled import BLOCK
+from compression.clustering.compiled import filled_table
 from compression.clustering.compiled_lists import list_chunk, nearest_listed_chunk
 from compression.clustering.compiled_pruning import group
 from compression.clustering.points import FloatArray, IntArray
@@ -115,11 +115,9 @@ class NearLists:
         n, dtype = len(self._values), self._values.dtype
         slack = max(np.quantile(way, _FAR), min(way.max(), self._gap / 4))
         far = np.flatnonzero(way > slack).astype(np.int32)
-        rest = -len(far) % BLOCK
-        far_table = np.ascontiguousarray(np.pad(table[2][far], ((0, rest), (0, 0))))
-        far_offsets = np.pad(table[3][far], (0, rest), constant_values=np.inf)
         codes = np.empty(n, np.int32)
-        common = (self._values, *table, far, far_table, far_offsets, *self._lists, dtype.type(slack), codes)
+        among = (far, *filled_table(table[2][far], table[3][far]))
+        common = (self._values, *table, *among, *self._lists, dtype.type(slack), codes)
         failed = sum(run_all(nearest_listed_chunk, [(*common, *part) for part in chunks(n, _ROWS)]))
         self._failed += failed
         if self._failed > _FAILED * n:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -10,6 +10,7 @@ from torch import nn
 from compression.quantization.calibration import Batch, check_batches, each_input
 from compression.quantization.convolution import PQConv2d
 from compression.quantization.layers import PQLinear
+from compression.quantization.straight_through import straight_through
 
 LOWEST, HIGHEST = -128, 127
 _BINS = 2048
@@ -65,19 +66,7 @@ class ActivationGrid:
         rounded = self.numbers(x.detach()).sub_(self.zero_point).mul_(self.scale)
         if not (torch.is_grad_enabled() and x.requires_grad):
             return rounded
-        return _StraightThrough.apply(x.clamp(self.low, self.high), rounded)
-
-
-class _StraightThrough(torch.autograd.Function):
-    """A value in place of `x`, whose gradient goes to `x` unchanged."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return gradients[0], None
+        return straight_through(x.clamp(self.low, self.high), rounded)
 
 
 @dataclass(frozen=True)

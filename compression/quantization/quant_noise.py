@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 from compression.quantization.blocks import PQConfig, code_dtype, to_blocks
 from compression.quantization.layer_clustering import ClusterJob, cluster_layers, layer_seed
 from compression.quantization.rules import Rule, match_rules
+from compression.quantization.straight_through import straight_through
 from shared.config import FrozenConfig
 
 
@@ -58,18 +59,6 @@ class NoiseConfig(FrozenConfig):
         return self.p * (done if self.schedule == "linear" else (1 - math.cos(math.pi * done)) / 2)
 
 
-class _StraightThrough(torch.autograd.Function):
-    """A value in place of the weight; its gradient goes to the weight unchanged."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return gradients[0], None
-
-
 class _Noise(nn.Module):
     """Parametrization of a weight; the weight itself in evaluation mode and where ``p == 0``.
 
@@ -91,7 +80,7 @@ class _Noise(nn.Module):
             return weight
         if self.step is None:
             raise RuntimeError("Call the method `step` of the Quant-Noise before the first training step.")
-        return weight if self.p == 0 else _StraightThrough.apply(weight, self.noised(weight.detach()))
+        return weight if self.p == 0 else straight_through(weight, self.noised(weight.detach()))
 
     def noised(self, weight: torch.Tensor) -> torch.Tensor:
         """Return a new tensor with noise."""
