@@ -188,8 +188,8 @@ def exchange_couplings(
         Broken-symmetry guesses in the order in which they are tried: ``"fragment"`` (localised magnetic orbitals
         flipped), ``"swap"`` (density exchanged on the flipped centre).
     guess_basis
-        Small basis in which the high-spin state is converged first; ``None``: STO-3G where the fields are ramped, else
-        PySCF's guess.
+        Small basis in which the high-spin state is converged first; ``None``: STO-3G where the fields are ramped in
+        another basis, else PySCF's guess.
     ramp
         Converge cheap fields (single precision, coarse grid) corrected by exact ones: the same end, several times
         sooner. ``None``: wherever it is possible, see `SCFSettings`.
@@ -247,7 +247,7 @@ def exchange_couplings(
         dispersion=dispersion,
         device=where,
     )
-    if guess_basis is None and settings.ramp:
+    if guess_basis is None and settings.ramp and settings.basis.lower() != GUESS_BASIS:
         guess_basis = GUESS_BASIS
     if guess_basis is not None:
         check_method(molecule, xc, guess_basis, name="guess_basis")
