@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from molecular_qubits.electronic import scf as scf_module
+from molecular_qubits.electronic.exchange import exchange_couplings
 from molecular_qubits.electronic.fitted_exchange import exchange_matrix
 from molecular_qubits.electronic.guesses import density_of
 from molecular_qubits.electronic.ramp import CheapField
 from molecular_qubits.electronic.scf import SCFSettings, Workspace, make_grids, run_scf
 from molecular_qubits.electronic.xc_blocks import BlockedXC, shell_reach, supports
 from molecular_qubits.structure.molecule import Molecule
+from shared.artifacts import Cache
 
 NITROXIDE = Molecule(
     ("O", "N", "H", "C", "H", "H", "H"),
@@ -140,3 +142,13 @@ def test_a_ramp_that_cannot_be_is_refused(settings):
         SCFSettings(**{"density_fit": True, "ramp": True, **settings})
     assert not supports("wb97x-v")
     assert supports("b3lyp")
+
+
+@pytest.mark.parametrize(("basis", "guess"), [("sto-3g", "minao"), ("6-31g", "small basis")])
+def test_ramped_fields_start_in_a_smaller_basis(basis, guess, tmp_path):
+    stretched = Molecule(("H", "H"), ((0.0, 0.0, 0.0), (0.0, 0.0, 3.0)))
+    cache = Cache(tmp_path, name="scf")
+    result = exchange_couplings(
+        stretched, [[0], [1]], basis=basis, density_fit=True, ramp=True, stability=False, cache=cache
+    )
+    assert result.states[0].guess == guess
