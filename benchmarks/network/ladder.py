@@ -138,7 +138,7 @@ def timed(network: MolecularNetwork, schedule: Schedule, method: Any, shots: int
     }
 
 
-def cost(quick: bool = False, depth: int = 4, shots: int = 1000, longest: float = 15.0) -> Iterator[dict[str, Any]]:
+def cost(quick: bool = False, depth: int = 4, shots: int = 1000, longest: float = 60.0) -> Iterator[dict[str, Any]]:
     """Yield the seconds of each rung against the number of radicals, same circuits (Clifford, so that all can)."""
     for method, shapes in SHAPES.items():
         for rows, columns in shapes[:2] if quick else shapes:

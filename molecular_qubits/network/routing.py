@@ -217,7 +217,10 @@ def _replay(
 def embedding(
     pairs: Sequence[tuple[int, int]], n_qubits: int, couplings: Couplings, sites: Sequence[int], *, steps: int = 20_000
 ) -> list[int] | None:
-    """Return a layout in which all pairs of qubits are neighbours, if a search of limited length finds one."""
+    """Return a layout in which all pairs of qubits are neighbours, if a search of limited length finds one.
+
+    The layout in which qubits and `sites` are in the same order is tried first.
+    """
     wanted: list[set[int]] = [set() for _ in range(n_qubits)]
     for a, b in pairs:
         wanted[a].add(b)
@@ -226,12 +229,17 @@ def embedding(
     near = [set(others) & allowed for others in couplings.near]
     if max((len(w) for w in wanted), default=0) > max(len(near[s]) for s in allowed):
         return None
+    if all(sites[b] in near[sites[a]] for a, b in pairs):
+        return [int(site) for site in sites[:n_qubits]]
     order: list[int] = []
     left = set(range(n_qubits))
+    placed = [0] * n_qubits
     while left:  # next the qubit with most neighbours placed, then of highest degree
-        qubit = max(left, key=lambda q: (len(wanted[q] & set(order)), len(wanted[q]), -q))
+        qubit = max(left, key=lambda q: (placed[q], len(wanted[q]), -q))
         order.append(qubit)
         left.remove(qubit)
+        for other in wanted[qubit]:
+            placed[other] += 1
     place: dict[int, int] = {}
     taken: set[int] = set()
 

@@ -4,11 +4,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from molecular_qubits import Circuit, Disorder, Microwaves, MolecularNetwork, Optics, compile_circuit
+from molecular_qubits import Circuit, Coupler, Disorder, Microwaves, MolecularNetwork, Optics, compile_circuit
 from molecular_qubits.network import addressing
 from molecular_qubits.network.blocks import collect_blocks
 from molecular_qubits.network.circuits import Instruction
 from molecular_qubits.network.compiler import _unrolled, route_circuit
+from molecular_qubits.network.examples import random_layers, square_edges
 from molecular_qubits.network.gates import STANDARD
 from molecular_qubits.network.pulses import flip_probability, rotation_times
 from molecular_qubits.network.schedule import Schedule
@@ -145,6 +146,17 @@ def test_a_chain_of_gates_on_a_lattice_needs_no_swap():
     schedule = compile_circuit(ghz(9), MolecularNetwork.square(3, 3))
     assert sum(operation.name == "coupler" for operation in schedule.operations) == 8
     assert schedule.initial_sites == schedule.final_sites
+
+
+def test_a_circuit_drawn_on_its_lattice_stays_where_it_is():
+    rows = 8  # too many qubits with too few pairs between them for a search to fit
+    edges = square_edges(rows, rows)
+    network = MolecularNetwork.square(rows, rows, 4.0, couplers=Coupler(linewidth_cm1=60.0))
+    schedule = compile_circuit(random_layers(rows * rows, edges, 3, seed=1, clifford=True), network)
+    pairs = [operation.sites for operation in schedule.operations if operation.name == "coupler"]
+    assert schedule.initial_sites == schedule.final_sites == tuple(range(rows * rows))
+    assert len(pairs) < 3 * len(edges) / 2
+    assert {tuple(sorted(pair)) for pair in pairs} <= {tuple(sorted(edge)) for edge in edges}
 
 
 def test_a_swap_behind_a_gate_of_its_pair_costs_one_coupler_not_three():
