@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molecular_qubits import cli_processor
-from shared.cli import run_command
+from shared.cli import add_settings, run_command
 
 if TYPE_CHECKING:
     from molecular_qubits.electronic.exchange import ExchangeResult
@@ -117,13 +117,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="spin dynamics of radical, coupler and radical after light: populations and entanglement",
         description="Populations, concurrence and log-negativity of the two-qubit unit, as netCDF and a figure.",
     )
-    for command, action in ((gate, run_gate), (evolution, run_evolve)):
-        command.add_argument("config", type=Path, nargs="?", default=None, help="YAML file (default: built-in values)")
-        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key")
-        command.set_defaults(action=action)
-    gate.add_argument("--out", type=Path, default=Path("results/gate"), help="folder (default: %(default)s)")
-    gate.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help="cache and checkpoints of DFT")
-    evolution.add_argument("--out", type=Path, default=Path("results/evolve"), help="folder (default: %(default)s)")
+    add_settings(gate, "results/gate", cache="cache and checkpoints of DFT")
+    gate.set_defaults(action=run_gate)
+    add_settings(evolution, "results/evolve")
+    evolution.set_defaults(action=run_evolve)
 
     control = commands.add_parser(
         "control",
@@ -131,10 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="The committed result is shown if the configuration is that of it; otherwise (or with --again) all "
         "is optimised, which takes half an hour for the defaults and continues after an interruption.",
     )
-    control.add_argument("config", type=Path, nargs="?", default=None, help="YAML file (default: built-in values)")
-    control.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key")
-    control.add_argument("--out", type=Path, default=Path("results/control"), help="folder (default: %(default)s)")
-    control.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help="finished optimisations")
+    add_settings(control, "results/control", cache="finished optimisations")
     control.add_argument("--again", action="store_true", help="optimise even if the result is committed")
     control.add_argument("--no-addressing", action="store_true", help="leave out the addressing of equal radicals")
     control.set_defaults(action=run_control)
@@ -145,10 +139,8 @@ def build_parser() -> argparse.ArgumentParser:
         description="Lattice or graph with its light and wavelengths; OpenQASM to native gates, routing and schedule. "
         "Without a configuration: molecular_qubits/experiments/configs/network.yaml",
     )
-    network.add_argument("config", type=Path, nargs="?", default=None, help="YAML file (default: the shipped one)")
-    network.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. rows=4")
+    add_settings(network, "results/network", example="e.g. rows=4")
     network.add_argument("--circuit", type=Path, default=None, metavar="FILE", help="OpenQASM file to compile")
-    network.add_argument("--out", type=Path, default=Path("results/network"), help="folder (default: %(default)s)")
     network.add_argument("--screenshot", type=int, default=None, metavar="LAYER", help="page.png of a layer (Chromium)")
     network.set_defaults(action=run_network)
 

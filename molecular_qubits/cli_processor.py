@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from shared.cli import add_settings
+
 METHODS = ("auto", "lindblad", "channels", "trajectories", "mps", "stim")
 
 
@@ -38,10 +40,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="The committed result is shown if the configuration is that of it; otherwise (or with --again) all "
         "is computed, which takes a quarter of an hour for the defaults and continues after an interruption.",
     )
-    merits.add_argument("config", type=Path, nargs="?", default=None, help="YAML file (default: built-in values)")
-    merits.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. network.spacing_nm=3")
-    merits.add_argument("--out", type=Path, default=Path("results/processor"), help="folder (default: %(default)s)")
-    merits.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help="finished parts")
+    add_settings(merits, "results/processor", example="e.g. network.spacing_nm=3", cache="finished parts")
     merits.add_argument("--again", action="store_true", help="compute even if the result is committed")
     merits.set_defaults(action=run_processor)
 

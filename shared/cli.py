@@ -1,8 +1,10 @@
-"""What the commands of both packages do with errors: one sentence on standard error and an exit code."""
+"""What the commands of both packages share: errors as one sentence and an exit code; common options."""
 
+import argparse
 import errno
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 """Exit codes: an argument that cannot be used; work that failed; interrupted from the keyboard."""
@@ -38,3 +40,26 @@ def run_command(command: Callable[[], object]) -> int:
         print(f"error: {error}{remedy}", file=sys.stderr)
         return FAILED
     return 0
+
+
+def add_settings(
+    command: argparse.ArgumentParser, out: str, *, example: str = "override one key", cache: str | None = None
+) -> None:
+    """Add ``config``, ``--set``, ``--out`` and, with the help `cache`, ``--cache``.
+
+    Parameters
+    ----------
+    command
+        Parser of one command.
+    out
+        Default folder of its results.
+    example
+        Help of ``--set``.
+    cache
+        Help of ``--cache``; no such option if ``None``.
+    """
+    command.add_argument("config", type=Path, nargs="?", default=None, help="YAML file (default: built-in values)")
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=example)
+    command.add_argument("--out", type=Path, default=Path(out), help="folder (default: %(default)s)")
+    if cache is not None:
+        command.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help=cache)
