@@ -21,7 +21,7 @@ from molecular_qubits.electronic.populations import (
     promotion,
     spin_squared,
 )
-from molecular_qubits.electronic.scf import SCFSolution, Workspace, read_checkpoint, run_scf
+from molecular_qubits.electronic.scf import LADDER, SCFSolution, Workspace, read_checkpoint, run_scf
 from shared.artifacts import Cache, versions, write_json
 from shared.progress import say
 
@@ -140,6 +140,9 @@ class StateRunner:
         Where finished determinants and checkpoints are kept.
     guesses
         Broken-symmetry guesses in the order in which they are tried.
+    solvers
+        Solvers of the field in the order in which they are tried. A state that one of them found counts as finished
+        whatever the others are.
     stability
         Analyse the internal stability of each state.
     guess_basis
@@ -154,11 +157,13 @@ class StateRunner:
         cache: Cache,
         *,
         guesses: Sequence[str] = GUESSES,
+        solvers: Sequence[str] = LADDER,
         stability: bool = True,
         guess_basis: str | None = None,
     ) -> None:
         self.workspace, self.centres, self.spins, self.cache = workspace, centres, tuple(spins), cache
         self.guesses, self.stability, self.guess_basis = tuple(guesses), stability, guess_basis
+        self.solvers = tuple(solvers)
         self.overlap = workspace.mole.intor_symmetric("int1e_ovlp")
         self.owner = atom_of_orbital(workspace.mole)
         self.high_spin: SCFSolution | None = None
@@ -223,7 +228,7 @@ class StateRunner:
             try:
                 solution = run_scf(
                     self.workspace, n_unpaired, density, label=label, guess=name, checkpoint=checkpoint,
-                    stability=self.stability,
+                    solvers=self.solvers, stability=self.stability,
                 )  # fmt: skip
             except SCFNotConvergedError as error:
                 failures.append(error)

@@ -30,7 +30,7 @@ from molecular_qubits.electronic.projection import (
     project_j,
     unprojected_factor,
 )
-from molecular_qubits.electronic.scf import SCFSettings, SCFSolution, Workspace, can_ramp
+from molecular_qubits.electronic.scf import LADDER, SCFSettings, SCFSolution, Workspace, can_ramp
 from molecular_qubits.electronic.uncertainty import ErrorBar, combine_errors
 from molecular_qubits.structure.clashes import check_clashes
 from molecular_qubits.structure.interfaces import as_molecule
@@ -152,6 +152,7 @@ def exchange_couplings(
     auxbasis: str | None = None,
     conv_tol: float = 1e-9,
     max_cycle: int = 60,
+    solvers: Sequence[str] = LADDER,
     guesses: Sequence[str] = GUESSES,
     guess_basis: str | None = None,
     ramp: bool | None = None,
@@ -183,7 +184,10 @@ def exchange_couplings(
     conv_tol
         Energy change at convergence, hartree.
     max_cycle
-        Cycles for each solver of the fallback ladder (DIIS, level shift, second order).
+        Cycles for each solver.
+    solvers
+        The fallback ladder: ``"diis"``, ``"level shift"``, ``"newton"`` (second order: a cycle takes as long as tens of
+        the others), or some of them.
     guesses
         Broken-symmetry guesses in the order in which they are tried: ``"fragment"`` (localised magnetic orbitals
         flipped), ``"swap"`` (density exchanged on the flipped centre).
@@ -230,6 +234,8 @@ def exchange_couplings(
             raise ValueError(f"Argument `guesses` must hold some of {GUESSES}, but holds {guess!r}.")
     if not guesses:
         raise ValueError(f"Argument `guesses` must hold some of {GUESSES}, but is empty.")
+    if not solvers or tuple(solvers) != tuple(name for name in LADDER if name in solvers):
+        raise ValueError(f"Argument `solvers` must hold some of {LADDER} in this order, but was {tuple(solvers)}.")
     check_clashes(molecule)
     check_method(molecule, xc, basis)
     where = ("gpu" if gpu_available() else "cpu") if device is None else device
@@ -256,7 +262,7 @@ def exchange_couplings(
         check_fit_memory(workspace.mole, basis, auxbasis)
     runner = StateRunner(
         workspace, sets, values, Cache(name="scf") if cache is None else cache,
-        guesses=guesses, guess_basis=guess_basis, stability=stability,
+        solvers=solvers, guesses=guesses, guess_basis=guess_basis, stability=stability,
     )  # fmt: skip
     found = _run_states(runner, enumerate_determinants(values))
     states, solutions = tuple(state for state, _ in found), tuple(solution for _, solution in found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -272,9 +273,10 @@ def run_scf(
     label: str,
     guess: str,
     checkpoint: Path | None = None,
+    solvers: Sequence[str] = LADDER,
     stability: bool = True,
 ) -> SCFSolution:
-    """Converge one field, with each solver of the ladder in turn.
+    """Converge one field, with each solver in turn.
 
     Parameters
     ----------
@@ -290,6 +292,8 @@ def run_scf(
         Name of the guess, kept with the solution.
     checkpoint
         File for the orbitals after each cycle. If it exists and belongs to `guess`, the run continues from it.
+    solvers
+        Of `LADDER`, in its order. A checkpoint continues with its solver or the first one behind it.
     stability
         Analyse the internal stability of the solution. An unstable solution is reported, never left.
 
@@ -301,16 +305,16 @@ def run_scf(
     Raises
     ------
     SCFNotConvergedError
-        If no solver of the ladder converged.
+        If no solver converged.
     """
     saved = read_checkpoint(checkpoint)
-    cycles, seconds, ladder = 0, 0.0, LADDER
+    cycles, seconds, ladder = 0, 0.0, tuple(solvers)
     history: tuple[tuple[float, float], ...] = ()
     if saved is not None and saved.guess == guess:
         occupied = (saved.mo_coeff[spin][:, saved.mo_occ[spin] > 0] for spin in (0, 1))
         density, cycles, seconds = density_of(*occupied), saved.cycles, saved.seconds
         history = saved.history
-        ladder = LADDER[LADDER.index(saved.solver) :]
+        ladder = tuple(name for name in solvers if LADDER.index(name) >= LADDER.index(saved.solver))
         say(f"{label}: continues after cycle {cycles} from its checkpoint.")
     for solver in ladder:
         with progress(f"{label} [{workspace.settings.xc}/{workspace.settings.basis}, {solver}]") as step:
@@ -333,7 +337,7 @@ def run_scf(
             return replace(solution, stable=is_stable(mean_field)) if stability else solution
         density = mean_field.make_rdm1()
     raise SCFNotConvergedError(
-        f"The {label} did not converge from the guess {guess!r} with any of {', '.join(LADDER)} "
+        f"The {label} did not converge from the guess {guess!r} with any of {', '.join(solvers)} "
         f"({workspace.settings.max_cycle} cycles each). Raise `max_cycle`, relax `conv_tol`, start from a smaller "
         "basis or check the geometry."
     )

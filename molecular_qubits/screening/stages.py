@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -28,6 +28,8 @@ class Stage(FrozenConfig):
         Number of candidates, the best of the stage before, that this stage computes; ``None`` for all.
     max_atoms
         Larger molecules are not computed.
+    solvers
+        The fallback ladder, see `exchange_couplings`; by default without second-order steps, which may take an hour.
     fmax_ev_per_angstrom
         Largest force that GFN2-xTB leaves.
     """
@@ -36,6 +38,7 @@ class Stage(FrozenConfig):
     basis: str = "sto-3g"
     grid_level: int = Field(0, ge=0, le=9)
     conv_tol: float = Field(1e-6, gt=0, le=1e-3)
+    solvers: tuple[Literal["diis", "level shift", "newton"], ...] = Field(("diis", "level shift"), min_length=1)
     keep: int | None = Field(None, ge=1)
     max_atoms: int | None = Field(None, ge=1)
     fmax_ev_per_angstrom: float = Field(0.05, gt=0)
@@ -66,8 +69,8 @@ class Job:
 
     @property
     def key(self) -> dict[str, Any]:
-        """Return everything that the result depends on."""
-        level = self.stage.model_dump(exclude={"keep", "max_atoms"})
+        """Return everything that a finished result depends on."""
+        level = self.stage.model_dump(exclude={"keep", "max_atoms", "solvers"})
         return {
             "kind": "screening",
             "smiles": self.structure.smiles,
@@ -160,6 +163,7 @@ def _compute(job: Job) -> dict[str, Any]:
         basis=job.stage.basis,
         grid_level=job.stage.grid_level,
         conv_tol=job.stage.conv_tol,
+        solvers=job.stage.solvers,
         density_fit=True,
         stability=False,
         cache=Cache(job.cache, name="scf"),
