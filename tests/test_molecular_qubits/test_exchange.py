@@ -99,6 +99,7 @@ def test_spin_density_map_integrates_to_the_unpaired_electrons(cache):
         ([[0], [1]], {"basis": "6-31gg"}, "'6-31gg'"),
         ([[0], [1]], {"guesses": ("magic",)}, "'magic'"),
         ([[0], [1]], {"guesses": ()}, "is empty"),
+        ([[0], [1]], {"solvers": ("newton", "diis")}, "`solvers` must hold some of .* in this order"),
         ([[0], [1]], {"grid_level": 12}, "grid_level"),
         ([[0], [1]], {"conv_tol": 0.0}, "conv_tol"),
         ([[0], [1]], {"max_cycle": 0}, "max_cycle"),
