@@ -125,8 +125,8 @@ def build_parser() -> argparse.ArgumentParser:
     control = commands.add_parser(
         "control",
         help="addressing of equal radicals, and the optically switched gate optimised: sequence, maps, robustness",
-        description="The committed result is shown if the configuration is that of it; otherwise (or with --again) all "
-        "is optimised, which takes half an hour for the defaults and continues after an interruption.",
+        description="The committed results are shown if the configuration is that of them; otherwise (or with --again) "
+        "all is optimised, which takes half an hour for the defaults and continues after an interruption.",
     )
     add_settings(control, "results/control", cache="finished optimisations")
     control.add_argument("--again", action="store_true", help="optimise even if the result is committed")
@@ -259,16 +259,18 @@ def run_control(arguments: argparse.Namespace) -> None:
     from molecular_qubits.experiments import addressing, optical_gate
     from shared.artifacts import Cache
     from shared.config import load_config
-    from shared.results import markdown_table
+    from shared.results import titled_table
 
     study = load_config(optical_gate.OpticalGateStudy, arguments.config, arguments.set)
     if not arguments.no_addressing:
-        print(markdown_table(addressing.write(arguments.out)["ways"]))
+        known = None if arguments.again else addressing.COMMITTED
+        ways = addressing.write(arguments.out, Cache(arguments.cache, name="addressing"), known)["ways"]
+        print(titled_table("Ways of addressing one of two equal radicals", ways))
     committed = None if arguments.again else optical_gate.COMMITTED
     found = optical_gate.write(study, arguments.out, Cache(arguments.cache, name="optical-gate"), committed)
-    print(markdown_table(optical_gate.along_rows(found)))
-    print(markdown_table(found["budget"]))
-    print(markdown_table(found["temperature"]))
+    print(titled_table("Optically switched gate, best sequence of each J", optical_gate.along_rows(found)))
+    print(titled_table("What limits the best gate: one imperfection at a time taken away", found["budget"]))
+    print(titled_table("The best sequence at other temperatures", found["temperature"]))
     print(arguments.out / "optical_gate.json")
 
 

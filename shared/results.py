@@ -133,6 +133,18 @@ def markdown_table(rows: Sequence[Mapping[str, Any]], digits: int | Mapping[str,
     return "\n".join(lines) + "\n"
 
 
+def titled_table(
+    title: str, rows: Sequence[Mapping[str, Any]], digits: int | Mapping[str, int] = 4, smallest: float = 1e-12
+) -> str:
+    """Return a title above a Markdown table in which numbers smaller than `smallest` (rounding errors) are 0."""
+    tidy = [{name: 0.0 if _vanishes(value, smallest) else value for name, value in row.items()} for row in rows]
+    return f"{title}\n\n{markdown_table(tidy, digits)}"
+
+
+def _vanishes(value: Any, smallest: float) -> bool:
+    return isinstance(value, float) and abs(value) < smallest
+
+
 def format_cell(value: Any, digits: int = 4) -> str:
     """Return a value as text: floats with `digits` significant digits, whole thousands parted, ``None`` as a dash."""
     if value is None:

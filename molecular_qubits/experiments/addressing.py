@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,22 @@ from molecular_qubits.control.pulses import ControlProblem, optimise_pulse
 from molecular_qubits.experiments.pulses import MAX_RAD_PER_NS, T1_NS, T2_NS, addressing_rows
 from molecular_qubits.spins.operators import FloatArray
 from molecular_qubits.units import CM1_TO_RAD_PER_NS, MU_B_RAD_PER_NS_PER_T
+from shared.progress import track
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from shared.artifacts import Cache
+
+COMMITTED = Path(__file__).resolve().parent / "data" / "addressing.json"
+
+DIFFERENCES_MHZ = (0.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 80.0)
+DURATIONS_NS = (25.0, 50.0, 100.0)
+"""Differences of frequencies and durations of the NOT that are optimised."""
+
+LIT_COUPLINGS_CM1 = (0.0, 1e-4, 3e-4, 1e-3)
+LIT_DURATION_NS = 50.0
+"""Exchange of radical 1 with the lit triplet, and the duration of the NOT on it."""
 
 G_PRINCIPAL = (2.0085, 2.0050, 2.0020)
 """Principal g values of each radical: assumed, of the size found in nitroxides."""
@@ -75,42 +89,71 @@ LIT = {"M = 1": (1.0, 0.0, 0.0), "90 % M = 0": (0.05, 0.9, 0.05)}
 
 
 def lit_rows(
-    couplings_cm1: Sequence[float] = (0.0, 1e-4, 3e-4, 1e-3),
-    duration_ns: float = 50.0,
+    couplings_cm1: Sequence[float] = LIT_COUPLINGS_CM1,
+    duration_ns: float = LIT_DURATION_NS,
     triplets: Mapping[str, Sequence[float]] = MappingProxyType(LIT),
     iterations: int = 60,
+    cache: Cache | None = None,
 ) -> list[dict[str, Any]]:
     """Return the fidelity of a NOT on radical 1 alone where only it couples to the lit triplet: table rows."""
     flip = np.kron([[0, 1], [1, 0]], np.eye(2)).astype(complex)
+
+    def row(name: str, coupling: float) -> dict[str, Any]:
+        problem = lit_problem(coupling, 0.0, triplets[name])
+        pulse = optimise_pulse(
+            problem, flip, duration_ns, 25, max_rad_per_ns=MAX_RAD_PER_NS, iterations=iterations
+        )  # fmt: skip
+        return {
+            "triplet": name,
+            "J of radical 1 (cm^-1)": coupling,
+            "2 J (MHz)": 2 * coupling * CM1_TO_RAD_PER_NS / (2 * np.pi) * 1e3,
+            "fidelity": pulse.fidelity,
+            "bound from T1 and T2": decay_bound(duration_ns, T1_NS, T2_NS),
+        }
+
+    cells = [(name, coupling) for name in triplets for coupling in couplings_cm1]
     rows = []
-    for name, triplet in triplets.items():
-        for coupling in couplings_cm1:
-            pulse = optimise_pulse(
-                lit_problem(coupling, 0.0, triplet),
-                flip,
-                duration_ns,
-                25,
-                max_rad_per_ns=MAX_RAD_PER_NS,
-                iterations=iterations,
-            )
-            rows.append(
-                {
-                    "triplet": name,
-                    "J of radical 1 (cm^-1)": coupling,
-                    "2 J (MHz)": 2 * coupling * CM1_TO_RAD_PER_NS / (2 * np.pi) * 1e3,
-                    "fidelity": pulse.fidelity,
-                    "bound from T1 and T2": decay_bound(duration_ns, T1_NS, T2_NS),
-                }
-            )
+    for name, coupling in track(cells, "NOT beside a lit coupler"):
+        key = {"lit": list(triplets[name]), "name": name, "j_cm1": coupling, "ns": duration_ns, "steps": iterations}
+        rows.append(_kept(cache, key, lambda name=name, coupling=coupling: row(name, coupling)))  # type: ignore[misc]
     return rows
 
 
 def fidelity_rows(
-    differences_mhz: Sequence[float] = (0.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 80.0),
-    durations_ns: Sequence[float] = (25.0, 50.0, 100.0),
+    differences_mhz: Sequence[float] = DIFFERENCES_MHZ,
+    durations_ns: Sequence[float] = DURATIONS_NS,
+    cache: Cache | None = None,
 ) -> list[dict[str, Any]]:
     """Return the fidelity of a NOT on one radical alone against the difference of frequencies: table rows."""
-    return [row for duration in durations_ns for row in addressing_rows(differences_mhz, duration)]
+    rows = []
+    for duration, difference in track([(t, d) for t in durations_ns for d in differences_mhz], "NOT on one radical"):
+        key = {"difference_mhz": difference, "ns": duration}
+        rows.append(_kept(cache, key, lambda d=difference, t=duration: addressing_rows((d,), t)[0]))  # type: ignore[misc]
+    return rows
+
+
+def _kept(cache: Cache | None, key: dict[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return a table row, from the cache if it is there."""
+    from shared.artifacts import versions, write_json
+
+    if cache is None:
+        return make()
+    limits = {"t1_ns": T1_NS, "t2_ns": T2_NS, "max_rad_per_ns": MAX_RAD_PER_NS}
+    full = {"addressing": 1, **limits, "packages": versions(("numpy", "scipy")), **key}
+    folder = cache.get_or_make(full, lambda path: write_json(path / "row.json", make()))
+    return dict(json.loads((folder / "row.json").read_text(encoding="utf-8")))
+
+
+def settings() -> dict[str, Any]:
+    """Return all that the result depends on."""
+    return {
+        "differences_mhz": list(DIFFERENCES_MHZ), "durations_ns": list(DURATIONS_NS),
+        "lit_couplings_cm1": list(LIT_COUPLINGS_CM1), "lit_duration_ns": LIT_DURATION_NS,
+        "lit_triplets": {name: list(values) for name, values in LIT.items()},
+        "t1_ns": T1_NS, "t2_ns": T2_NS, "max_rad_per_ns": MAX_RAD_PER_NS,
+        "g_principal": list(G_PRINCIPAL), "twist_deg": TWIST_DEG, "distance_nm": DISTANCE_NM,
+        "fields_tesla": [X_BAND_TESLA, W_BAND_TESLA],
+    }  # fmt: skip
 
 
 def ways_rows(fidelities: list[dict[str, Any]], duration_ns: float = 50.0) -> list[dict[str, Any]]:
@@ -184,17 +227,38 @@ def draw(fidelities: list[dict[str, Any]], lit: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-def write(folder: Path) -> dict[str, Any]:
-    """Compute all ways of addressing and write ``addressing.json``, ``.png`` and ``.pdf``."""
+def write(folder: Path, cache: Cache | None = None, committed: Path | None = None) -> dict[str, Any]:
+    """Compute all ways of addressing, or read the committed ones; write ``addressing.json``, ``.png`` and ``.pdf``.
+
+    Parameters
+    ----------
+    folder
+        Of the results.
+    cache
+        Finished optimisations, so that an interrupted run continues.
+    committed
+        Result of an earlier run, shown if its settings are those of now.
+
+    Returns
+    -------
+    dict
+        ``ways``, ``fidelities`` and ``lit``: table rows.
+    """
     from shared.artifacts import provenance, write_json
     from shared.plotting import save_figure, style
 
     start = time.monotonic()
-    fidelities, lit = fidelity_rows(), lit_rows()
-    found = {"ways": ways_rows(fidelities), "fidelities": fidelities, "lit": lit}
-    write_json(folder / "addressing.json", found | {"provenance": provenance(None, time.monotonic() - start)})
+    found = None
+    if committed is not None and committed.exists():
+        known = json.loads(committed.read_text(encoding="utf-8"))
+        found = known if known["settings"] == settings() else None
+    if found is None:
+        fidelities, lit = fidelity_rows(cache=cache), lit_rows(cache=cache)
+        found = {"ways": ways_rows(fidelities), "fidelities": fidelities, "lit": lit, "settings": settings()}
+        found |= {"provenance": provenance(None, time.monotonic() - start)}
+    write_json(folder / "addressing.json", found)
     with style():
-        save_figure(draw(fidelities, lit), folder / "addressing")
+        save_figure(draw(found["fidelities"], found["lit"]), folder / "addressing")
     return found
 
 
