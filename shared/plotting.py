@@ -1,6 +1,6 @@
 """One matplotlib style for every figure: journal column widths, colour-blind safe, light and dark."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from shared.artifacts import atomic_path
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 COLUMN_WIDTH_IN = 3.375
 """Width of one column of a two-column journal, in inches (86 mm)."""
@@ -105,6 +107,18 @@ def new_figure(
     inches = COLUMN_WIDTH_IN if width == "column" else PAGE_WIDTH_IN
     figure = Figure(figsize=(inches, inches * aspect))
     return figure, figure.subplots(nrows, ncols, **kwargs)
+
+
+def cell_edges(values: "Sequence[float]") -> "NDArray[np.float64]":
+    """Return the edges (n + 1,) of cells around ascending positive values (n,), n > 1, on a logarithmic axis.
+
+    They lie in the middle between neighbours; the outermost cells are symmetric about their values.
+    """
+    import numpy as np
+
+    logs = np.log(np.asarray(values, dtype=float))
+    middles = (logs[1:] + logs[:-1]) / 2
+    return np.exp(np.concatenate([[2 * logs[0] - middles[0]], middles, [2 * logs[-1] - middles[-1]]]))
 
 
 def save_figure(figure: "Figure", stem: str | Path, formats: tuple[str, ...] = ("png", "pdf")) -> list[Path]:

@@ -163,11 +163,46 @@ def best_hold(j_on_cm1: float, j_off_cm1: float, conditions: GateConditions) -> 
     return max(float(found.max()), best_local_fidelity(channel, target, restarts=3)[0]), float(best)
 
 
-def _rough_fidelities(channels: FloatArray, target: ComplexArray, sweeps: int) -> FloatArray:
-    """Return the fidelities (n,) after some sweeps of `best_local_fidelity` from no rotation, all channels at once."""
+def best_fidelities(
+    channels: FloatArray, target: ComplexArray, starts: int = 6, sweeps: int = 40, seed: int = 0
+) -> FloatArray:
+    """Return the best fidelities (n,) over local rotations, all channels at once.
+
+    Parameters
+    ----------
+    channels
+        Pauli transfer matrices (n, 16, 16).
+    target
+        Gate (4, 4).
+    starts
+        From no rotation and, for the rest, from random ones, the same for all channels.
+    sweeps
+        Over the four rotations.
+    seed
+        Of the random starts.
+    """
+    from scipy.spatial.transform import Rotation
+
+    found = _rough_fidelities(channels, target, sweeps)
+    rng = np.random.default_rng(seed)
+    for _ in range(starts - 1):
+        turned = Rotation.random(4, rng=rng).as_matrix()
+        found = np.maximum(found, _rough_fidelities(channels, target, sweeps, turned))
+    return found
+
+
+def _rough_fidelities(
+    channels: FloatArray, target: ComplexArray, sweeps: int, start: FloatArray | None = None
+) -> FloatArray:
+    """Return the fidelities (n,) after some sweeps of `best_local_fidelity`, all channels at once.
+
+    The four rotations start from `start`, (4, 3, 3), or from none.
+    """
     core, found = transfer_matrix(target).reshape(4, 4, 4, 4), channels.reshape(-1, 4, 4, 4, 4)
     labels = ("nap", "nbq", "nrc", "nsd")
     rotations = [np.broadcast_to(np.eye(4), (len(found), 4, 4)).copy() for _ in labels]
+    for which, matrix in enumerate([] if start is None else start):
+        rotations[which][:, 1:, 1:] = matrix
     for _ in range(sweeps):
         for which, label in enumerate(labels):
             others = [k for k in range(4) if k != which]

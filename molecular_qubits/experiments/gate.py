@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MONO_EXCHANGE = Path(__file__).resolve().parent / "data" / "mono_exchange.json"
 
 
+_CURVE_POINTS = 601
+
+
 class GateConfig(FrozenConfig):
     """The gate of one molecule.
 
@@ -40,7 +43,8 @@ class GateConfig(FrozenConfig):
     conditions
         What the gate is judged under.
     map_j_cm1, map_t2_ns, map_lifetime_ns
-        Axes of the maps of fidelities: J against T2, and J against the triplet's own lifetime.
+        Axes of the maps of fidelities: J against T2, and J against the triplet's own lifetime. The molecule's own J, T2
+        and lifetime are added to them.
     """
 
     molecule: str | None = None
@@ -116,7 +120,7 @@ def run(config: GateConfig, folder: Path, exchange: ExchangeResult | None = None
     with atomic_path(folder / "gate.nc") as temporary:
         data.to_netcdf(temporary, engine="h5netcdf")
     with style():
-        save_figure(draw(record, data), folder / "gate")
+        save_figure(draw(record, data, conditions), folder / "gate")
     write_json(folder / "gate.json", record | {"provenance": provenance(config, time.monotonic() - start)})
     return record
 
@@ -127,31 +131,34 @@ def fidelity_data(j_on_cm1: float, hold_ns: float, config: GateConfig) -> xarray
     Returns
     -------
     xarray.Dataset
-        ``fidelity`` and ``decay_bound`` along ``hold_ns``; ``fidelity_t2`` along ``j_on_cm1`` and ``t2_ns``,
-        ``fidelity_lifetime`` along ``j_on_cm1`` and ``triplet_lifetime_ns``.
+        ``fidelity`` and ``decay_bound`` along ``hold_ns``; ``fidelity_t2`` along ``j_on_cm1`` (its magnitude; the sign
+        is that given) and ``t2_ns``, ``fidelity_lifetime`` along ``j_on_cm1`` and ``triplet_lifetime_ns``.
     """
     import xarray
 
-    from molecular_qubits.control.fidelity import best_local_fidelity, decay_bound, target_gate
-    from molecular_qubits.control.switched_gate import best_hold, exchange_period_ns, gate_channels
+    from molecular_qubits.control.fidelity import decay_bound, target_gate
+    from molecular_qubits.control.switched_gate import best_fidelities, best_hold, exchange_period_ns, gate_channels
     from shared.progress import track
 
     conditions = config.conditions
-    target = target_gate(conditions.target)
     reach = 3 * exchange_period_ns(j_on_cm1)
-    holds = np.linspace(max(hold_ns - reach, hold_ns / 50), hold_ns + reach, 121)
+    holds = np.append(np.linspace(max(hold_ns - reach, hold_ns / 50), hold_ns + reach, _CURVE_POINTS), hold_ns)
+    holds = np.unique(holds)
     channels = gate_channels(j_on_cm1, config.j_off_cm1, holds, conditions)
-    curve = [best_local_fidelity(channel, target, restarts=2)[0] for channel in channels]
-    maps = {"t2_ns": config.map_t2_ns, "triplet_lifetime_ns": config.map_lifetime_ns}
-    cells = [(name, value, j) for name, axis in maps.items() for value in axis for j in config.map_j_cm1]
-    found: dict[str, list[float]] = {name: [] for name in maps}
+    axes = {
+        "t2_ns": _with(config.map_t2_ns, conditions.t2_ns),
+        "triplet_lifetime_ns": _with(config.map_lifetime_ns, conditions.triplet_lifetime_ns),
+    }
+    couplings, sign = _with(config.map_j_cm1, abs(j_on_cm1)), -1 if j_on_cm1 < 0 else 1
+    cells = [(name, value, j) for name, axis in axes.items() for value in axis for j in couplings]
+    found: dict[str, list[float]] = {name: [] for name in axes}
     for name, value, j in track(cells, "maps of fidelities"):
         update = {name: value} | ({"t1_ns": max(conditions.t1_ns, value / 2)} if name == "t2_ns" else {})
-        found[name].append(best_hold(j, config.j_off_cm1, conditions.model_copy(update=update))[0])
-    shape = (-1, len(config.map_j_cm1))
+        found[name].append(best_hold(sign * j, config.j_off_cm1, conditions.model_copy(update=update))[0])
+    shape = (-1, len(couplings))
     return xarray.Dataset(
         {
-            "fidelity": ("hold_ns", np.array(curve)),
+            "fidelity": ("hold_ns", best_fidelities(channels, target_gate(conditions.target))),
             "decay_bound": ("hold_ns", decay_bound(2 * holds, conditions.t1_ns, conditions.t2_ns)),
             "fidelity_t2": (("t2_ns", "j_on_cm1"), np.reshape(found["t2_ns"], shape)),
             "fidelity_lifetime": (
@@ -159,39 +166,62 @@ def fidelity_data(j_on_cm1: float, hold_ns: float, config: GateConfig) -> xarray
                 np.reshape(found["triplet_lifetime_ns"], shape),
             ),
         },
-        {"hold_ns": holds, "j_on_cm1": list(config.map_j_cm1)} | {name: list(axis) for name, axis in maps.items()},
+        {"hold_ns": holds, "j_on_cm1": couplings} | axes,
     )
 
 
-def draw(record: dict[str, Any], data: xarray.Dataset) -> Figure:
-    """Draw the fidelity against the hold, and the map of infidelities with the molecule on it."""
-    from shared.plotting import COLOURS, new_figure
+def _with(axis: tuple[float, ...], value: float | None) -> list[float]:
+    """Return an ascending axis with one more positive value, unless there is none or it is there."""
+    return sorted({*axis} if not value else {*axis, value})
 
-    figure, axes = new_figure("page", aspect=0.36, ncols=3)
+
+def draw(record: dict[str, Any], data: xarray.Dataset, conditions: GateConditions) -> Figure:
+    """Draw the fidelity against the hold, and the maps of infidelities with the molecule on them."""
+    from matplotlib.colors import BoundaryNorm
+    from matplotlib.patheffects import withStroke
+
+    from shared.plotting import COLOURS, cell_edges, new_figure
+
+    figure, axes = new_figure("page", aspect=0.42, ncols=3)
     scale, unit = (1e3, "ps") if record["hold_ns"] < 0.1 else (1.0, "ns")
-    axes[0].plot(scale * data.hold_ns, data.fidelity, label="switched gate")
+    axes[0].plot(scale * data.hold_ns, data.fidelity, linewidth=0.9, label="switched gate")
     axes[0].plot(scale * data.hold_ns, data.decay_bound, "--", color="grey", label="bound from T1 and T2")
-    axes[0].axhline(record["local_rotations_alone"], color=COLOURS[1], linewidth=0.8, label="local rotations alone")
+    axes[0].axhline(
+        record["local_rotations_alone"], color=COLOURS[1], linewidth=0.8, linestyle="-.", label="local rotations alone"
+    )
     axes[0].errorbar(
         scale * record["hold_ns"], record["fidelity"], record["fidelity_error"], fmt="o", color=COLOURS[2],
         markersize=4, capsize=2, label="best hold, error of J",
     )  # fmt: skip
-    axes[0].set(xlabel=f"hold of the triplet ({unit})", ylabel=f"average gate fidelity ({record['target']})")
-    axes[0].set_ylim(None, 1.55 - 0.55 * float(data.fidelity.min()))
-    axes[0].legend(loc="upper left", fontsize="x-small")
-    levels = [0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4]
-    j = abs(record["j_on_cm1"])
-    for axis, name, label in (
-        (axes[1], "t2", "T2 of the radicals (ns)"),
-        (axes[2], "lifetime", "lifetime of the triplet (ns)"),
+    axes[0].set(
+        xlabel=f"hold of the triplet ({unit})", ylabel=f"average gate fidelity ({record['target']})", ylim=(None, 1.01)
+    )
+    axes[0].set_title("a", loc="left", fontweight="bold")
+    levels = [0.003, 0.01, 0.03, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5]
+    norm = BoundaryNorm(levels, 256, extend="both")
+    j, error = abs(record["j_on_cm1"]), record["j_on_error_cm1"]
+    lifetime = conditions.triplet_lifetime_ns
+    lasting = "triplet until switched off" if lifetime is None else f"triplet lives {lifetime:,g} ns"
+    given = f"given J = {record['j_on_cm1']:.3g}" + (f" ± {error:.2g}" if error else "") + " cm$^{-1}$"
+    for axis, letter, name, label, own, held in (
+        (axes[1], "b", "t2", "T2 of the radicals (ns)", conditions.t2_ns, lasting),
+        (axes[2], "c", "lifetime", "lifetime of the triplet (ns)", lifetime, f"T2 = {conditions.t2_ns:,g} ns"),
     ):
         values = 1 - data[f"fidelity_{name}"]
-        second = values[values.dims[0]]
-        drawn = axis.contourf(data.j_on_cm1, second, values, levels, cmap="viridis_r", extend="both")
-        axis.contour(data.j_on_cm1, second, values, levels, colors="white", linewidths=0.5)
-        axis.axvspan(max(j - record["j_on_error_cm1"], 1e-6), j + record["j_on_error_cm1"], color="white", alpha=0.4)
-        axis.axvline(j, color=COLOURS[1], linewidth=1)
+        x, y = cell_edges(data.j_on_cm1.values), cell_edges(values[values.dims[0]].values)
+        drawn = axis.pcolormesh(x, y, values, norm=norm, cmap="viridis_r")
+        if j > 0:
+            axis.axvspan(max(j - error, 1e-9), j + error, facecolor="white", edgecolor="none", alpha=0.35)
+            outline = [withStroke(linewidth=2.4, foreground="black")]
+            axis.axvline(j, color="white", linewidth=1.2, linestyle="-", path_effects=outline, label=given)
+        if own is not None and j > 0:
+            axis.plot(j, own, "o", markersize=5, color="white", markeredgecolor="black", linestyle="",
+                      label="given J, T2 and lifetime")  # fmt: skip
         axis.set(xscale="log", yscale="log", xlabel="|J|, lit (cm$^{-1}$)", ylabel=label)
-        axis.set_xlim(float(data.j_on_cm1[0]), float(data.j_on_cm1[-1]))
-    figure.colorbar(drawn, ax=axes[2], label="1 - fidelity at the best hold")
+        axis.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
+        axis.set_title(held, loc="right", fontsize="x-small")
+        axis.set_title(letter, loc="left", fontweight="bold")
+    figure.colorbar(drawn, ax=axes[2], label="1 - fidelity at the best hold", ticks=levels)
+    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
     return figure

@@ -20,7 +20,7 @@ from molecular_qubits.control.fidelity import (
     target_gate,
     transfer_matrix,
 )
-from molecular_qubits.control.switched_gate import GateConditions, gate_channels
+from molecular_qubits.control.switched_gate import GateConditions, best_fidelities, gate_channels
 from molecular_qubits.experiments import gate as gate_experiment
 from molecular_qubits.spins.channels.relaxation import RadicalRelaxation
 from molecular_qubits.spins.channels.transfer import TripletDecay
@@ -219,6 +219,16 @@ def test_gate_of_a_committed_exchange_result(tmp_path, capsys):
         for name in ("fidelity_t2", "fidelity_lifetime"):  # a longer T2 or lifetime never makes the gate worse
             assert np.all(np.diff(saved[name].values, axis=0) > -1e-3)
             assert float(saved[name].max()) <= 1
+        here = float(saved.fidelity_t2.sel(j_on_cm1=record["j_on_cm1"], t2_ns=2100.0))  # the map holds the molecule
+        assert here == pytest.approx(record["fidelity"], abs=2 * record["fidelity_error"] + 1e-3)
+        assert float(saved.fidelity.sel(hold_ns=record["hold_ns"])) == pytest.approx(here, abs=1e-3)
+
+
+def test_local_rotations_of_many_channels_at_once_are_those_of_each():
+    holds, target = np.linspace(2.5, 2.6, 9), target_gate("sqrt-swap")
+    channels = gate_channels(0.25, 0.0, holds, GateConditions())
+    each = [best_local_fidelity(channel, target, restarts=8)[0] for channel in channels]
+    assert best_fidelities(channels, target) == pytest.approx(each, abs=1e-4)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from molecular_qubits import cli
 from molecular_qubits.control.fidelity import best_local_fidelity, decay_bound, local_only_fidelity, target_gate
 from molecular_qubits.control.optical_gate import Member, OpticalGate, OpticalGateConditions, optimise_sequence
 from molecular_qubits.experiments import addressing, optical_gate
@@ -10,6 +11,7 @@ from molecular_qubits.spins.channels.relaxation import PureDephasing
 from molecular_qubits.spins.channels.transfer import Emission
 from molecular_qubits.spins.evolution import evolve
 from molecular_qubits.spins.unit import TwoQubitUnit
+from shared.artifacts import Cache
 from shared.config import ConfigError
 
 SMALL = OpticalGateConditions(target="sqrt-iswap", j_on_cm1=0.01, max_hold_ns=5.0, max_light_ns=0.01, slices=2)
@@ -117,6 +119,29 @@ def test_a_gradient_and_turned_tensors_separate_frequencies():
     largest = (2.0050 - 2.0020) * 13.996 * 0.34 * 1e3
     assert abs(found[2]) == pytest.approx(largest, rel=0.01)
     assert np.abs(addressing.orientation_differences_mhz(directions, 0.34, twist_deg=0.0)).max() < 1e-9
+
+
+def test_committed_addressing_is_that_of_the_settings_and_is_shown_at_once(tmp_path, monkeypatch, capsys):
+    known = json.loads(addressing.COMMITTED.read_text(encoding="utf-8"))
+    assert known["settings"] == addressing.settings()
+    assert known["ways"] == addressing.ways_rows(known["fidelities"])
+    (again,) = addressing.fidelity_rows((0.0,), (25.0,))
+    assert again["fidelity"] == pytest.approx(known["fidelities"][0]["fidelity"], abs=1e-6)
+    monkeypatch.setattr(addressing, "addressing_rows", None)  # nothing may be computed
+    monkeypatch.setattr(addressing, "optimise_pulse", None)
+    assert cli.main(["control", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "Ways of addressing one of two equal radicals" in printed
+    assert "The best sequence at other temperatures" in printed
+    assert json.loads((tmp_path / "addressing.json").read_text(encoding="utf-8")) == known
+    assert (tmp_path / "addressing.png").is_file()
+
+
+def test_addressing_continues_from_the_cache(tmp_path, monkeypatch):
+    cache = Cache(tmp_path)
+    found = addressing.fidelity_rows((0.0,), (25.0,), cache)
+    monkeypatch.setattr(addressing, "addressing_rows", None)
+    assert addressing.fidelity_rows((0.0,), (25.0,), cache) == found
 
 
 @pytest.mark.slow

@@ -4,9 +4,9 @@ import re
 import pytest
 
 from shared.config import FrozenConfig
-from shared.plotting import COLUMN_WIDTH_IN, new_figure, save_figure, style
+from shared.plotting import COLUMN_WIDTH_IN, cell_edges, new_figure, save_figure, style
 from shared.report import build_report, main
-from shared.results import ResultsWriter, format_cell, write_table
+from shared.results import ResultsWriter, format_cell, titled_table, write_table
 
 
 class Settings(FrozenConfig):
@@ -70,3 +70,14 @@ def test_figures_have_column_width_and_repeat_bit_for_bit(tmp_path):
         first = [path.read_bytes() for path in save_figure(figure, tmp_path / "a")]
         second = [path.read_bytes() for path in save_figure(figure, tmp_path / "b")]
     assert first == second
+
+
+def test_a_titled_table_shows_rounding_errors_as_zero():
+    text = titled_table("Budget", [{"source": "dark", "loss": -4e-16}, {"source": "light", "loss": 2e-9}])
+    assert text.splitlines()[:2] == ["Budget", ""]
+    assert "| dark | 0 |" in text
+    assert "| light | 2.000e-09 |" in text
+
+
+def test_edges_of_cells_lie_between_the_values_on_a_logarithmic_axis():
+    assert cell_edges([1.0, 100.0, 1000.0]) == pytest.approx([0.1, 10.0, 10**2.5, 10**3.5])
