@@ -109,7 +109,7 @@ def new_figure(
     return figure, figure.subplots(nrows, ncols, **kwargs)
 
 
-def cell_edges(values: "Sequence[float]") -> "NDArray[np.float64]":
+def cell_edges(values: "Sequence[float] | NDArray[np.float64]") -> "NDArray[np.float64]":
     """Return the edges (n + 1,) of cells around ascending positive values (n,), n > 1, on a logarithmic axis.
 
     They lie in the middle between neighbours; the outermost cells are symmetric about their values.
