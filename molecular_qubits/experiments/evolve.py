@@ -131,6 +131,6 @@ def draw(data: xarray.Dataset) -> Figure:
     axes[0].legend()
     axes[1].plot(after.time_ns, after.concurrence, label="concurrence")
     axes[1].plot(after.time_ns, after.log_negativity, "--", label="log-negativity")
-    axes[1].set(xlabel="time after the start of the pulse (ns)", ylabel="radical-radical")
+    axes[1].set(xlabel="time after the start of the pulse (ns)", ylabel="entanglement of the radicals")
     axes[1].legend()
     return figure

@@ -24,6 +24,7 @@ from shared.config import FrozenConfig
 from shared.progress import track
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from shared.artifacts import Cache
@@ -273,59 +274,89 @@ def draw(found: dict[str, Any]) -> Figure:
     """Draw the best sequence and its convergence, the two maps and the robustness."""
     from shared.plotting import COLOURS, new_figure
 
-    figure, axes = new_figure("page", aspect=0.68, ncols=3, nrows=2)
-    best, study = found["best"], found["study"]
-    waves = np.array(best["microwaves_rad_per_ns"])
-    edges = np.linspace(0, best["hold_ns"], len(waves) + 1)
-    for column, label in enumerate(("along x", "along y")):
-        axes[0, 0].stairs(waves[:, column], edges, baseline=None, label=label)
-    transform = axes[0, 0].get_xaxis_transform()
-    for place, name, side in ((0.0, "pump", "left"), (best["hold_ns"], "dump", "right")):
-        label = f"{name}\n{1e3 * best[f'{name}_ns']:.1f} ps"
-        axes[0, 0].axvline(place, color=COLOURS[3], linewidth=1.5)
-        axes[0, 0].text(place, 0.98, label, transform=transform, ha=side, va="top", fontsize="x-small")
-    limit = best["conditions"]["max_rad_per_ns"]
-    axes[0, 0].set(xlabel="time (ns)", ylabel="microwaves (rad/ns)", ylim=(-1.1 * limit, 1.6 * limit))
-    axes[0, 0].legend(loc="lower right", fontsize="x-small")
+    figure, axes = new_figure("page", aspect=0.76, ncols=3, nrows=2)
+    best = found["best"]
+    _draw_sequence(axes[0, 0], best)
     axes[0, 1].semilogy(1 - np.array(best["history"]), label="optimiser")
     axes[0, 1].axhline(1 - best["bound_t1_t2"], color=COLOURS[1], linestyle="--", label="bound, T1 and T2")
-    axes[0, 1].axhline(1 - found["local_only"], color="grey", linestyle=":", label="local rotations")
+    axes[0, 1].axhline(1 - found["local_only"], color="grey", linestyle=":", label="local rotations alone")
     axes[0, 1].set(xlabel="iteration", ylabel="1 - average gate fidelity")
     axes[0, 1].legend(fontsize="x-small")
     robust = found["robustness"]
     for axis, colour, label in (("j_factor", COLOURS[0], "J"), ("area_factor", COLOURS[1], "pulse area")):
-        for name, line in (("robust", "-"), ("nominal", (0, (2, 2)))):
-            values = robust[f"{name} {axis}"]
+        for name, looks in (("robust", {"linewidth": 5, "alpha": 0.3}), ("nominal", {"linewidth": 1.2})):
             axes[0, 2].plot(
-                100 * np.array(robust["deviation"]),
-                values,
-                linestyle=line,
-                label=f"{label}, {name}",
-                color=colour if name == "nominal" else "0.75",
-                linewidth=1.5 if name == "nominal" else 3,
-            )
+                100 * np.array(robust["deviation"]), robust[f"{name} {axis}"], color=colour, linestyle="-",
+                label=f"{label}, {name}", **looks,
+            )  # fmt: skip
     axes[0, 2].set(xlabel="deviation (%)", ylabel="average gate fidelity")
-    axes[0, 2].legend(fontsize="x-small")
-    levels = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4]
-    for axis, name, values, label in (
-        (axes[1, 0], "t2_ns", found["map_t2"], "T2 of the radicals (ns)"),
-        (axes[1, 1], "lifetime_ns", found["map_lifetime"], "lifetime of the triplet (ns)"),
-    ):
-        infidelity = 1 - np.array(values).T
-        drawn = axis.contourf(study["j_cm1"], study[name], infidelity, levels, cmap="viridis_r", extend="both")
-        lines = axis.contour(study["j_cm1"], study[name], infidelity, levels, colors="white", linewidths=0.5)
-        axis.clabel(lines, fontsize="xx-small")
-        axis.contour(study["j_cm1"], study[name], infidelity, [1 - found["local_only"]], colors="red", linewidths=1)
-        here = best["conditions"]["t2_ns" if name == "t2_ns" else "triplet_lifetime_ns"]
-        axis.plot(best["conditions"]["j_on_cm1"], min(here, study[name][-1]), "o", color=COLOURS[1], clip_on=False)
-        axis.set(xscale="log", yscale="log", xlabel="J, lit (cm$^{-1}$)", ylabel=label)
-    figure.colorbar(drawn, ax=axes[1, 1], label="1 - fidelity")
-    rows = found["budget"]
-    names = [f"{row['changed']} changed" if row["changed"] == "nothing" else row["changed"] for row in rows]
-    axes[1, 2].barh(names, [row["infidelity"] for row in rows], color=COLOURS[0], alpha=0.4)
-    axes[1, 2].invert_yaxis()
-    axes[1, 2].set_yticks([])
-    for place, name in enumerate(names):
-        axes[1, 2].text(0.001, place, name, va="center", fontsize="x-small")
-    axes[1, 2].set(xlabel="1 - fidelity")
+    axes[0, 2].legend(fontsize="x-small", loc="lower center")
+    _draw_maps(figure, axes[1], found)
+    _draw_budget(axes[1, 2], found["budget"])
     return figure
+
+
+def _draw_sequence(axis: Axes, best: dict[str, Any]) -> None:
+    """Draw the microwaves between the two pulses of light."""
+    from shared.plotting import COLOURS
+
+    waves = np.array(best["microwaves_rad_per_ns"])
+    edges = np.linspace(0, best["hold_ns"], len(waves) + 1)
+    for column, label in enumerate(("along x", "along y")):
+        axis.stairs(1e3 * waves[:, column], edges, baseline=None, label=label, linewidth=1.3)
+    for place, name, side in ((0.0, "pump", "left"), (best["hold_ns"], "dump", "right")):
+        label = f"{name}, {1e3 * best[f'{name}_ns']:.1f} ps"
+        axis.axvline(place, color=COLOURS[3], linewidth=1.5)
+        axis.text(place, 1.01, label, transform=axis.get_xaxis_transform(), ha=side, va="bottom", fontsize="x-small")
+    limit = 1e3 * best["conditions"]["max_rad_per_ns"]
+    reach = 1e3 * float(np.abs(waves).max()) or max(limit, 1.0)
+    axis.set(xlabel="time (ns)", ylabel="microwaves (rad/µs)", ylim=(-1.3 * reach, 1.3 * reach))
+    axis.legend(loc="lower center", fontsize="x-small", title=f"limit ±{limit:g} rad/µs", title_fontsize="x-small")
+
+
+def _draw_maps(figure: Figure, axes: Sequence[Axes], found: dict[str, Any]) -> None:
+    """Draw the infidelity over J and T2 and over J and the lifetime, one cell for each optimisation."""
+    from matplotlib.colors import BoundaryNorm
+
+    from shared.plotting import COLOURS, cell_edges
+
+    best, study = found["best"], found["study"]
+    levels = [0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4]
+    norm = BoundaryNorm(levels, 256, extend="both")
+    base = best["conditions"]
+    for axis, name, values, label, held in (
+        (axes[0], "t2_ns", found["map_t2"], "T2 of the radicals (ns)",
+         f"triplet lives {base['triplet_lifetime_ns']:,g} ns"),
+        (axes[1], "lifetime_ns", found["map_lifetime"], "lifetime of the triplet (ns)",
+         f"T2 = {base['t2_ns']:,g} ns"),
+    ):  # fmt: skip
+        infidelity = 1 - np.array(values).T
+        x, y = cell_edges(study["j_cm1"]), cell_edges(study[name])
+        drawn = axis.pcolormesh(x, y, infidelity, norm=norm, cmap="viridis_r")
+        rows, columns = np.nonzero(infidelity >= 1 - found["local_only"])
+        axis.plot(
+            np.array(study["j_cm1"])[columns], np.array(study[name])[rows], "X", color="white", markersize=5,
+            markeredgecolor="black", markeredgewidth=0.6,
+            linestyle="", label="no better than local rotations alone",
+        )  # fmt: skip
+        here = base["t2_ns" if name == "t2_ns" else "triplet_lifetime_ns"]
+        axis.plot(base["j_on_cm1"], here, "o", color=COLOURS[1], markeredgecolor="white", linestyle="",
+                  label="best sequence")  # fmt: skip
+        axis.set(xscale="log", yscale="log", xlabel="J, lit (cm$^{-1}$)", ylabel=label)
+        axis.set(xlim=(x[0], x[-1]), ylim=(y[0], max(y[-1], 1.5 * here)))
+        axis.set_title(held, fontsize="x-small")
+    bar = figure.colorbar(drawn, ax=list(axes[:2]), location="bottom", label="1 - fidelity", ticks=levels, aspect=35)
+    bar.ax.set_xticklabels([f"{level:g}" for level in levels])
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=2)
+
+
+def _draw_budget(axis: Axes, rows: list[dict[str, Any]]) -> None:
+    """Draw the infidelity with one imperfection at a time taken away, each bar below its name."""
+    from shared.plotting import COLOURS
+
+    for place, row in enumerate(rows):
+        name = "nothing changed" if row["changed"] == "nothing" else row["changed"]
+        axis.barh(place + 0.2, row["infidelity"], height=0.38, color=COLOURS[0])
+        axis.text(0, place - 0.04, f" {name}", va="bottom", fontsize="x-small")
+    axis.set(xlabel="1 - fidelity", yticks=[], ylim=(len(rows) - 0.4, -0.6))

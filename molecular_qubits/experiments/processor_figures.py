@@ -2,44 +2,66 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared.plotting import COLOURS, new_figure
+from shared.plotting import COLOURS, cell_edges, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from molecular_qubits.network.lattice import MolecularNetwork
+
+
+_LEAST_LOSS = 1e-4
+"""Where the axis of the error budget begins."""
+
+_SHIFT = 1.2
+"""Factor by which upper limits of neighbouring distances are drawn apart."""
+
+
+def _network(found: dict[str, Any]) -> MolecularNetwork:
+    from molecular_qubits.experiments.processor import ProcessorStudy, network_of
+
+    return network_of(ProcessorStudy.build(found["study"]), (1, 2))
+
+
+def _alone(rows: list[dict[str, Any]]) -> list[tuple[str, float]]:
+    return [(row["source"], row["-ln F alone"]) for row in rows]
 
 
 def draw_circuits(found: dict[str, Any]) -> Figure:
     """Draw the fidelity of GHZ states, the cut of QAOA, and the magnetisation after Trotter steps."""
     circuits = found["circuits"]
+    polarisation = _network(found).initial_polarisation.mean()
     figure, (first, second, third) = new_figure("page", 0.36, 1, 3)
     sizes = [row["radicals"] for row in circuits["ghz"]]
     for label, name, error in (
-        ("as started", "fidelity", "error"), ("perfect start", "fidelity, perfect start", "error, perfect start")
-    ):  # fmt: skip
+        (f"polarisation {polarisation:.3g} at the start", "fidelity", "error"),
+        ("perfect start", "fidelity, perfect start", "error, perfect start"),
+    ):
         values, bars = ([row[key] for row in circuits["ghz"]] for key in (name, error))
         first.errorbar(sizes, values, bars, marker="o", label=label)
     first.axhline(0.5, color="0.5", linewidth=0.7, linestyle=":")
     first.text(sizes[-1], 0.52, "entangled above", ha="right", va="bottom", fontsize="x-small")
-    first.set(xlabel="radicals", ylabel="fidelity of the GHZ state", ylim=(0, 1))
-    first.legend()
+    first.set(xlabel="radicals", ylabel="fidelity of the GHZ state", ylim=(0, 1.03))
+    first.legend(loc="upper right", fontsize="x-small")
     rows = circuits["qaoa"]
     rounds = [row["rounds"] for row in rows]
     best = rows[0]["largest cut"]
     second.plot(rounds, [row["mean cut without noise"] / best for row in rows], marker="o", label="without noise")
     second.plot(rounds, [row["mean cut"] / best for row in rows], marker="s", label="with noise")
     second.axhline(rows[0]["guessing"] / best, color="0.5", linewidth=0.7, linestyle=":", label="guessing")
-    second.set(xlabel="QAOA rounds", ylabel="mean cut / largest cut", ylim=(0.25, 1.0), xticks=rounds)
+    second.set(xlabel="QAOA rounds", ylabel="mean cut / largest cut", ylim=(0.25, 1.03), xticks=rounds)
     second.legend(loc="lower right")
     rows = circuits["trotter"]
     steps = [row["steps"] for row in rows]
     third.plot(steps, [row["<Z> without noise"] for row in rows], marker="o", label="without noise")
     third.plot(steps, [row["<Z>"] for row in rows], marker="s", label="with noise")
     third.axhline(rows[0]["<Z> exact"], color="0.5", linewidth=0.7, linestyle=":", label="exact")
-    third.set(xlabel="Trotter steps", ylabel="mean <Z>, Ising model")
+    third.set(xlabel="Trotter steps", ylabel="mean <Z>, Ising model", xticks=steps)
     third.legend()
     return figure
 
@@ -53,7 +75,7 @@ def draw_budget(found: dict[str, Any]) -> Figure:
     names = [row["source"] for row in one if row["source"] not in skipped]
     height = 0.8 / len(budgets)
     for number, (circuit, rows) in enumerate(budgets.items()):
-        values = {row["source"]: row["-ln F alone"] for row in rows}
+        values = dict(_alone(rows))
         fidelity = np.exp(-values["all"])
         places = np.arange(len(names)) + number * height
         ax.barh(
@@ -62,7 +84,16 @@ def draw_budget(found: dict[str, Any]) -> Figure:
         )  # fmt: skip
     ax.set_yticks(np.arange(len(names)) + height * (len(budgets) - 1) / 2, names)
     ax.invert_yaxis()
-    ax.set(xscale="log", xlim=(1e-4, 1.0), xlabel="-ln F with this source alone (coupler: beyond the hold)")
+    largest = [max(dict(_alone(rows))[name] for rows in budgets.values()) for name in names]
+    for place, value in enumerate(largest):
+        if value < _LEAST_LOSS:
+            middle = place + height * (len(budgets) - 1) / 2
+            ax.text(1.1 * _LEAST_LOSS, middle, f"below {_LEAST_LOSS:g}", va="center", fontsize="x-small")
+    ax.set(xscale="log", xlim=(_LEAST_LOSS, 1.0))
+    ax.set_xlabel(
+        "loss of fidelity, -ln F, by one source of error alone\n"
+        "(triplet, switching and exchange spread: what each adds to the bar of the hold)"
+    )
     ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.2))
     ax.grid(True, axis="x", alpha=0.4)
     return figure
@@ -71,24 +102,37 @@ def draw_budget(found: dict[str, Any]) -> Figure:
 def draw_region(found: dict[str, Any]) -> Figure:
     """Draw the error of a cycle over J and T2, and over J and the triplet's lifetime, with lines of equal error."""
     from matplotlib.colors import LogNorm
+    from matplotlib.lines import Line2D
 
     study, maps = found["study"], found["region"]
-    figure, axes = new_figure("page", 0.42, 1, 2, sharex=True)
-    norm = LogNorm(1e-3, 1.0)
-    for ax, name, label in (
-        (axes[0], "t2", "T2 of the radicals (ns)"), (axes[1], "lifetime", "lifetime of the triplet (ns)"),
-    ):  # fmt: skip
+    figure, axes = new_figure("page", 0.48, 1, 2, sharex=True)
+    both = np.concatenate([np.ravel(maps[f"cycle_{name}"]) for name in ("t2", "lifetime")])
+    norm = LogNorm(float(both.min()), float(both.max()))
+    looks = dict(zip(sorted(study["error_rates"]), cycle(("solid", "dashed", "dotted", "dashdot")), strict=False))
+    drawn: set[float] = set()
+    yields = "" if "triplet yield" not in study["region_without"] else "; triplet always formed"
+    for ax, name, label, held in (
+        (axes[0], "t2", "T2 of the radicals (ns)", "triplet lasts until switched off"),
+        (axes[1], "lifetime", "lifetime of the triplet (ns)", f"T2 = {max(study['t2_ns']):,g} ns"),
+    ):
         values = np.array(maps[f"cycle_{name}"])
-        mesh = ax.pcolormesh(
-            study["j_cm1"], study[f"{name}_ns"], values, norm=norm, cmap="cividis_r", shading="nearest"
-        )
-        lines = ax.contour(
-            study["j_cm1"], study[f"{name}_ns"], np.log10(values), levels=np.log10(sorted(study["error_rates"])),
-            colors="black", linewidths=1.0, linestyles="solid",
-        )  # fmt: skip
-        ax.clabel(lines, fmt=lambda level: f"{10**level:.2g}", fontsize=6)
+        j, axis = study["j_cm1"], study[f"{name}_ns"]
+        mesh = ax.pcolormesh(cell_edges(j), cell_edges(axis), values, norm=norm, cmap="cividis_r")
+        for level, line in looks.items():
+            if values.min() < level < values.max():
+                drawn.add(level)
+                ax.contour(
+                    j, axis, np.log10(values), levels=[np.log10(level)], colors="black", linewidths=1.1, linestyles=line
+                )
         ax.set(xscale="log", yscale="log", xlabel="exchange with the triplet J (cm$^{-1}$)", ylabel=label)
+        ax.set_title(f"{held}{yields}", fontsize="small")
     figure.colorbar(mesh, ax=axes, label="error of a cycle (gate and rotations)")
+    handles = [
+        Line2D([], [], color="black", linestyle=looks[level], linewidth=1.1, label=f"error {level:g}")
+        for level in sorted(drawn)
+    ]
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
 
 
@@ -101,7 +145,9 @@ def draw_codes(found: dict[str, Any]) -> Figure:
         (axes[1], "surface", "phase flip of one radical left alone", "one radical, T2 alone"),
     ):
         here = [row for row in rows if row["code"] == code]
-        for distance, colour, marker in zip(sorted({row["distance"] for row in here}), COLOURS, "osD^v", strict=False):
+        limited = sorted({row["distance"] for row in here if not row["failures"]})
+        distances = sorted({row["distance"] for row in here})
+        for distance, colour, marker in zip(distances, COLOURS, "osD^v", strict=False):
             points = [row for row in here if row["distance"] == distance]
             seen = [row for row in points if row["failures"]]
             none = [row for row in points if not row["failures"]]
@@ -110,14 +156,20 @@ def draw_codes(found: dict[str, Any]) -> Figure:
             bars = [np.maximum(middle - low, 0), np.maximum(high - middle, 0)]
             scales = [row["scale"] for row in seen]
             ax.errorbar(scales, middle, bars, color=colour, marker=marker, linestyle="-", label=f"distance {distance}")
-            limits = [row["95 % high"] for row in none]
-            ax.plot(
-                [row["scale"] for row in none], limits, color=colour, marker="$\\downarrow$", markersize=7, linestyle=""
-            )
-        ax.plot([row["scale"] for row in here], [row[bare] for row in here], color="0.5", linestyle=":", label=label)
+            if none:
+                place = limited.index(distance) - (len(limited) - 1) / 2
+                shift = _SHIFT ** (place or 0.5)  # never on the points of another distance
+                limits = np.array([row["95 % high"] for row in none])
+                places = [shift * row["scale"] for row in none]
+                ax.errorbar(places, limits, 0.45 * limits, uplims=True, color=colour, marker="", linestyle="")
+        alone = {row["scale"]: row[bare] for row in here}
+        ax.plot([*alone], [*alone.values()], color="0.5", linestyle=":", label=label)
+        if any(not row["failures"] for row in here):
+            ax.plot([], [], color="black", marker="$\\downarrow$", markersize=7, linestyle="",
+                    label="no failure seen: 95 % limit")  # fmt: skip
         ax.set(
-            xscale="log", yscale="log", xlabel="errors of the network, times", title=f"{code} code",
-            ylim=(1e-6, 0.7),
+            xscale="log", yscale="log", xlabel="errors relative to those assumed", title=f"{code} code",
+            ylim=(1e-6, 3.0),
         )  # fmt: skip
         ax.grid(True, alpha=0.4)
         ax.legend(loc="upper left")
