@@ -141,7 +141,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_settings(network, "results/network", example="e.g. rows=4")
     network.add_argument("--circuit", type=Path, default=None, metavar="FILE", help="OpenQASM file to compile")
-    network.add_argument("--screenshot", type=int, default=None, metavar="LAYER", help="page.png of a layer (Chromium)")
+    network.add_argument(
+        "--screenshot", type=int, default=None, metavar="LAYER", help="page.png of a layer, from 1 (Chromium)"
+    )
     network.set_defaults(action=run_network)
 
     cli_processor.add_commands(commands)
@@ -277,17 +279,16 @@ def run_control(arguments: argparse.Namespace) -> None:
 def run_network(arguments: argparse.Namespace) -> None:
     """Make a network, compile a circuit for it, and print the numbers."""
     from molecular_qubits.experiments.network import CONFIGS, NetworkConfig, run
-    from molecular_qubits.network.page import take_screenshot
     from shared.config import load_config
 
     path = arguments.config or CONFIGS / "network.yaml"
     config = load_config(NetworkConfig, path, arguments.set)
     if arguments.circuit is not None:
         config = config.model_copy(update={"circuit": str(arguments.circuit.resolve())})
-    for name, value in run(config, arguments.out, path.parent).items():
+    for name, value in run(config, arguments.out, path.parent, arguments.screenshot).items():
         print(f"{name:<34s}{value:.4g}" if isinstance(value, float) else f"{name:<34s}{value}")
-    if arguments.screenshot is not None and config.circuit is not None:
-        take_screenshot(arguments.out / "page.html", arguments.out / "page.png", arguments.screenshot)
+    if arguments.screenshot is not None:
+        print(arguments.out / "page.png")
     print(arguments.out / ("network.png" if config.circuit is None else "page.html"))
 
 

@@ -50,7 +50,7 @@ def run_circuit(arguments: argparse.Namespace) -> None:
     from molecular_qubits.experiments.circuit import run, unknown_sources
     from molecular_qubits.experiments.network import CONFIGS, NetworkConfig
     from shared.config import load_config
-    from shared.results import markdown_table
+    from shared.results import titled_table
 
     unknown_sources(arguments.without)
     path = arguments.network or CONFIGS / "network.yaml"
@@ -62,12 +62,15 @@ def run_circuit(arguments: argparse.Namespace) -> None:
     )  # fmt: skip
     fidelity = "not known" if found["fidelity"] is None else f"{found['fidelity']:.4g}"
     error = f" ± {found['fidelity_error']:.2g}" if found["fidelity_error"] else ""
-    print(f"{found['method']}: {found['n_sites']} radicals, {found['couplers']} coupler gates, {found['ns']:.4g} ns")
+    print(
+        f"{found['method']}: {found['n_sites']} radicals, {found['couplers']} coupler gates, "
+        f"{found['circuit_ns']:.4g} ns and {found['readout_ns']:.4g} ns of readout"
+    )
     print(f"fidelity before readout {fidelity}{error}, {found['seconds']:.3g} s")
     for reading, count in list(found["counts"].items())[:8]:
         print(f"  {reading}  {count}")
     if "budget" in found:
-        print(markdown_table(found["budget"]))
+        print(titled_table("Error budget", found["budget"]))
     print(arguments.out / "circuit.json")
 
 
@@ -76,12 +79,11 @@ def run_processor(arguments: argparse.Namespace) -> None:
     from molecular_qubits.experiments import processor
     from shared.artifacts import Cache
     from shared.config import load_config
-    from shared.results import markdown_table
+    from shared.results import titled_table
 
     study = load_config(processor.ProcessorStudy, arguments.config, arguments.set)
     committed = None if arguments.again else processor.COMMITTED
     found = processor.write(study, arguments.out, Cache(arguments.cache, name="processor"), committed)
-    for rows in (*found["circuits"].values(), *found["budget"].values(), found["smallest"], found["codes"]):
-        print(markdown_table(rows))
-        print()
+    for title, rows in processor.tables(found).items():
+        print(titled_table(title, rows))
     print(arguments.out / "processor.json")

@@ -84,7 +84,8 @@ def run(
     counts = result.counts
     found: dict[str, Any] = {
         "circuit": circuit.name, "method": result.method, "n_qubits": result.n_qubits, "n_sites": result.n_sites,
-        "couplers": schedule.n_couplers, "ns": schedule.duration_ns, "shots": shots, "seed": seed,
+        "couplers": schedule.n_couplers, "ns": schedule.duration_ns, "circuit_ns": schedule.circuit_ns,
+        "readout_ns": schedule.duration_ns - schedule.circuit_ns, "shots": shots, "seed": seed,
         "without": list(without), "fidelity": result.fidelity, "fidelity_error": result.fidelity_error,
         "hellinger_fidelity": result.hellinger_fidelity(), "z": result.z.tolist(), "z_error": result.z_error.tolist(),
         "counts": dict(list(counts.items())[:LISTED]), "different_readings": len(counts), "details": result.details,

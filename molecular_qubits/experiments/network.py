@@ -105,7 +105,9 @@ def make_network(config: NetworkConfig, folder: Path = Path()) -> MolecularNetwo
     return network if config.disorder is None else network.with_disorder(config.disorder, config.seed)
 
 
-def run(config: NetworkConfig, out: Path, folder: Path = Path()) -> dict[str, Any]:
+def run(
+    config: NetworkConfig, out: Path, folder: Path = Path(), screenshot: int | None = None
+) -> dict[str, Any]:  # fmt: skip
     """Make the network, compile the circuit and write everything.
 
     Parameters
@@ -117,27 +119,40 @@ def run(config: NetworkConfig, out: Path, folder: Path = Path()) -> dict[str, An
         ``schedule.png``, ``schedule.pdf`` and ``page.html``; ``summary.json`` has the numbers with provenance.
     folder
         Where relative paths of the configuration start.
+    screenshot
+        Layer, from 1, of which the browser writes ``page.png``.
 
     Returns
     -------
     dict
         What ``summary.json`` holds.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer; nothing is written then.
     """
     from molecular_qubits.network.circuits import read_circuit
     from molecular_qubits.network.compiler import compile_circuit
     from molecular_qubits.network.drawing import draw_network, draw_schedule
-    from molecular_qubits.network.page import write_page
+    from molecular_qubits.network.layers import cut_layers
+    from molecular_qubits.network.page import take_screenshot, write_page
     from shared.artifacts import provenance, write_json, write_text
     from shared.plotting import save_figure, style
 
     start = time.monotonic()
+    if screenshot is not None and config.circuit is None:
+        raise ValueError("Option `--screenshot` needs a circuit: give `--circuit` or the key `circuit`.")
     circuit = None if config.circuit is None else read_circuit(folder / config.circuit)
     network = make_network(config, folder)
-    schedule = None
+    schedule, layers = None, 0
     if circuit is not None:
         schedule = compile_circuit(
             circuit, network, layout=config.layout, trials=config.trials, seed=config.circuit_seed
         )
+        layers = len(cut_layers(schedule, network))
+    if screenshot is not None and not 1 <= screenshot <= layers:
+        raise ValueError(f"Option `--screenshot` must be a layer from 1 to {layers}, but was {screenshot}.")
     summary = describe(network)
     network.save(out / "network.json")
     with style():
@@ -153,9 +168,13 @@ def run(config: NetworkConfig, out: Path, folder: Path = Path()) -> dict[str, An
             "gates of the circuit": len(circuit.gates),
             "coupler gates": schedule.n_couplers,
             "rotations": sum(operation.name == "rotation" for operation in schedule.operations),
-            "duration (ns)": schedule.duration_ns,
+            "circuit (ns)": schedule.circuit_ns,
+            "readout after it (ns)": schedule.duration_ns - schedule.circuit_ns,
+            "layers": layers,
         }
     write_json(out / "summary.json", summary | {"provenance": provenance(config, time.monotonic() - start)})
+    if screenshot is not None:
+        take_screenshot(out / "page.html", out / "page.png", screenshot)
     return summary
 
 
@@ -178,7 +197,7 @@ def describe(network: MolecularNetwork) -> dict[str, Any]:
         light = addressing.light_of(network, 0)
         gates = [network.coupler_ns(number) for number, bond in enumerate(network.bonds) if bond.alive]
         row |= {
-            "wavelength classes": len({bond.wavelength_class for bond in network.bonds}),
+            "wavelength classes": len({bond.wavelength_class for bond in network.bonds if bond.alive}),
             "classes that fit": addressing.available_classes(network),
             "couplers not lit alone": len({meant for meant, _, _ in addressing.not_alone(network)}),
             **({"shortest coupler gate (ns)": min(gates), "longest coupler gate (ns)": max(gates)} if gates else {}),

@@ -303,6 +303,21 @@ def write(
     return found
 
 
+def tables(found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the tables of a result by their titles."""
+    rows, columns = found["study"]["shape"]
+    lattice = f"{rows} x {columns} radicals"
+    parts = found["circuits"]
+    return {
+        "GHZ states": parts["ghz"],
+        f"QAOA, MaxCut of {lattice}": parts["qaoa"],
+        f"Trotter steps of the Ising model, {lattice}": parts["trotter"],
+        **{f"Error budget: {name}": part for name, part in found["budget"].items()},
+        "Smallest J (cm^-1), T2 and lifetime for an error of a cycle": found["smallest"],
+        "Logical error of the codes against the scale of all errors": found["codes"],
+    }
+
+
 def _part(name: str, study: ProcessorStudy, cache: Cache | None) -> Any:
     from shared.artifacts import versions, write_json
 

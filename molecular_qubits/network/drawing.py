@@ -16,6 +16,7 @@ from shared.plotting import COLOURS, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
 
     from molecular_qubits.network.lattice import MolecularNetwork
@@ -23,6 +24,29 @@ if TYPE_CHECKING:
 _MARKERS = "os^DvPX"
 _NICE = np.array([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000])
 _FAINTEST = 1e-8  # probability of stray light below which nothing is drawn
+
+
+_LONGEST_NUMBERED = 10.5  # extent over the shortest bond; beyond it there is no room for the numbers of the radicals
+
+
+def _wavelength_scale(network: MolecularNetwork) -> tuple[Colormap, Normalize]:
+    """Return the colours of the wavelengths of the living couplers, without turbo's ends, which are almost black."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap, Normalize
+
+    nm = [bond.absorption_nm for bond in network.bonds if bond.alive] or [0.0]
+    low, high = min(nm), max(nm)
+    return ListedColormap(colormaps["turbo"](np.linspace(0.07, 0.95, 256))), Normalize(
+        low, high if high > low else low + 1
+    )
+
+
+def wavelength_colours(network: MolecularNetwork) -> list[str]:
+    """Return the colour of each coupler's wavelength, ``#rrggbb``; the same in every picture of the network."""
+    from matplotlib.colors import to_hex
+
+    colours, norm = _wavelength_scale(network)
+    return [to_hex(colours(norm(bond.absorption_nm))) for bond in network.bonds]
 
 
 def draw_network(network: MolecularNetwork, lit: Sequence[int] = (), spot_on: int | None = None) -> Figure:
@@ -57,7 +81,10 @@ def draw_map(axes: Axes, network: MolecularNetwork, lit: Sequence[int] = (), spo
     alive = np.array([bond.alive for bond in network.bonds])
     nm = np.array([bond.absorption_nm for bond in network.bonds])
     width = np.where(np.isin(np.arange(len(nm)), list(lit)), 4.0, 1.8)
-    lines = LineCollection(list(ends[alive]), array=nm[alive], cmap="turbo", linewidths=width[alive], zorder=2)
+    colours, norm = _wavelength_scale(network)
+    lines = LineCollection(
+        list(ends[alive]), array=nm[alive], cmap=colours, norm=norm, linewidths=width[alive], zorder=2
+    )  # fmt: skip
     drawn = axes.add_collection(lines)
     dead = LineCollection(
         list(ends[~alive]), colors="0.6", linewidths=1.2, linestyles=":", zorder=1, label="dead coupler"
@@ -65,15 +92,19 @@ def draw_map(axes: Axes, network: MolecularNetwork, lit: Sequence[int] = (), spo
     if np.any(~alive):
         axes.add_collection(dead)
     kinds = list(dict.fromkeys(site.molecule for site in network.sites))
-    size = float(np.clip(2600 / network.n_sites, 6, 60))
+    extent = float(np.ptp(places, axis=0).max())
+    numbered = extent <= _LONGEST_NUMBERED * np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1).min()
+    size = 85.0 if numbered else float(np.clip(2600 / network.n_sites, 6, 60))
     for kind, marker, colour in zip(kinds, cycle(_MARKERS), cycle(("white", *COLOURS[:5])), strict=False):
         chosen = np.array([site.molecule == kind for site in network.sites])
         axes.scatter(places[chosen, 0], places[chosen, 1], s=size, marker=marker, facecolor=colour, edgecolor="black",
                      linewidth=0.7, zorder=3, label=kind)  # fmt: skip
+        for site in np.flatnonzero(chosen) if numbered else ():
+            ink, (x, y) = "black" if colour == "white" else "white", places[site]
+            axes.text(x, y, str(site), ha="center", va="center_baseline", fontsize=5.5, color=ink, zorder=4)
     if spot_on is None:
         spot_on = int(np.argmin(np.linalg.norm(middles - places.mean(axis=0), axis=1) + 1e9 * ~alive))
     spot = network.optics.spot_nm(network.bonds[spot_on].absorption_nm)
-    extent = float(np.ptp(places, axis=0).max())
     axes.set_aspect("equal")
     margin = 0.12 * extent + 0.3 * float(np.linalg.norm(ends[0, 0] - ends[0, 1]))
     low, high = places.min(axis=0) - margin, places.max(axis=0) + margin
@@ -99,8 +130,7 @@ def draw_map(axes: Axes, network: MolecularNetwork, lit: Sequence[int] = (), spo
 
 def _draw_lines(axes: Axes, network: MolecularNetwork) -> None:
     """Draw the absorption of each class for a pulse of the network's length."""
-    from matplotlib import colormaps
-
+    colours = dict(zip(network.bonds, wavelength_colours(network), strict=True))
     classes = {bond.wavelength_class: bond for bond in network.bonds if bond.alive}
     nm = np.array([bond.absorption_nm for bond in classes.values()])
     span = float(np.ptp(nm)) or 50.0
@@ -113,8 +143,7 @@ def _draw_lines(axes: Axes, network: MolecularNetwork) -> None:
             huang_rhys=bond.huang_rhys,
             vibration_cm1=bond.vibration_cm1,
         )
-        colour = colormaps["turbo"]((bond.absorption_nm - nm.min()) / (float(np.ptp(nm)) or 1))
-        axes.plot(grid, shape / shape.max(), color=colour, linewidth=0.9, linestyle="-")
+        axes.plot(grid, shape / shape.max(), color=colours[bond], linewidth=0.9, linestyle="-")
     axes.set(xlabel="wavelength (nm)", ylabel="absorption of a pulse (arb. units)", ylim=(0, 1.18))
     axes.text(0.5, 0.98, f"{len(classes)} classes, {addressing.available_classes(network)} fit the range",
               transform=axes.transAxes, ha="center", va="top", fontsize="x-small")  # fmt: skip

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molecular_qubits.network.drawing import wavelength_colours
 from molecular_qubits.network.layers import Layer, cut_layers
 from molecular_qubits.network.schedule import Operation, Schedule
 from shared.artifacts import atomic_path, write_text
@@ -55,7 +56,7 @@ def write_page(
     write_text(path, text.replace("__TITLE__", html.escape(title)).replace("__DATA__", data))
 
 
-def take_screenshot(page: str | Path, picture: str | Path, layer: int = 0) -> Path:
+def take_screenshot(page: str | Path, picture: str | Path, layer: int = 1) -> Path:
     """Write what a browser shows of a page at one of its layers as PNG.
 
     Parameters
@@ -63,7 +64,7 @@ def take_screenshot(page: str | Path, picture: str | Path, layer: int = 0) -> Pa
     page, picture
         The HTML file and the PNG.
     layer
-        Number of the layer.
+        Number of the layer, from 1.
 
     Raises
     ------
@@ -102,7 +103,8 @@ def page_data(network: MolecularNetwork, schedule: Schedule) -> dict[str, Any]:
         "entangler": network.entangler,
         "spot": optics.spot,
         "limit": optics.crosstalk_limit,
-        "duration": schedule.duration_ns,
+        "circuit": schedule.circuit_ns,
+        "readout": schedule.duration_ns - schedule.circuit_ns,
         "qubits": {str(site): qubit for qubit, site in enumerate(schedule.initial_sites)},
         "final": {str(site): qubit for qubit, site in enumerate(schedule.final_sites)},
         "sites": [
@@ -121,11 +123,12 @@ def page_data(network: MolecularNetwork, schedule: Schedule) -> dict[str, Any]:
                 "molecule": bond.molecule,
                 "nm": round(bond.absorption_nm, 1),
                 "class": bond.wavelength_class,
+                "colour": colour,
                 "alive": bond.alive,
                 "j": round(bond.j_on_cm1, 4),
                 "spot": round(optics.spot_nm(bond.absorption_nm), 3),
             }
-            for bond in network.bonds
+            for bond, colour in zip(network.bonds, wavelength_colours(network), strict=True)
         ],
         "layers": [_layer(layer) for layer in cut_layers(schedule, network)],
     }

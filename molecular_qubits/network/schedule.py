@@ -91,6 +91,11 @@ class Schedule:
         return max((operation.end_ns for operation in self.operations), default=0.0)
 
     @property
+    def circuit_ns(self) -> float:
+        """When the last operation that is not a readout is over."""
+        return max((operation.end_ns for operation in self.operations if operation.name != "measure"), default=0.0)
+
+    @property
     def n_couplers(self) -> int:
         """How often a coupler is lit."""
         return sum(operation.name == "coupler" for operation in self.operations)

@@ -16,6 +16,8 @@ def test_the_command_writes_network_schedule_figures_and_page(tmp_path, capsys):
     assert cli.main(["network", "--out", str(tmp_path), "--set", "trials=2"]) == 0
     printed = capsys.readouterr().out
     assert "coupler gates                     8" in printed
+    assert "wavelength classes                10\n" in printed  # 12 couplers, two of them dead
+    assert "readout after it (ns)             500\n" in printed
     for name in ("network.json", "schedule.json", "network.png", "network.pdf", "schedule.png", "page.html"):
         assert (tmp_path / name).stat().st_size > 1000
     network = MolecularNetwork.load(tmp_path / "network.json")
@@ -49,6 +51,9 @@ def test_a_circuit_from_the_prompt_and_a_network_without_one(tmp_path):
         (["--set", "settings={temprature_k: 3}"], "did you mean 'temperature_k'"),
         (["--set", "rows=2"], "must have at most 6 qubits, one a site, but has 9"),
         (["--set", "disorder.dead=1"], "12 couplers are dead"),
+        (["--screenshot", "99", "--set", "trials=1"], "Option `--screenshot` must be a layer from 1 to "),
+        (["--screenshot", "0", "--set", "trials=1"], ", but was 0."),
+        (["--screenshot", "1", "--set", "circuit=null"], "Option `--screenshot` needs a circuit"),
         (["--circuit", "nowhere.qasm"], "cannot be read"),
         (["nowhere.yaml"], "nowhere.yaml"),
     ],

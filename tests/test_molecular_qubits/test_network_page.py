@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 
 from molecular_qubits import Disorder, MolecularNetwork, compile_circuit
+from molecular_qubits.experiments.network import describe
 from molecular_qubits.network import addressing
+from molecular_qubits.network.drawing import draw_network
 from molecular_qubits.network.layers import FAINTEST, cut_layers
 from molecular_qubits.network.page import page_data, take_screenshot, write_page
 from molecular_qubits.network.schedule import Schedule
+from shared.plotting import style
 from tests.test_molecular_qubits.browser import Browser, find_chromium
 from tests.test_molecular_qubits.circuit_helpers import random_circuit
 
@@ -70,6 +73,26 @@ def test_the_page_asks_for_nothing_from_elsewhere_and_escapes_its_title(network,
     assert (tmp_path / "odd.html").read_text(encoding="utf-8").count("</script>") == 1
 
 
+def test_colours_and_classes_are_those_of_the_figure(network, schedule):
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import to_hex
+
+    data = page_data(network, schedule)
+    with style():
+        figure = draw_network(network)
+    (lines,) = [c for c in figure.axes[0].collections if isinstance(c, LineCollection) and c.get_array() is not None]
+    assert [to_hex(c) for c in lines.to_rgba(lines.get_array())] == [
+        bond["colour"] for bond in data["bonds"] if bond["alive"]
+    ]
+    living = {bond.wavelength_class for bond in network.bonds if bond.alive}
+    assert describe(network)["wavelength classes"] == len(living) < len(network.bonds)
+    assert f"{len(living)} classes" in figure.axes[1].texts[0].get_text()
+    numbers = {text.get_text() for text in figure.axes[0].texts}
+    assert {str(site) for site in range(9)} <= numbers
+    assert data["circuit"] + data["readout"] == pytest.approx(schedule.duration_ns)
+    assert data["readout"] == pytest.approx(network.readout.duration_ns)
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     if find_chromium() is None:
@@ -95,7 +118,7 @@ def test_clicks_and_keys_step_through_the_layers(network, schedule, browser, tmp
     for k in (lighted[0], lighted[-1]):
         browser.click(f"#strip rect[data-layer='{k}']")
         assert lit_in(browser) == layers[k]["lit"]
-        assert browser.ask("location.hash") == f"#layer={k}"
+        assert browser.ask("location.hash") == f"#layer={k + 1}"
         assert f"Layer {k + 1} of {len(layers)}" in browser.ask("document.getElementById('said').textContent")
         shown = browser.ask("[...document.querySelectorAll('#lit td:first-child')].map((e) => parseInt(e.textContent))")
         assert shown == layers[k]["lit"]
@@ -113,13 +136,13 @@ def test_clicks_and_keys_step_through_the_layers(network, schedule, browser, tmp
         ("End", len(layers) - 1),
     ):
         browser.press(key)
-        assert browser.ask("location.hash") == f"#layer={expected}"
+        assert browser.ask("location.hash") == f"#layer={expected + 1}"
         assert lit_in(browser) == layers[expected]["lit"]
     browser.click("#back")
     assert lit_in(browser) == layers[-2]["lit"]
     turned = browser.ask("[...document.querySelectorAll('.site.turned')].map((e) => Number(e.dataset.site))")
     assert turned == sorted(site for site, _, _ in layers[-2]["turned"])
-    browser.ask(f"location.hash = '#layer={lighted[0]}'")
+    browser.ask(f"location.hash = '#layer={lighted[0] + 1}'")
     assert lit_in(browser) == layers[lighted[0]]["lit"]
     assert browser.ask("document.querySelectorAll('.bond.dead').length") == sum(not b.alive for b in network.bonds)
     assert browser.requests() == []
@@ -132,7 +155,7 @@ def test_an_address_opens_its_layer_and_a_circuit_without_pulses_has_a_page(netw
     compiled = compile_circuit(circuit, network)
     write_page(tmp_path / "page.html", network, compiled)
     layers = page_data(network, compiled)["layers"]
-    browser.open((tmp_path / "page.html").as_uri() + "#layer=3")
+    browser.open((tmp_path / "page.html").as_uri() + "#layer=4")
     assert lit_in(browser) == layers[3]["lit"]
     empty = Schedule(9, (), (0,), (0,), network.entangler_matrix)
     write_page(tmp_path / "empty.html", network, empty)
@@ -147,7 +170,7 @@ def test_screenshots_of_two_layers_differ(network, schedule, tmp_path):
     from matplotlib.image import imread
 
     write_page(tmp_path / "page.html", network, schedule)
-    pictures = [imread(take_screenshot(tmp_path / "page.html", tmp_path / f"{k}.png", k)) for k in (0, 1)]
+    pictures = [imread(take_screenshot(tmp_path / "page.html", tmp_path / f"{k}.png", k)) for k in (1, 2)]
     assert pictures[0].shape == pictures[1].shape
     assert np.abs(pictures[0] - pictures[1]).max() > 0.1
 

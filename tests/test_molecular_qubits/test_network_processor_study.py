@@ -1,6 +1,7 @@
 """Figures of merit at the prompt, the benchmark of the simulators, their committed data."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -63,6 +64,14 @@ def test_committed_study_is_that_of_the_defaults_and_makes_sense():
             assert getattr(processor_figures, f"draw_{part}")(found).axes
 
 
+def test_the_tables_have_titles_and_no_rounding_errors(tmp_path, capsys):
+    assert cli.main(["processor", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    for title in ("GHZ states", "Error budget: GHZ, 9 radicals", "Error budget: Trotter step, 9 radicals"):
+        assert f"{title}\n\n| " in printed
+    assert not re.search(r"e-1[2-9]", printed)
+
+
 def test_circuit_from_the_prompt(tmp_path, capsys):
     (tmp_path / "ghz.qasm").write_text(GHZ)
     network = ["--set", "spacing_nm=4", "--set", "rows=1", "--set", "lattice=chain", "--set", "disorder=null"]
@@ -70,6 +79,9 @@ def test_circuit_from_the_prompt(tmp_path, capsys):
     assert cli.main(["run-circuit", *common, "--budget", "--shots", "200"]) == 0
     printed = capsys.readouterr().out
     assert "channels: 3 radicals, 2 coupler gates" in printed
+    assert "ns of readout" in printed
+    assert "Error budget\n" in printed
+    assert not re.search(r"e-1[2-9]", printed)  # rounding errors are 0
     assert "relaxation" in printed
     found = json.loads((tmp_path / "out" / "circuit.json").read_text())
     assert sum(found["counts"].values()) == 200
@@ -91,8 +103,6 @@ def test_circuit_from_the_prompt(tmp_path, capsys):
     ],
 )
 def test_bad_circuits_at_the_prompt(text, arguments, message, tmp_path, capsys):
-    import re
-
     (tmp_path / "bad.qasm").write_text(text)
     code = cli.main(["run-circuit", str(tmp_path / "bad.qasm"), "--out", str(tmp_path / "out"), *arguments])
     assert code == 2
