@@ -62,9 +62,10 @@ def run_circuit(arguments: argparse.Namespace) -> None:
     )  # fmt: skip
     fidelity = "not known" if found["fidelity"] is None else f"{found['fidelity']:.4g}"
     error = f" ± {found['fidelity_error']:.2g}" if found["fidelity_error"] else ""
+    readout = f" and {found['readout_ns']:.4g} ns of readout" if found["readout_ns"] else ""
     print(
         f"{found['method']}: {found['n_sites']} radicals, {found['couplers']} coupler gates, "
-        f"{found['circuit_ns']:.4g} ns and {found['readout_ns']:.4g} ns of readout"
+        f"{found['circuit_ns']:.4g} ns{readout}"
     )
     print(f"fidelity before readout {fidelity}{error}, {found['seconds']:.3g} s")
     for reading, count in list(found["counts"].items())[:8]:
