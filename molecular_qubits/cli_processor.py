@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from shared.cli import add_settings
+from shared.cli import add_set, add_settings, shown
 
 METHODS = ("auto", "lindblad", "channels", "trajectories", "mps", "stim")
 
@@ -23,7 +23,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     run.add_argument(
         "--network", type=Path, default=None, metavar="CONFIG", help="YAML file (default: the shipped one)"
     )
-    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the network, e.g. rows=4")
+    add_set(run, "of the network, e.g. rows=4")
     run.add_argument("--method", choices=METHODS, default="auto", help="(default: %(default)s)")
     run.add_argument("--shots", type=int, default=1000, help="(default: %(default)s)")
     run.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
@@ -54,7 +54,7 @@ def run_circuit(arguments: argparse.Namespace) -> None:
 
     unknown_sources(arguments.without)
     path = arguments.network or CONFIGS / "network.yaml"
-    config = load_config(NetworkConfig, path, arguments.set)
+    config = shown(arguments, load_config(NetworkConfig, path, arguments.set))
     found = run(
         config, arguments.circuit.resolve(), arguments.out, path.parent, method=arguments.method, shots=arguments.shots,
         seed=arguments.seed, max_bond=arguments.max_bond, memory_limit_gib=arguments.memory_limit,
@@ -82,7 +82,7 @@ def run_processor(arguments: argparse.Namespace) -> None:
     from shared.config import load_config
     from shared.results import titled_table
 
-    study = load_config(processor.ProcessorStudy, arguments.config, arguments.set)
+    study = shown(arguments, load_config(processor.ProcessorStudy, arguments.config, arguments.set))
     committed = None if arguments.again else processor.COMMITTED
     found = processor.write(study, arguments.out, Cache(arguments.cache, name="processor"), committed)
     for title, rows in processor.tables(found).items():

@@ -218,11 +218,17 @@ class Cache:
         with _patient_lock(self.folder / f"{target.name}.lock", key):
             if target.is_dir():
                 return target
-            with atomic_path(target) as temporary:
-                temporary.mkdir()
-                make(temporary)
-                write_json(temporary / "key.json", dict(key))
-            remove(self.folder / f"{target.name}.work")
+            work = self.folder / f"{target.name}.work"
+            try:
+                with atomic_path(target) as temporary:
+                    temporary.mkdir()
+                    make(temporary)
+                    write_json(temporary / "key.json", dict(key))
+            except BaseException:
+                if work.is_dir() and not any(work.iterdir()):  # there is no checkpoint to continue from
+                    work.rmdir()
+                raise
+            remove(work)
         return target
 
 

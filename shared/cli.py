@@ -5,18 +5,32 @@ import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from shared.files import check_file, check_folder, reason
+
+if TYPE_CHECKING:
+    from shared.config import FrozenConfig
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 """Exit codes: an argument that cannot be used; work that failed; interrupted from the keyboard."""
 
+Config = TypeVar("Config", bound="FrozenConfig")
 
-def run_command(command: Callable[[], object]) -> int:
+
+class _Shown(Exception):
+    """The settings were printed, and nothing else was asked for."""
+
+
+def run_command(command: Callable[[], object], arguments: argparse.Namespace | None = None) -> int:
     """Run a command and return its exit code.
 
     Parameters
     ----------
     command
         What to do; its result is ignored.
+    arguments
+        Its options, of which ``--out``, ``--plots`` and ``--json`` are checked first: they must be writable.
 
     Returns
     -------
@@ -26,26 +40,51 @@ def run_command(command: Callable[[], object]) -> int:
         disk. Other exceptions are faults of the program and pass through.
     """
     try:
+        if arguments is not None:
+            _check_outputs(arguments)
         command()
+    except _Shown:
+        return 0
     except KeyboardInterrupt:
         print("Interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
         return INTERRUPTED
     except (ValueError, TypeError, FileNotFoundError, ModuleNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_words(error)}", file=sys.stderr)
         return BAD_INPUT
     except (RuntimeError, OSError) as error:
         remedy = ""
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = ". Free some space and run the same command again; nothing was left half-written."
-        print(f"error: {error}{remedy}", file=sys.stderr)
+            remedy = " Free some space and run the same command again; nothing was left half-written."
+        print(f"error: {_words(error)}{remedy}", file=sys.stderr)
         return FAILED
     return 0
 
 
+def shown(arguments: argparse.Namespace, config: Config) -> Config:
+    """Return the settings of a command; with ``--show-config`` print them as YAML and end it."""
+    if arguments.show_config:
+        print(config.to_yaml(), end="")
+        raise _Shown
+    return config
+
+
+def add_set(command: argparse.ArgumentParser, example: str = "override one key") -> None:
+    """Add ``--set`` with the help `example`, and ``--show-config``."""
+    text = f"{example}; may be given several times, --show-config lists the keys"
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=text)
+    text = "print all keys with their values, as a YAML file, and do nothing else"
+    command.add_argument("--show-config", action="store_true", help=text)
+
+
 def add_settings(
-    command: argparse.ArgumentParser, out: str, *, example: str = "override one key", cache: str | None = None
+    command: argparse.ArgumentParser,
+    out: str,
+    *,
+    example: str = "override one key",
+    default: str = "built-in values",
+    cache: str | None = None,
 ) -> None:
-    """Add ``config``, ``--set``, ``--out`` and, with the help `cache`, ``--cache``.
+    """Add ``config``, ``--set``, ``--show-config``, ``--out`` and, with the help `cache`, ``--cache``.
 
     Parameters
     ----------
@@ -55,11 +94,29 @@ def add_settings(
         Default folder of its results.
     example
         Help of ``--set``.
+    default
+        What is taken without a configuration file, for the help.
     cache
         Help of ``--cache``; no such option if ``None``.
     """
-    command.add_argument("config", type=Path, nargs="?", default=None, help="YAML file (default: built-in values)")
-    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=example)
+    command.add_argument("config", type=Path, nargs="?", default=None, help=f"YAML file (default: {default})")
+    add_set(command, example)
     command.add_argument("--out", type=Path, default=Path(out), help="folder (default: %(default)s)")
     if cache is not None:
         command.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help=cache)
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    for name, check in (("out", check_folder), ("plots", check_folder), ("json", check_file)):
+        path = getattr(arguments, name, None)
+        if path is not None:
+            check(path, f"Option `--{name}`")
+
+
+def _words(error: Exception) -> str:
+    """Return the message of an error; that of the system without its number."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    if error.filename is None:
+        return f"{error.strerror.rstrip('.')}."
+    return f"{str(error.filename)!r}: {reason(error).rstrip('.')}."

@@ -227,7 +227,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("points", "looped", "slices", "rounds"):
         if getattr(arguments, name) < 1:
             parser.error(f"--{name} must be at least 1, but was {getattr(arguments, name)}")
-    return run_command(lambda: _run(arguments))
+    return run_command(lambda: _run(arguments), arguments)
 
 
 def _run(arguments: argparse.Namespace) -> None:

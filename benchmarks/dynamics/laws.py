@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.systems < 1:
         parser.error(f"--systems must be at least 1, but was {arguments.systems}")
-    return run_command(lambda: _run(arguments))
+    return run_command(lambda: _run(arguments), arguments)
 
 
 def _run(arguments: argparse.Namespace) -> None:

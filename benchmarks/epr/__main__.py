@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.rounds < 1 or arguments.orientations < 1:
         parser.error("--rounds and --orientations must be at least 1")
-    return run_command(lambda: _run(arguments))
+    return run_command(lambda: _run(arguments), arguments)
 
 
 def _run(arguments: argparse.Namespace) -> None:

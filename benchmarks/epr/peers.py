@@ -120,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--directions must be at least 1, but was {arguments.directions}")
     if importlib.util.find_spec("epreasy") is None:
         parser.error("the package easyspyn is not installed here (python -m pip install easyspyn)")
-    return run_command(lambda: _run(arguments))
+    return run_command(lambda: _run(arguments), arguments)
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -40,7 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 32], help="batch sizes (default: 1 16 32)")
     parser.add_argument("--rounds", type=int, default=7, help="rounds (default: 7)")
     parser.add_argument("--length", type=int, default=LENGTH, help=f"tokens of a sentence (default: {LENGTH})")
-    parser.add_argument("--only", nargs="+", choices=tuple(METHODS), default=list(METHODS), help="methods")
+    names = tuple(METHODS)
+    text = f"of {', '.join(map(repr, names))} (default: all)"
+    parser.add_argument("--only", nargs="+", choices=names, default=list(names), metavar="NAME", help=text)
     parser.add_argument("--memory-of", choices=tuple(METHODS), help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.rounds < 1 or min(arguments.batches) < 1 or not 1 <= arguments.length <= 512:
@@ -48,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.memory_of is not None:
         print(json.dumps(_memory(arguments.memory_of, arguments)))
         return 0
-    return run_command(lambda: _run(arguments))
+    return run_command(lambda: _run(arguments), arguments)
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.measure is not None:
         print(json.dumps(_measured(arguments.measure[0], arguments.measure[1], arguments)))
         return 0
-    return run_command(lambda: _run(arguments))
+    return run_command(lambda: _run(arguments), arguments)
 
 
 def _run(arguments: argparse.Namespace) -> None:

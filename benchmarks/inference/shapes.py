@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if min(arguments.rounds, *arguments.tokens) < 1:
         parser.error("--rounds and --tokens must be at least 1")
-    return run_command(lambda: _run(arguments))
+    return run_command(lambda: _run(arguments), arguments)
 
 
 def _run(arguments: argparse.Namespace) -> None:

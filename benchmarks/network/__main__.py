@@ -170,7 +170,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks/network"), help="(default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--peers", type=Path, default=None, metavar="FOLDER", help="site-packages that hold qiskit")
-    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help=f"of {', '.join(ON_LATTICE)}")
+    names = tuple(ON_LATTICE | ON_CHAIN)
+    text = f"of {', '.join(map(repr, names))} (default: all)"
+    parser.add_argument("--only", nargs="+", choices=names, default=[], metavar="NAME", help=text)
     arguments = parser.parse_args()
     if arguments.peers is not None:
         sys.path.append(str(arguments.peers))
@@ -179,7 +181,7 @@ def main() -> int:
         rows = run(arguments.out, arguments.seeds, arguments.only)
         print(markdown_table(rows, digits=3), summary(rows), sep="\n\n")
 
-    return run_command(work)
+    return run_command(work, arguments)
 
 
 if __name__ == "__main__":

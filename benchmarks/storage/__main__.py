@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--centroids", type=int, nargs="+", default=[256], help="K (default: 256)")
     parser.add_argument("--folder", type=Path, help="cache folder")
     arguments = parser.parse_args(argv)
-    return run_command(lambda: _run(arguments))
+    return run_command(lambda: _run(arguments), arguments)
 
 
 def _run(arguments: argparse.Namespace) -> None:

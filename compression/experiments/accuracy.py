@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compression.experiments.empty_clusters import METHODS, totals
+from compression.experiments.minilm_sizes import check_sizes
 from compression.quantization.blocks import PQConfig
 from compression.quantization.budget import compress
 from compression.quantization.calibration import activation_weights
@@ -25,7 +26,7 @@ from compression.training.evaluate import Evaluation, evaluate, paired_bootstrap
 from compression.training.finetune import FinetuneConfig, FinetunedModel, finetuned_minilm, load_classifier
 from compression.training.ipq import IPQConfig, IPQReport, ipq
 from shared.artifacts import Cache, content_hash, provenance, sha256_file, versions, write_json
-from shared.config import FrozenConfig
+from shared.config import FrozenConfig, check_left_out
 from shared.results import ResultsWriter
 
 COMMITTED = Path(__file__).parent / "data" / "accuracy_seeds.json"
@@ -68,6 +69,11 @@ class AccuracyConfig(FrozenConfig):
     n_distil: int = Field(3200, ge=8)
     max_train: int | None = Field(None, ge=8)
     max_validation: int | None = Field(None, ge=8)
+
+    @model_validator(mode="after")
+    def _seeds_are_given_once(self) -> "AccuracyConfig":
+        check_left_out(self, {"ipq.seed": "seeds"})
+        return self
 
 
 @dataclass(frozen=True)
@@ -121,9 +127,15 @@ class Experiment:
         Settings.
     folder
         Cache folder; `shared.artifacts.default_cache_dir` if ``None``.
+
+    Raises
+    ------
+    ValueError
+        If the sizes do not fit the model; nothing has been trained then.
     """
 
     def __init__(self, config: AccuracyConfig, folder: str | Path | None = None) -> None:
+        check_sizes(config.block_sizes, config.n_centroids, budgets=config.budgets, ipq=config.ipq)
         self.config = config
         self.folder = folder
 

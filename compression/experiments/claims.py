@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from compression.experiments.empty_clusters import EmptyClustersConfig, run_stress, totals
+from compression.experiments.minilm_sizes import check_sizes
 from compression.experiments.reproduce import stressed_layer_of
 from compression.experiments.study_tables import gain_rows, packed, unpacked
 from compression.quantization.blocks import PQConfig
@@ -27,6 +28,8 @@ COMMITTED = Path(__file__).parent / "data" / "claims.json"
 
 RULES = ("released", "released, batched", "PG")
 """Whose empty clusters are counted: the released rule, the same with all empty clusters in one round, PG."""
+
+_STAGES = ("ffn", "attention", "head")
 
 
 class ClaimsConfig(FrozenConfig):
@@ -74,6 +77,7 @@ def measure(config: ClaimsConfig, folder: str | Path | None = None) -> dict[str,
         right predictions; ``sentences``; ``provenance``. JSON-able.
     """
     start = time.monotonic()
+    check_sizes([config.block_size], config.n_centroids, stages=_STAGES, key="block_size")
     dense = finetuned_minilm(config.finetune, folder=folder)
     validation = dense.validation
     if config.max_validation is not None:
@@ -103,8 +107,7 @@ def zero_least_blocks_(model: nn.Module, block_size: int, share: float) -> None:
 
 
 def _rules(block_size: int, base: PQConfig, n_centroids: int = 256) -> tuple[Any, ...]:
-    stages = ("ffn", "attention", "head")
-    return preset_rules("roberta", block_size=block_size, n_centroids=n_centroids, base=base, stages=stages)
+    return preset_rules("roberta", block_size=block_size, n_centroids=n_centroids, base=base, stages=_STAGES)
 
 
 def _quantized(

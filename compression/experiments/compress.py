@@ -18,6 +18,7 @@ from compression.training.finetune import finetuned_minilm
 from compression.training.ipq import IPQConfig, ipq
 from shared.artifacts import provenance, write_json
 from shared.config import FrozenConfig
+from shared.files import check_folder, reason
 from shared.plotting import save_figure, style
 from shared.results import write_table
 
@@ -96,8 +97,7 @@ def compress_folder(
         Before any long work, if the model, the text or the budget cannot be used.
     """
     out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"Argument `out` must name a folder, but {str(out)!r} is a file.")
+    check_folder(out)
     classifier, tokenizer, data = _loaded(model, calibration, config, folder)
     batches = calibration_batches(data, config.n_calibration, seed=config.seed)
     extra = {"architecture": architecture(classifier.config)}
@@ -154,7 +154,9 @@ def _sentences(path: Path) -> TextData:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"Argument `calibration` must name a text file, but {str(path)!r}: {error}.") from error
+        raise ValueError(
+            f"Argument `calibration` must name a text file, but {str(path)!r} cannot be read: {reason(error)}."
+        ) from error
     texts = tuple(line for line in lines if line)
     if not texts:
         raise ValueError(f"Argument `calibration` must hold at least one sentence, but {str(path)!r} holds none.")

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
+from compression.experiments.minilm_sizes import check_sizes
 from compression.quantization.blocks import PQConfig
 from compression.quantization.quant_noise import NoiseConfig, add_quant_noise
 from compression.quantization.rules import STAGES, preset_rules
@@ -30,7 +31,7 @@ from compression.training.finetune import (
 )
 from compression.training.ipq import IPQConfig, ipq
 from shared.artifacts import Cache, provenance, sha256_file, versions, write_json
-from shared.config import FrozenConfig
+from shared.config import FrozenConfig, check_left_out
 
 COMMITTED = Path(__file__).parent / "data" / "noise_accuracy.json"
 """Result over several seeds, made by ``pg-ipq noise``."""
@@ -85,6 +86,11 @@ class NoiseAccuracyConfig(FrozenConfig):
     max_train: int | None = Field(None, ge=8)
     max_validation: int | None = Field(None, ge=8)
 
+    @model_validator(mode="after")
+    def _seeds_are_given_once(self) -> "NoiseAccuracyConfig":
+        check_left_out(self, {"further.seed": "seeds", "ipq.seed": "seeds"})
+        return self
+
 
 class NoiseExperiment:
     """The runs of a configuration, each made once and cached.
@@ -100,6 +106,7 @@ class NoiseExperiment:
     def __init__(self, config: NoiseAccuracyConfig, folder: str | Path | None = None) -> None:
         if config.noises[0].p != 0:
             raise ValueError(f"Key `noises` must begin with one of `p` 0, but begins with {config.noises[0].p}.")
+        check_sizes(config.block_sizes, config.n_centroids, ipq=config.ipq)
         self.config = config
         self.folder = folder
 

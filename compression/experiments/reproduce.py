@@ -1,6 +1,5 @@
 """The package's central results: empty clusters, and accuracy against real file size."""
 
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +26,6 @@ class ReproduceConfig(FrozenConfig):
 
     empty_clusters: EmptyClustersConfig = EmptyClustersConfig()
     accuracy: AccuracyConfig = AccuracyConfig()
-
-
-def preset(fast: bool = False) -> Path:
-    """Return the configuration file of the full or of the fast run."""
-    return preset_file("fast" if fast else "full")
-
-
-def preset_file(name: str) -> Path:
-    """Return a configuration file of this package: ``"full"``, ``"fast"`` or ``"budget"``."""
-    return Path(str(resources.files("compression.experiments") / "configs" / f"{name}.yaml"))
 
 
 def stressed_layer(experiment: Experiment) -> np.ndarray:

@@ -1,13 +1,13 @@
 """Settings of a run, and everything it needs read and checked before any training."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compression.quantization.blocks import PQConfig
 from compression.quantization.plan import check_budget
@@ -20,10 +20,7 @@ from compression.training.finetune import FinetuneConfig
 from compression.training.glue import check_labelled, load_glue
 from compression.training.ipq import IPQConfig
 from compression.training.tasks import Task, find_task
-from shared.config import FrozenConfig, nearest
-
-PRESETS = ("minilm-rt", "minilm-boolq", "mpnet-rt")
-"""Runs that need no hub, only packages that ``pg-ipq fetch-data`` gets."""
+from shared.config import FrozenConfig
 
 
 class RunConfig(FrozenConfig):
@@ -93,20 +90,22 @@ class RunConfig(FrozenConfig):
     max_validation: int | None = Field(None, ge=8)
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
-
-def preset(name: str | None = None) -> Path:
-    """Return the configuration file of a preset, or that for models and tasks named by the user.
-
-    Raises
-    ------
-    ValueError
-        If there is no such preset; the nearest name is given.
-    """
-    if name is not None and name not in PRESETS:
-        raise ValueError(
-            f"Argument `preset` must be one of {', '.join(PRESETS)}, but was {name!r}: {nearest(name, PRESETS)}"
-        )
-    return Path(str(resources.files("compression.experiments") / "configs" / f"{name or 'task'}.yaml"))
+    @model_validator(mode="before")
+    @classmethod
+    def _pq_holds_nothing_that_is_replaced(cls, values: Any) -> Any:
+        """Refuse sizes in `pq`, which those of the run replace. A saved configuration has them, at their defaults."""
+        if not isinstance(values, Mapping):
+            return values
+        options = values.get("pq")
+        given = dict(options) if isinstance(options, (Mapping, PQConfig)) else {}
+        saved = given.keys() >= PQConfig.model_fields.keys()
+        replaced = {"block_size": "set `block_size`", "n_centroids": "set `n_centroids`"}
+        if values.get("budget") is not None and values.get("rules") is None:
+            replaced["codebook_dtype"] = "a budget chooses it"
+        for name, why in replaced.items():
+            if name in given and not (saved and given[name] == PQConfig.model_fields[name].default):
+                raise ValueError(f"Key `pq.{name}` must be left out ({why}), but was {given[name]!r}.")
+        return values
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compression.experiments.empty_clusters import totals
 from compression.experiments.run_config import RunConfig
@@ -17,11 +16,8 @@ from compression.training.evaluate import matthews_correlation
 from compression.training.ipq import StageReport
 from compression.training.tasks import find_task
 from shared.artifacts import content_hash, provenance
-from shared.config import FrozenConfig, changed
+from shared.config import FrozenConfig, changed, check_left_out
 from shared.progress import say
-
-STUDIES = ("minilm-rt", "minilm-boolq")
-"""Studies whose settings are part of the package."""
 
 
 class Variant(FrozenConfig):
@@ -61,10 +57,10 @@ class StudyConfig(FrozenConfig):
     variants: dict[str, Variant] = Field(min_length=1)
     seeds: tuple[int, ...] = Field((0, 1, 2, 3, 4), min_length=1)
 
-
-def study_file(name: str) -> Path:
-    """Return the settings of a study of `STUDIES`."""
-    return Path(str(resources.files("compression.experiments") / "configs" / f"study-{name}.yaml"))
+    @model_validator(mode="after")
+    def _seeds_are_given_once(self) -> "StudyConfig":
+        check_left_out(self, {"run.ipq.seed": "seeds", "run.finetune.seed": "seeds", "run.noise.seed": "seeds"})
+        return self
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,7 @@ def ipq(
     rules = tuple(rules)
     if teacher is model:
         raise ValueError("Argument `teacher` must be another object than `model`, which is changed in place.")
-    _check_stages(model, rules, config)
+    check_stages(model, rules, config)
     model.eval()
     if isinstance(teacher, nn.Module):
         teacher = teach(
@@ -433,7 +433,8 @@ def _check_same(found: Mapping[str, Any], parts: Mapping[str, Any], folder: Path
             )
 
 
-def _check_stages(model: nn.Module, rules: Sequence[Rule], config: IPQConfig) -> None:
+def check_stages(model: nn.Module, rules: Sequence[Rule], config: IPQConfig) -> None:
+    """Refuse stages that are named twice, and rules that do not fit the model; see `match_rules`."""
     parts = [part for stage in config.stages for part in stage.split("+")]
     twice = {part for part in parts if parts.count(part) > 1}
     if twice:

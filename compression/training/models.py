@@ -56,6 +56,12 @@ def minilm_roberta_config(num_labels: int = 2) -> RobertaConfig:
     )
 
 
+def minilm_skeleton() -> RobertaForSequenceClassification:
+    """Return the model of `load_minilm_roberta` without memory for its weights, to look up its layers."""
+    with torch.device("meta"):
+        return RobertaForSequenceClassification(minilm_roberta_config())
+
+
 def load_minilm_roberta(
     num_labels: int = 2, seed: int = 0, folder: str | Path | None = None
 ) -> RobertaForSequenceClassification:

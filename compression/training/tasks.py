@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compression.training.metrics import METRICS
-from shared.config import nearest
+from shared.config import check_name
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,7 @@ def find_task(name: str) -> Task:
     ValueError
         If there is no such task; the nearest name is given.
     """
-    if name not in TASKS:
-        raise ValueError(f"Key `task` must be one of {', '.join(TASKS)}, but was {name!r}: {nearest(name, TASKS)}")
-    return TASKS[name]
+    return TASKS[check_name(name, tuple(TASKS), "Key `task`")]
 
 
 def model_label_order(task: Task, model_names: Sequence[str]) -> tuple[int, ...] | None:

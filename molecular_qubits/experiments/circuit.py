@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from molecular_qubits.experiments.network import NetworkConfig, make_network
+from molecular_qubits.experiments.network import NetworkConfig, check_fits, make_network
 
 LISTED = 64
 """Most readings that are written."""
@@ -75,6 +75,7 @@ def run(
     unknown_sources(without)
     program = read_circuit(circuit)
     network = make_network(config, folder)
+    check_fits(config, network.n_sites, program.n_qubits)
     noise = NoiseSettings(off=tuple(without))
     schedule = compile_circuit(program, network, layout=config.layout, trials=config.trials, seed=config.circuit_seed)
     result = run_circuit(

@@ -61,8 +61,11 @@ class GateConfig(FrozenConfig):
 
     @model_validator(mode="after")
     def _one_source(self) -> GateConfig:
-        if sum(value is not None for value in (self.molecule, self.exchange, self.j_on_cm1)) != 1:
-            raise ValueError("give exactly one of molecule, exchange or j_on_cm1")
+        given = [name for name in ("molecule", "exchange", "j_on_cm1") if getattr(self, name) is not None]
+        if len(given) != 1:
+            keys = "molecule, exchange, j_on_cm1 (e.g. `--set j_on_cm1=0.25`)"
+            was = " and ".join(given) + " were given" if given else "none was given"
+            raise ValueError(f"Give exactly one of the keys {keys}, but {was}.")
         for name in ("map_j_cm1", "map_t2_ns", "map_lifetime_ns"):
             axis = getattr(self, name)
             if len(axis) < 2 or axis[0] <= 0 or np.any(np.diff(axis) <= 0):

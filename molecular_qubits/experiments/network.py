@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -105,6 +106,16 @@ def make_network(config: NetworkConfig, folder: Path = Path()) -> MolecularNetwo
     return network if config.disorder is None else network.with_disorder(config.disorder, config.seed)
 
 
+def check_fits(config: NetworkConfig, n_sites: int, n_qubits: int) -> None:
+    """Refuse a circuit with more qubits than the network has sites, with keys that give enough of them."""
+    if n_qubits > n_sites:
+        more = ""
+        if config.network is None and config.lattice != "graph":
+            side = math.isqrt(n_qubits - 1) + 1
+            more = f" More sites: `--set rows={-(-n_qubits // side)} --set columns={side}`."
+        raise ValueError(f"The circuit must have at most {n_sites} qubits, one a site, but has {n_qubits}.{more}")
+
+
 def run(
     config: NetworkConfig, out: Path, folder: Path = Path(), screenshot: int | None = None
 ) -> dict[str, Any]:  # fmt: skip
@@ -147,6 +158,7 @@ def run(
     network = make_network(config, folder)
     schedule, layers = None, 0
     if circuit is not None:
+        check_fits(config, network.n_sites, circuit.n_qubits)
         schedule = compile_circuit(
             circuit, network, layout=config.layout, trials=config.trials, seed=config.circuit_seed
         )

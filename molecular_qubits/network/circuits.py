@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from molecular_qubits.spins.operators import ComplexArray
+from shared.files import reason
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def read_circuit(source: Any) -> Circuit:
         try:
             source = source.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"The circuit file {str(source)!r} cannot be read: {error}.") from error
+            raise ValueError(f"The circuit file {str(source)!r} cannot be read: {reason(error)}.") from error
     if isinstance(source, str):
         from molecular_qubits.network.qasm import read_qasm
 

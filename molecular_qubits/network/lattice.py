@@ -21,6 +21,7 @@ from molecular_qubits.spins.operators import ComplexArray, FloatArray
 from molecular_qubits.units import BOHR_MAGNETON_J_PER_T, BOLTZMANN_J_PER_K, PLANCK_J_S
 from shared.artifacts import write_text
 from shared.config import FrozenConfig
+from shared.files import reason
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -330,7 +331,7 @@ class MolecularNetwork(FrozenConfig):
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(
-                f"Argument `path` must name a network file, but {str(path)!r} cannot be read: {error}."
+                f"Argument `path` must name a network file, but {str(path)!r} cannot be read: {reason(error)}."
             ) from error
         return cls.from_json(text)
 

@@ -11,6 +11,7 @@ from typing import Any
 from molecular_qubits.screening.library import SHIPPED
 from molecular_qubits.screening.stages import Job
 from shared.artifacts import content_hash, write_text
+from shared.files import reason
 
 SHIPPED_COUPLINGS = SHIPPED.parent / "couplings.jsonl"
 """Couplings of the shipped library, by the levels that were computed."""
@@ -68,7 +69,7 @@ def read_known(path: str | Path) -> dict[str, dict[str, Any]]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"Argument `known` must name a file of couplings, but {str(path)!r} cannot be read: {error}."
+            f"Argument `known` must name a file of couplings, but {str(path)!r} cannot be read: {reason(error)}."
         ) from error
     found: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(text.splitlines(), start=1):
@@ -78,8 +79,10 @@ def read_known(path: str | Path) -> dict[str, dict[str, Any]]:
             [float(record["j_cm1"]), float(record["resolution_cm1"]), *map(float, record["projections_cm1"])]
             found[identity(entry["key"])] = record
         except (KeyError, TypeError, ValueError, AttributeError) as error:
+            why = "is no JSON" if isinstance(error, json.JSONDecodeError) else "is none"
+            why = f"lacks {error}" if isinstance(error, KeyError) else why
             raise ValueError(
                 f"Argument `known` must name a file of couplings with {', '.join(_FIELDS)} in each line, but line "
-                f"{number} of {str(path)!r} is none: {error!r}."
+                f"{number} of {str(path)!r} {why}."
             ) from error
     return found

@@ -33,14 +33,6 @@ pre { overflow-x: auto; font-size: .8rem; border: 1px solid var(--line); padding
 STEM = "ranking"
 
 
-def check_folder(out: str | Path) -> None:
-    """Make the folder of the results; `ValueError` if a file has its name."""
-    out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"Argument `out` must name a folder, but {str(out)!r} is a file.")
-    out.mkdir(parents=True, exist_ok=True)
-
-
 def write_results(result: ScreeningResult, out: str | Path) -> Path:
     """Write the table, JSON, couplings, figure (``ranking.png``, ``.pdf``) and ``report.html``, each atomically.
 

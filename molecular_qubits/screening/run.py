@@ -16,6 +16,7 @@ from molecular_qubits.screening.library import LibraryFault, read_library
 from molecular_qubits.screening.stages import Job, Stage, finished, n_atoms, run_job
 from shared.artifacts import provenance
 from shared.config import FrozenConfig
+from shared.files import check_folder
 from shared.parallel import cpu_count
 from shared.progress import say
 from shared.tasks import Outcome, parallel_config, run_tasks
@@ -198,13 +199,13 @@ def screen(
         After what has finished was written to `out`.
     """
     config = config or ScreeningConfig()
+    if n_workers is not None and n_workers < 1:
+        raise ValueError(f"Argument `n_workers` must be at least 1, but was {n_workers}.")
     found = read_library(library)
     before = {} if known is None else read_known(known)
     for fault in found.faults:
         say(f"{Path(library).name}, {fault}; the row is left out.")
     if out is not None:
-        from molecular_qubits.screening.report import check_folder
-
         check_folder(out)
     screening = _Screening(found.candidates, config, None if cache is None else str(cache), before)
     interruption: BaseException | None = None

@@ -7,6 +7,7 @@ import numpy as np
 
 from molecular_qubits.spins.operators import ComplexArray, FloatArray
 from molecular_qubits.units import CM1_TO_RAD_PER_NS, KELVIN_TO_CM1
+from shared.config import check_name
 
 
 def finite_number(value: Any, name: str) -> float:
@@ -158,6 +159,4 @@ def density_matrix(state: Any, dimension: int) -> ComplexArray:
 
 def known_name(name: str, names: Sequence[str], argument: str) -> str:
     """Return `name` if it is one of `names`, or raise a `ValueError` that lists them."""
-    if name not in names:
-        raise ValueError(f"Argument `{argument}` must be one of {list(names)}, but was {name!r}.")
-    return name
+    return check_name(name, names, f"Argument `{argument}`")

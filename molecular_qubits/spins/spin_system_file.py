@@ -46,6 +46,7 @@ from molecular_qubits.spins.tensors import rotation_frame
 from molecular_qubits.units import G_ELECTRON
 from shared.artifacts import write_json
 from shared.config import nearest
+from shared.files import reason
 
 
 class SpinSystemFileError(ValueError):
@@ -85,7 +86,7 @@ def load_spin_system(path: str | Path) -> SpinSystemFile:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SpinSystemFileError(f"The spin-system file {str(path)!r} cannot be read: {error}.") from error
+        raise SpinSystemFileError(f"The spin-system file {str(path)!r} cannot be read: {reason(error)}.") from error
     return parse_spin_system(text)
 
 

@@ -12,6 +12,11 @@ from numpy.typing import ArrayLike
 
 from molecular_qubits.structure import bonds as _bonds
 from molecular_qubits.structure.elements import ELEMENTS
+from shared.files import reason
+
+
+class XYZError(ValueError):
+    """Text that is not that of an XYZ file."""
 
 
 @dataclass(frozen=True)
@@ -129,12 +134,17 @@ class Molecule:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If the file is not a valid XYZ file.
+            If the file is not a valid XYZ file; the message names it.
         """
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no XYZ file {str(path)!r}.")
-        return cls.from_xyz_text(path.read_text(encoding="utf-8"), multiplicity=multiplicity, charge=charge)
+        try:
+            return cls.from_xyz_text(path.read_text(encoding="utf-8"), multiplicity=multiplicity, charge=charge)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"The XYZ file {str(path)!r} cannot be read: {reason(error)}.") from None
+        except XYZError as error:
+            raise XYZError(f"{str(path)!r}: {error}") from None
 
     @classmethod
     def from_xyz_text(cls, text: str, *, multiplicity: int | None = None, charge: int = 0) -> Molecule:
@@ -146,12 +156,16 @@ class Molecule:
             symbols = tuple(row[0].capitalize() for row in rows)
             positions = np.array([[float(x) for x in row[1:4]] for row in rows])
         except (ValueError, IndexError) as error:
-            raise ValueError(
+            raise XYZError(
                 "An XYZ file must hold the number of atoms, a comment and one 'symbol x y z' line for each atom, "
                 f"but reading it failed: {error}."
             ) from None
         if len(rows) != n_atoms or n_atoms == 0:
-            raise ValueError(f"The XYZ file announces {n_atoms} atoms, but holds {len(rows)}.")
+            raise XYZError(f"The XYZ file announces {n_atoms} atoms, but holds {len(rows)}.")
+        unknown = [(line, symbol) for line, symbol in enumerate(symbols, start=3) if symbol not in ELEMENTS]
+        if unknown:
+            line, symbol = unknown[0]
+            raise XYZError(f"Line {line} must begin with an element such as C, but begins with {symbol!r}.")
         return cls(symbols, _rows(positions), charge, multiplicity, None, _bonds.from_distances(symbols, positions))
 
     @classmethod

@@ -12,13 +12,15 @@ from torch import nn
 
 from compression import PQConfig, quantize_, save_compressed
 from compression.cli import main
-from compression.experiments.reproduce import ReproduceConfig, preset
+from compression.experiments.presets import reproduce_file, run_file
+from compression.experiments.reproduce import ReproduceConfig
+from compression.experiments.run_config import RunConfig
 from shared.config import load_config
 
 
 def test_presets_are_valid_and_round_trip():
     for fast in (True, False):
-        config = load_config(ReproduceConfig, preset(fast))
+        config = load_config(ReproduceConfig, reproduce_file(fast))
         assert ReproduceConfig.from_json(config.to_json()) == config
 
 
@@ -26,6 +28,56 @@ def test_unknown_key_is_refused_before_any_work(tmp_path, capsys):
     assert main(["reproduce", "--fast", "--out", str(tmp_path / "r"), "--set", "accuracy.block_size=4"]) == 2
     assert "Unknown key 'accuracy.block_size': did you mean 'block_sizes'?" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--preset", "foo"], "must be one of minilm-rt, minilm-boolq, mpnet-rt, but was 'foo'."),
+        (["study", "minilm-tr"], "Did you mean 'minilm-rt'?"),
+        (["run", "--preset", "minilm-rt", "--set", "foo"], "must read key=value, but was 'foo'."),
+        (["noise", "--config", "nowhere.yaml"], "'nowhere.yaml' cannot be read: no such file or directory."),
+        (["reproduce", "--out", f"{os.devnull}/x"], "Option `--out` must name a folder"),
+    ],
+)
+def test_what_can_be_refused_without_torch_does_not_load_it(arguments, words):
+    code = f"import sys\nfrom compression.cli import main\nsys.exit(main({arguments}) != 2 or 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--preset", "minilm-rt", "--set", "pq.block_size=7"], "Key `pq.block_size` must be left out (set "),
+        (["run", "--preset", "minilm-rt", "--set", "pq.block_size=8"], "Key `pq.block_size` must be left out (set "),
+        (["run", "--preset", "minilm-rt", "--set", "pq.n_centroids=3"], "Key `pq.n_centroids` must be left out (set "),
+        (
+            ["run", "--preset", "minilm-rt", "--set", "budget=15x", "--set", "pq.codebook_dtype=int8"],
+            "Key `pq.codebook_dtype` must be left out (a budget chooses it), but was 'int8'.",
+        ),
+        (["study", "minilm-rt", "--set", "run.ipq.seed=3"], "Key `run.ipq.seed` must be left out (set `seeds`), but "),
+        (["accuracy", "--set", "accuracy.ipq.seed=3"], "Key `ipq.seed` must be left out (set `seeds`), but was 3."),
+        (["accuracy", "--set", "accuracy.block_sizes=[7]"], "Key `block_sizes` must divide the 384 input features"),
+        (["accuracy", "--set", "accuracy.budgets=[1kB]"], "Key `budgets` must be at least"),
+        (["accuracy", "--set", "accuracy.ipq.stages=[foo]"], "must be the stage of a rule"),
+        (["noise", "--set", "block_sizes=[7]"], "Key `block_sizes` must divide the 384 input features"),
+        (["claims", "--measure", "--set", "block_size=7"], "Key `block_size` must divide the 384 input features"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_any_work(arguments, message, tmp_path, capsys):
+    assert main([*arguments, "--folder", str(tmp_path / "cache")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
+def test_settings_are_shown_and_give_the_same_run_again(tmp_path, capsys):
+    assert main(["run", "--preset", "minilm-rt", "--set", "ipq.lr=1e-5", "--show-config"]) == 0
+    path = tmp_path / "shown.yaml"
+    path.write_text(capsys.readouterr().out, encoding="utf-8")
+    assert load_config(RunConfig, path) == load_config(RunConfig, run_file("minilm-rt"), ["ipq.lr=1e-5"])
+    assert main(["claims", "--show-config"]) == 0
+    assert "zero_shares: [0.0, 0.1, 0.2]" in capsys.readouterr().out
 
 
 def test_missing_data_names_the_remedy_and_writes_nothing(tmp_path, capsys):

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from compression.cli import main
-from compression.experiments.study import STUDIES, StudyConfig, plan, run_study, study_file
+from compression.experiments.presets import STUDIES, study_file
+from compression.experiments.study import StudyConfig, plan, run_study
 from compression.experiments.study_tables import beats_majority, draw_study, gain_rows, score_rows
 from shared.config import load_config
 from tests.test_compression.hub_files import write_hub_glue, write_model

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from compression.cli import main
-from compression.experiments.run_config import PRESETS, RunConfig, prepare, preset
+from compression.experiments.presets import RUNS, run_file
+from compression.experiments.run_config import RunConfig, prepare
 from compression.experiments.task_run import run_task
 from compression.quantization.blocks import PQConfig
 from compression.quantization.quant_noise import NoiseConfig
@@ -74,7 +75,7 @@ def test_the_command_runs_whole(models, glue, tmp_path, capsys):
     ]
     assert not (out / "work").exists()
     # What is said is what the file gives, computed here anew.
-    config = load_config(RunConfig, preset(), [f'model="{models}/roberta"', "task=mnli", f'data="{glue}"', *QUICK])
+    config = load_config(RunConfig, run_file(), [f'model="{models}/roberta"', "task=mnli", f'data="{glue}"', *QUICK])
     prepared = prepare(config)
     model = load_compressed_(load_classifier(out / "dense"), out / "compressed" / "model.safetensors")
     for row in report["rows"][2::3]:
@@ -324,7 +325,7 @@ def refused(capsys, arguments, out):
 
 def test_bad_input_is_refused_before_training(models, glue, tmp_path, capsys):
     out = tmp_path / "run"
-    assert "did you mean 'mnli'" in refused(capsys, command(models, glue, out, task="mnil"), out)
+    assert "Did you mean 'mnli'?" in refused(capsys, command(models, glue, out, task="mnil"), out)
     rule = '--set=rules=[{pattern: "roberta.encoder.layer.0.intermediary.dense", stage: ffn, config: {}}]'
     error = refused(capsys, command(models, glue, out, rule, "--set", "ipq.stages=[ffn]"), out)
     assert "matches no linear layer" in error
@@ -349,7 +350,7 @@ def test_bad_input_is_refused_before_training(models, glue, tmp_path, capsys):
     error = refused(capsys, ["run", "--task", "rte"], out)
     assert "minilm-boolq" in error
     error = refused(capsys, ["run", "--preset", "minilm_rt"], out)
-    assert "did you mean 'minilm-rt'" in error
+    assert "Did you mean 'minilm-rt'?" in error
     error = refused(capsys, ["run", "--preset", "minilm-rt", "--data", str(glue)], out)
     assert "`data` must be null" in error or "fetch-data" in error
 
@@ -462,8 +463,8 @@ def test_unreachable_hub_is_one_sentence_and_writes_nothing(tmp_path):
 
 
 def test_presets_are_valid(tmp_path):
-    for name in PRESETS:
-        config = load_config(RunConfig, preset(name))
+    for name in RUNS:
+        config = load_config(RunConfig, run_file(name))
         assert f"{config.model}-{config.task}" == name
         assert RunConfig.from_json(config.to_json()) == config
         assert find_task(config.task).packaged

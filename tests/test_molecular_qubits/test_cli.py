@@ -202,3 +202,53 @@ def test_the_library_is_listed(capsys):
     out = capsys.readouterr().out
     assert "mono\n" in out
     assert "spins 1/2, 1, 1/2" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["gate"], "Give exactly one of the keys molecule, exchange, j_on_cm1 (e.g. `--set j_on_cm1=0.25`), but none"),
+        (["gate", "--set", "j_on_cm1=1", "--set", "molecule=mono"], "but molecule and j_on_cm1 were given."),
+        (["exchange", "mono", "--solvent", "-3"], "Option `--solvent` must be a dielectric constant above 1"),
+        (["screen", "shipped", "--workers", "0", "--finished-only"], "`n_workers` must be at least 1, but was 0."),
+        (["run-circuit", "nowhere.qasm", "--without", "foo"], "must be one of initialisation, readout,"),
+        (["network", "--set", "rows=1"], "but has 9. More sites: `--set rows=3 --set columns=3`."),
+    ],
+)
+def test_bad_settings_are_one_sentence(arguments, words, capsys):
+    assert cli.main(arguments) == 2
+    message = capsys.readouterr().err
+    assert words in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["gate", "--set", "j_on_cm1=1"], "j_on_cm1: 1.0\nj_on_error_cm1: 0.0\n"),
+        (["epr", str(Path(cli.__file__).parent / "experiments/configs/epr_quintet.yaml")], "frequency_ghz: "),
+        (["network", "--set", "rows=5"], "rows: 5\n"),
+        (["run-circuit", "nowhere.qasm"], "rows: 3\n"),
+        (["screen", "nowhere.csv", "--config", "cheap"], "retries: 2\n"),
+        (["reproduce", "--fast"], "dynamics:\n"),
+        (["processor"], "network:\n"),
+        (["control"], ":"),
+        (["evolve"], ":"),
+    ],
+)
+def test_settings_are_shown_and_nothing_is_done(arguments, words, capsys, tmp_path):
+    assert cli.main([*arguments, "--show-config", "--out", str(tmp_path / "out")]) == 0
+    assert words in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("3\n\nH 0 0 0\nH 0 0 1\n", "announces 3 atoms"), ("1\n\nXx 0 0 0\n", "Line 3 must begin with an element")],
+)
+def test_a_bad_xyz_file_is_named(text, words, xyz, capsys):
+    xyz.write_text(text, encoding="utf-8")
+    assert cli.main(["exchange", str(xyz), "--centres", "0"]) == 2
+    message = capsys.readouterr().err
+    assert words in message
+    assert repr(str(xyz)) in message

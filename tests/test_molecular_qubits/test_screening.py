@@ -411,7 +411,7 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path, monkeypatch):
 
     code = main(["screen", str(_library(tmp_path)), "--cache", str(tmp_path / "c"), "--out", str(tmp_path / "out")])
     assert code == 1
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_job_that_was_done_is_not_done_again(tmp_path, monkeypatch):

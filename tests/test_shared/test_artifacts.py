@@ -123,3 +123,18 @@ def test_provenance_names_versions_machine_and_command():
     assert {"python", "numpy", "torch"} <= record["versions"].keys()
     assert record["machine"]["cores"] >= 1
     json.dumps(record, allow_nan=False)
+
+
+def test_failed_work_leaves_a_work_folder_only_with_checkpoints(tmp_path):
+    cache = Cache(tmp_path)
+    for n_files in (0, 1):
+
+        def fail(target, n_files=n_files):
+            for number in range(n_files):
+                (cache.work_folder({"a": 1}) / str(number)).touch()
+            cache.work_folder({"a": 1})
+            raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            cache.get_or_make({"a": 1}, fail)
+        assert len(list(cache.folder.glob("*.work"))) == n_files

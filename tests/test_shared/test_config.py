@@ -1,10 +1,12 @@
 import json
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
-from shared.config import ConfigError, FrozenConfig, load_config
+from shared.config import ConfigError, FrozenConfig, check_name, load_config
 
 
 class Inner(FrozenConfig):
@@ -68,7 +70,7 @@ def test_bad_files_are_refused(tmp_path, text, message):
 
 
 def test_missing_file_and_bad_override(tmp_path):
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match=r"none\.yaml' cannot be read: no such file or directory\.$"):
         load_config(Outer, tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="key=value"):
         load_config(Outer, overrides=["lr"])
@@ -82,3 +84,64 @@ def test_missing_file_and_bad_override(tmp_path):
 def test_json_round_trip(name, lr, size):
     config = Outer(name=name, lr=lr, inner=Inner(block_size=size))
     assert Outer.build(json.loads(config.to_json())) == config
+
+
+class Limited(FrozenConfig):
+    count: int | dict[str, int] = 1
+    share: float = Field(0.5, gt=0, le=1)
+    quick: bool = False
+    kind: Literal["a", "b"] = "a"
+    inner: Inner | None = None
+    sizes: tuple[int, ...] = Field((1,), min_length=1)
+    # Left out of the JSON where it is the default.
+    late: bool = Field(False, exclude_if=lambda value: value is False)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("count=x", "Key `count` must be an integer or a mapping of keys to values, but was 'x'."),
+        ("share=0", "Key `share` must be greater than 0, but was 0."),
+        ("share=1.5", "Key `share` must be at most 1, but was 1.5."),
+        ("quick=4", "Key `quick` must be true or false, but was 4."),
+        ("kind=c", "Key `kind` must be 'a' or 'b', but was 'c'."),
+        ("inner={block_size: 1.5}", "Key `inner.block_size` must be an integer, but was 1.5."),
+        ("inner=1", "Key `inner` must be a mapping of keys to values, but was 1."),
+        ("sizes=[1, x]", "Key `sizes.1` must be an integer, but was 'x'."),
+        ("sizes=[]", "Key `sizes` must be a list of at least 1, but was []."),
+    ],
+)
+def test_wrong_values_are_said_in_one_sentence(override, message):
+    with pytest.raises(ConfigError) as fault:
+        load_config(Limited, overrides=[override])
+    assert str(fault.value) == message
+
+
+def test_a_constructor_raises_the_same_sentence():
+    with pytest.raises(ConfigError) as fault:
+        Limited(share=2)
+    assert str(fault.value) == "Key `share` must be at most 1, but was 2."
+    with pytest.raises(ConfigError, match=r"'inner\.block_sise': did you mean 'block_size'"):
+        Limited(inner={"block_sise": 1})
+    assert Limited(inner={"block_size": 4}).inner == Inner(block_size=4)
+
+
+def test_yaml_text_has_all_keys_and_gives_the_same_again():
+    config = Limited(count={"a": 1}, inner=Inner(rates=(1e-7,)))
+    text = config.to_yaml()
+    assert [line.split(":")[0] for line in text.splitlines() if line[0] != " "] == list(Limited.model_fields)
+    assert Limited.from_json(text) == config
+
+
+def test_bad_yaml_says_where_without_a_name_of_ours(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("a: [1\n")
+    with pytest.raises(ConfigError, match=r"got '<stream end>' in line 2, column 1\.$"):
+        load_config(Outer, file)
+
+
+def test_a_name_is_suggested_only_if_it_is_near():
+    with pytest.raises(ValueError, match=r"^Key `task` must be one of cola, boolq, but was 'foo'\.$"):
+        check_name("foo", ("cola", "boolq"), "Key `task`")
+    with pytest.raises(ValueError, match=r"Did you mean 'boolq'\?$"):
+        check_name("bolq", ("cola", "boolq"), "Key `task`")
