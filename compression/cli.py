@@ -149,6 +149,7 @@ def _accuracy(arguments: argparse.Namespace) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from compression.experiments.presets import RUNS, run_file
+    from compression.training.tasks import find_task
     from shared.config import load_config
 
     if arguments.config is not None and arguments.preset is not None:
@@ -156,6 +157,8 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.config is arguments.preset is None and None in (arguments.model, arguments.task):
         raise ValueError(f"Give `--model` and `--task`, or `--preset` with one of {', '.join(RUNS)}.")
     path = arguments.config or run_file(arguments.preset)
+    if arguments.task is not None:
+        find_task(arguments.task)
 
     from compression.experiments.run_config import RunConfig
     from compression.experiments.task_run import run_task

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compression.training.metrics import METRICS
 from shared.config import check_name
 
 
@@ -59,11 +58,14 @@ class Task:
 
     def score(self, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Return every metric of the task for predictions and labels of shape (n,)."""
+        from compression.training.metrics import METRICS  # not above: it loads torch, which a wrong name need not
+
         return {name: METRICS[name](predictions, labels) for name in (*self.metrics, *self.more_metrics)}
 
     def main_score(self, predictions: np.ndarray, labels: np.ndarray) -> float:
         """Return the score of the task: the mean of `metrics`."""
-        return float(np.mean([METRICS[name](predictions, labels) for name in self.metrics]))
+        scores = self.score(predictions, labels)
+        return float(np.mean([scores[name] for name in self.metrics]))
 
     def majority(self, train_labels: np.ndarray, n: int) -> np.ndarray:
         """Return the `n` predictions of no model at all: the commonest training label, or the mean for regression."""

@@ -34,6 +34,7 @@ def test_unknown_key_is_refused_before_any_work(tmp_path, capsys):
     ("arguments", "words"),
     [
         (["run", "--preset", "foo"], "must be one of minilm-rt, minilm-boolq, mpnet-rt, but was 'foo'."),
+        (["run", "--model", "minilm", "--task", "foo"], "rt, boolq, but was 'foo'."),
         (["study", "minilm-tr"], "Did you mean 'minilm-rt'?"),
         (["run", "--preset", "minilm-rt", "--set", "foo"], "must read key=value, but was 'foo'."),
         (["noise", "--config", "nowhere.yaml"], "'nowhere.yaml' cannot be read: no such file or directory."),

@@ -260,7 +260,7 @@ def test_gate_from_smiles_in_one_command(tmp_path, capsys):
     ("override", "word"),
     [
         ("exchange=absent.json", "absent.json"),
-        ("j_on_cm1=1", "molecule, exchange or j_on_cm1"),
+        ("j_on_cm1=1", "but exchange and j_on_cm1 were given"),
         ("conditions.target=cnott", "target"),
         ("conditions.t2_ns=-1", "t2_ns"),
         ("condition.t2_ns=1", "conditions"),
