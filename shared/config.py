@@ -163,7 +163,7 @@ def changed(config: Config, *changes: Mapping[str, Any]) -> Config:
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return a hint that names the valid name nearest to `name`, or lists them all."""
     names = sorted(valid)
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"valid names are {', '.join(names)}."
 
 
