@@ -274,7 +274,7 @@ def test_codebooks_follow_the_weights_on_schedule():
 def test_bad_input(tiny_roberta):
     with pytest.raises(ConfigError, match="`p` must be below 1 for kind 'proxy'"):
         NoiseConfig.build({"kind": "proxy", "p": 1.0})
-    with pytest.raises(ConfigError, match="'kind'"):
+    with pytest.raises(ConfigError, match="Key `kind` must be 'proxy', 'pq' or 'int8'"):
         NoiseConfig.build({"kind": "gauss"})
     model = tiny_roberta(0)
     with pytest.raises(ValueError, match="matches no linear layer"):
