@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from compression.cli import main
-from compression.experiments.presets import STUDIES, study_file
+from compression.experiments.presets import STUDIES, run_file, study_file
+from compression.experiments.run_config import RunConfig
 from compression.experiments.study import StudyConfig, plan, run_study
 from compression.experiments.study_tables import beats_majority, draw_study, gain_rows, score_rows
 from shared.config import load_config
@@ -190,5 +191,6 @@ def test_shipped_settings_are_valid(name):
     config = load_config(StudyConfig, study_file(name))
     planned = plan(config)
     assert f"{config.run.model}-{config.run.task}" == name
+    assert planned[0].config == load_config(RunConfig, run_file(name), ["budget=15x", "block_size=8"])
     assert {(item.variant, item.seed) for item in planned} >= {(v, s) for v in ("PG", "released") for s in config.seeds}
     assert all(item.config.pq.as_baseline() == item.config.pq for item in planned if "released" in item.variant)
