@@ -159,7 +159,7 @@ def draw_study(rows: Sequence[Mapping[str, Any]], variants: Mapping[str, str]) -
     axes.set_xticks(ticks, [f"{tick}×" for tick in ticks])
     axes.minorticks_off()
     axes.set(xlabel="fp32 file / compressed file", ylabel="accuracy (%)")
-    axes.legend(loc="lower left")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure
 
 
