@@ -71,6 +71,14 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def committed_result(path: Path | None, name: str, settings: Any) -> dict[str, Any] | None:
+    """Return the JSON object in `path` if its value of `name` is the JSON-able `settings`; otherwise ``None``."""
+    if path is None or not path.exists():
+        return None
+    known = json.loads(path.read_text(encoding="utf-8"))
+    return dict(known) if known[name] == json.loads(json.dumps(settings)) else None
+
+
 def sha256_file(path: str | Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
     with open(path, "rb") as file:
@@ -230,6 +238,11 @@ class Cache:
                 raise
             remove(work)
         return target
+
+    def record(self, file: str, key: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+        """Return the JSON-able value that `make` returns; it is kept as `file` in the folder of `key`."""
+        folder = self.get_or_make(key, lambda path: write_json(path / file, make()))
+        return json.loads((folder / file).read_text(encoding="utf-8"))
 
 
 @contextmanager

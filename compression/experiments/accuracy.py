@@ -188,20 +188,19 @@ class Experiment:
             "versions": versions(("torch", "transformers", "faiss-cpu", "numpy")),
         }
 
-        def make(target: Path) -> None:
+        def make() -> dict[str, Any]:
             extra = {"architecture": self.dense.model.config.to_dict()}
             base = PQConfig(tol=0.0)
             result = compress(self.dense.model, budget, calibration=self.calibration, base=base, extra=extra)
-            record = {
+            return {
                 "rules": [json.loads(rule.to_json()) for rule in result.rules],
                 "layers": result.table(),
                 "curve": result.curve,
                 "predicted": result.predicted_loss,
                 "measured": result.measured_loss,
             }
-            write_json(target / "plan.json", record)
 
-        return json.loads((cache.get_or_make(key, make) / "plan.json").read_text(encoding="utf-8"))
+        return cache.record("plan.json", key, make)
 
     def rules(self, method: str, size: int | str) -> tuple[Rule, ...]:
         """Rules for every layer of the encoder and the head, the last projection aside where `size` is a block size."""

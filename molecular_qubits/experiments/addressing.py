@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -134,14 +133,13 @@ def fidelity_rows(
 
 def _kept(cache: Cache | None, key: dict[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return a table row, from the cache if it is there."""
-    from shared.artifacts import versions, write_json
+    from shared.artifacts import versions
 
     if cache is None:
         return make()
     limits = {"t1_ns": T1_NS, "t2_ns": T2_NS, "max_rad_per_ns": MAX_RAD_PER_NS}
     full = {"addressing": 1, **limits, "packages": versions(("numpy", "scipy")), **key}
-    folder = cache.get_or_make(full, lambda path: write_json(path / "row.json", make()))
-    return dict(json.loads((folder / "row.json").read_text(encoding="utf-8")))
+    return dict(cache.record("row.json", full, make))
 
 
 def settings() -> dict[str, Any]:
@@ -244,14 +242,11 @@ def write(folder: Path, cache: Cache | None = None, committed: Path | None = Non
     dict
         ``ways``, ``fidelities`` and ``lit``: table rows.
     """
-    from shared.artifacts import provenance, write_json
+    from shared.artifacts import committed_result, provenance, write_json
     from shared.plotting import save_figure, style
 
     start = time.monotonic()
-    found = None
-    if committed is not None and committed.exists():
-        known = json.loads(committed.read_text(encoding="utf-8"))
-        found = known if known["settings"] == settings() else None
+    found = committed_result(committed, "settings", settings())
     if found is None:
         fidelities, lit = fidelity_rows(cache=cache), lit_rows(cache=cache)
         found = {"ways": ways_rows(fidelities), "fidelities": fidelities, "lit": lit, "settings": settings()}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from molecular_qubits.structure.library import library_entry, start_geometry
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.relaxation import cached_relaxation, gfn2_energy_cm1
 from molecular_qubits.structure.scans import relax_at_torsions
-from shared.artifacts import Cache, versions, write_json
+from shared.artifacts import Cache, versions
 
 STATES = ("excited", "ground")
 
@@ -110,12 +108,8 @@ def geometry(calculation: Calculation, cache: Cache | None = None) -> Molecule:
         "torsions": [[list(atoms), degrees] for atoms, degrees in torsions.items()],
         "versions": versions(("tblite", "ase")),
     }
-
-    def make(folder: Path) -> None:
-        write_json(folder / "molecule.json", relax_at_torsions(relaxed, torsions).to_dict())
-
-    folder = cache.get_or_make(key, make)
-    return Molecule.from_dict(json.loads((folder / "molecule.json").read_text(encoding="utf-8")))
+    made = cache.record("molecule.json", key, lambda: relax_at_torsions(relaxed, torsions).to_dict())
+    return Molecule.from_dict(made)
 
 
 def chromophore_torsions(molecule: Molecule, chromophore: tuple[int, ...]) -> tuple[tuple[int, int, int, int], ...]:

@@ -197,21 +197,15 @@ def _kept(
         "start": None if start is None else list(start), "ensemble": members, "seed": study.seed,
     }  # fmt: skip
 
-    def make(folder: Path) -> None:
-        from shared.artifacts import write_json
-
+    def make() -> dict[str, Any]:
         given = None if start is None else np.array(start)
         gate = OpticalGate(conditions, ensemble)
         found = optimise_sequence(gate, starts=starts, iterations=iterations, seed=study.seed, start=given)
-        write_json(folder / "sequence.json", _record(found, conditions))
+        return _record(found, conditions)
 
     if cache is None:
-        import tempfile
-
-        with tempfile.TemporaryDirectory() as folder:
-            make(Path(folder))
-            return dict(json.loads((Path(folder) / "sequence.json").read_text(encoding="utf-8")))
-    return dict(json.loads((cache.get_or_make(key, make) / "sequence.json").read_text(encoding="utf-8")))
+        return dict(json.loads(json.dumps(make(), allow_nan=False)))
+    return dict(cache.record("sequence.json", key, make))
 
 
 def _record(found: GateSequence, conditions: OpticalGateConditions) -> dict[str, Any]:
@@ -236,15 +230,11 @@ def write(
     study: OpticalGateStudy, folder: Path, cache: Cache | None = None, committed: Path | None = None
 ) -> dict[str, Any]:
     """Run a study, or read the committed one if it is the same; write ``optical_gate.json``, ``.png`` and ``.pdf``."""
-    from shared.artifacts import provenance, write_json
+    from shared.artifacts import committed_result, provenance, write_json
     from shared.plotting import save_figure, style
 
     start = time.monotonic()
-    found = None
-    if committed is not None and committed.exists():
-        known = json.loads(committed.read_text(encoding="utf-8"))
-        if known["study"] == json.loads(json.dumps(study.model_dump(mode="json"))):
-            found = known
+    found = committed_result(committed, "study", study.model_dump(mode="json"))
     if found is None:
         found = run(study, cache) | {"provenance": provenance(study, time.monotonic() - start)}
     write_json(folder / "optical_gate.json", found)

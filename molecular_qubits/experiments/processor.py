@@ -283,15 +283,12 @@ def write(
         The parts by name.
     """
     from molecular_qubits.experiments import processor_figures
-    from shared.artifacts import provenance, write_json
+    from shared.artifacts import committed_result, provenance, write_json
     from shared.plotting import save_figure, style
 
     start = time.monotonic()
     plain = json.loads(study.to_json())
-    found = None
-    if committed is not None and committed.exists():
-        known = json.loads(committed.read_text(encoding="utf-8"))
-        found = known if known["study"] == plain else None
+    found = committed_result(committed, "study", plain)
     if found is None:
         found = {"study": plain} | {part: _part(part, study, cache) for part in PARTS}
         found["smallest"] = smallest_values(study, found["region"])
@@ -319,11 +316,10 @@ def tables(found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _part(name: str, study: ProcessorStudy, cache: Cache | None) -> Any:
-    from shared.artifacts import versions, write_json
+    from shared.artifacts import versions
 
     if cache is None:
         return _MAKE[name](study)
     chosen = study.model_dump(mode="json", include=_FIELDS[name])
     key = {"part": name, "study": chosen, "packages": versions(("numpy", "stim", "numba"))}
-    made = cache.get_or_make(key, lambda path: write_json(path / "part.json", {"part": _MAKE[name](study)}))
-    return json.loads((made / "part.json").read_text(encoding="utf-8"))["part"]
+    return cache.record("part.json", key, lambda: {"part": _MAKE[name](study)})["part"]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from molecular_qubits.screening.assembly import Structure
-from shared.artifacts import Cache, versions, write_json
+from shared.artifacts import Cache, versions
 from shared.config import FrozenConfig
 
 RESOLUTION_FACTOR = 2.0
@@ -116,12 +115,7 @@ def run_job(job: Job) -> dict[str, Any]:
     GeometryNotConvergedError, SCFNotConvergedError, WrongStateError
         If a step failed.
     """
-
-    def make(folder: Path) -> None:
-        write_json(folder / "coupling.json", _compute(job))
-
-    folder = Cache(job.cache, name="screening").get_or_make(job.key, make)
-    return dict(json.loads((folder / "coupling.json").read_text(encoding="utf-8")))
+    return dict(Cache(job.cache, name="screening").record("coupling.json", job.key, lambda: _compute(job)))
 
 
 def geometry(job: Job) -> Any:
@@ -139,13 +133,11 @@ def geometry(job: Job) -> Any:
         "versions": versions(("tblite", "rdkit", "ase")),
     }
 
-    def make(folder: Path) -> None:
+    def make() -> dict[str, Any]:
         start = start_geometry(Molecule.from_smiles(job.structure.smiles))
-        relaxed = start.optimize("gfn2", multiplicity, fmax_ev_per_angstrom=fmax)
-        write_json(folder / "molecule.json", relaxed.to_dict())
+        return start.optimize("gfn2", multiplicity, fmax_ev_per_angstrom=fmax).to_dict()
 
-    folder = Cache(job.cache, name="geometry").get_or_make(key, make)
-    return Molecule.from_dict(json.loads((folder / "molecule.json").read_text(encoding="utf-8")))
+    return Molecule.from_dict(Cache(job.cache, name="geometry").record("molecule.json", key, make))
 
 
 def _compute(job: Job) -> dict[str, Any]:

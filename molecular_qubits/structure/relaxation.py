@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from molecular_qubits.units import BOHR_TO_ANGSTROM, EV_TO_CM1
-from shared.artifacts import Cache, versions, write_json
+from shared.artifacts import Cache, versions
 
 if TYPE_CHECKING:
     from molecular_qubits.structure.molecule import Molecule
@@ -171,9 +170,6 @@ def cached_relaxation(molecule: Molecule, level: str, multiplicity: int, cache: 
         "multiplicity": multiplicity,
         "versions": versions(("tblite", "ase", "pyscf", "geometric")),
     }
-
-    def make(folder: Path) -> None:
-        write_json(folder / "molecule.json", molecule.optimize(level, multiplicity).to_dict())
-
-    folder = (Cache(name="geometry") if cache is None else cache).get_or_make(key, make)
-    return type(molecule).from_dict(json.loads((folder / "molecule.json").read_text(encoding="utf-8")))
+    cache = Cache(name="geometry") if cache is None else cache
+    made = cache.record("molecule.json", key, lambda: molecule.optimize(level, multiplicity).to_dict())
+    return type(molecule).from_dict(made)

@@ -7,7 +7,16 @@ import textwrap
 
 import pytest
 
-from shared.artifacts import Cache, atomic_path, content_hash, provenance, sha256_file, write_json, write_text
+from shared.artifacts import (
+    Cache,
+    atomic_path,
+    committed_result,
+    content_hash,
+    provenance,
+    sha256_file,
+    write_json,
+    write_text,
+)
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -138,3 +147,26 @@ def test_failed_work_leaves_a_work_folder_only_with_checkpoints(tmp_path):
         with pytest.raises(ValueError, match="no"):
             cache.get_or_make({"a": 1}, fail)
         assert len(list(cache.folder.glob("*.work"))) == n_files
+
+
+def test_a_record_is_made_once_and_read_as_json(tmp_path):
+    cache, calls = Cache(tmp_path, name="records"), []
+
+    def make():
+        calls.append(1)
+        return {"pair": (1, 2)}
+
+    first, again = (cache.record("row.json", {"a": 1}, make) for _ in range(2))
+    assert first == again == {"pair": [1, 2]}
+    assert len(calls) == 1
+    assert cache.record("row.json", {"a": 2}, make) == first
+    assert len(calls) == 2
+
+
+def test_a_committed_result_is_that_of_the_settings(tmp_path):
+    path = tmp_path / "found.json"
+    assert committed_result(None, "study", {}) is None
+    assert committed_result(path, "study", {}) is None
+    write_json(path, {"study": {"pair": (1, 2)}, "value": 3})
+    assert committed_result(path, "study", {"pair": (1, 2)})["value"] == 3
+    assert committed_result(path, "study", {"pair": (1, 3)}) is None
