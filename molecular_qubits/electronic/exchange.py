@@ -25,8 +25,8 @@ from molecular_qubits.electronic.projection import (
     HeisenbergFit,
     ProjectedJ,
     check_spins,
-    fit_products,
     map_heisenberg,
+    map_yamaguchi,
     project_j,
     unprojected_factor,
 )
@@ -207,8 +207,8 @@ def exchange_couplings(
     -------
     ExchangeResult
         Yamaguchi, Noodleman and unprojected couplings in cm^-1, and all determinants with energy, <S^2> and spin
-        populations. For two centres as `project_j`; for more, least squares over every distinct determinant:
-        Noodleman through Ising products, Yamaguchi through <S_i.S_j> of each determinant.
+        populations. Least squares over every distinct determinant: Noodleman through Ising products (`map_heisenberg`),
+        Yamaguchi through <S^2> of each determinant (`map_yamaguchi`); for two centres as `project_j`.
 
     Raises
     ------
@@ -273,7 +273,7 @@ def exchange_couplings(
         spins=values,
         settings=settings,
         states=states,
-        j_yamaguchi_cm1=yamaguchi,
+        j_yamaguchi_cm1=yamaguchi.j_cm1,
         j_noodleman_cm1=noodleman.j_cm1,
         j_unprojected_cm1=noodleman.j_cm1 * unprojected_factor(values),
         residual_cm1=noodleman.residual_cm1,
@@ -297,16 +297,13 @@ def _run_states(runner: StateRunner, determinants: Sequence[tuple[int, ...]]) ->
         return [runner.run(determinant) for determinant in determinants]
 
 
-def couplings_of_states(states: Sequence[StateResult], spins: Sequence[float]) -> tuple[np.ndarray, HeisenbergFit]:
-    """Return the Yamaguchi couplings ``(n, n)`` in cm^-1 and the Noodleman fit of a set of determinants."""
+def couplings_of_states(states: Sequence[StateResult], spins: Sequence[float]) -> tuple[HeisenbergFit, HeisenbergFit]:
+    """Return the Yamaguchi and the Noodleman fit of a set of determinants, high spin first."""
     energies = np.array([state.energy_hartree for state in states])
     energies_cm1 = (energies - energies[0]) * HARTREE_TO_CM1
-    noodleman = map_heisenberg(energies_cm1, spins, [state.determinant for state in states])
-    if len(spins) > 2:
-        return fit_products(energies_cm1, [state.spin_products for state in states]).j_cm1, noodleman
-    high, broken = states
-    pair = project_j(high.energy_hartree, broken.energy_hartree, high.s2, broken.s2, spins=spins)
-    return pair.yamaguchi_cm1 * np.array([[0.0, 1.0], [1.0, 0.0]]), noodleman
+    determinants = [state.determinant for state in states]
+    yamaguchi = map_yamaguchi(energies_cm1, [state.s2 for state in states], spins, determinants)
+    return yamaguchi, map_heisenberg(energies_cm1, spins, determinants)
 
 
 def check_high_spin(molecule: Molecule, spins: Sequence[float]) -> int:

@@ -74,7 +74,7 @@ def local_spin_products(
     -------
     ndarray
         ``(n, n)``, symmetric, zero diagonal. Löwdin orthogonalised orbitals; a bond between two centres contributes
-        about -3/8 to every determinant alike and cancels in energy differences.
+        about -3/8. It tells how spins are aligned; couplings do not follow from it, see `projection.map_yamaguchi`.
 
     References
     ----------

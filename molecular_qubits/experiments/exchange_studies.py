@@ -1,8 +1,8 @@
 """Studies of exchange couplings that take hours: committed row by row, resumable.
 
 ``python -m molecular_qubits.experiments.exchange_studies mono-torsion`` computes what is missing of a study and writes
-``data/exchange/mono-torsion.json``; ``--where xc=b3lyp`` computes some of its rows. Every cycle is checkpointed and
-every state cached: a killed run continues.
+``data/exchange/mono-torsion.json``; ``--where xc=b3lyp`` computes some of its rows, ``--again`` those that are there,
+too. Every cycle is checkpointed and every state cached: a killed run continues.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def read(study: str) -> dict[str, Any]:
     return json.loads(path_of(study).read_text(encoding="utf-8"))
 
 
-def run(study: str, calculations: Sequence[Calculation] | None = None, *, cache: Cache | None = None) -> dict[str, Any]:
+def run(
+    study: str, calculations: Sequence[Calculation] | None = None, *, cache: Cache | None = None, again: bool = False
+) -> dict[str, Any]:
     """Compute the missing rows of a study and write its file after each of them.
 
     Parameters
@@ -96,6 +98,8 @@ def run(study: str, calculations: Sequence[Calculation] | None = None, *, cache:
         What the rows compute.
     cache
         Cache of determinants; the user's cache folder if ``None``.
+    again
+        Compute rows that are there, too (states in the cache are not run again); each takes the place of the old one.
 
     Returns
     -------
@@ -106,12 +110,15 @@ def run(study: str, calculations: Sequence[Calculation] | None = None, *, cache:
     wanted = STUDIES[study] if calculations is None else calculations
     started, info = time.monotonic(), provenance()
     for number, calculation in enumerate(wanted, 1):
-        if _key(calculation) in {_key(Calculation.from_row(row)) for row in _record(study)["rows"]}:
+        key = _key(calculation)
+        if not again and key in map(_row_key, _record(study)["rows"]):
             continue
         say(f"{study}: {number} of {len(wanted)}: {calculation}")
         row = compute_row(calculation, cache)
         record = _record(study)  # again: another process may have added rows
-        record["rows"].append(row)
+        places = [place for place, known in enumerate(record["rows"]) if _row_key(known) == key]
+        place = places[0] if places else len(record["rows"])
+        record["rows"][place : place + 1] = [row]
         runs = [made for made in record["runs"] if made["time_utc"] != info["time_utc"]]
         record["runs"] = [*runs, info | {"seconds": round(time.monotonic() - started, 1)}]
         write_json(path, record)
@@ -124,6 +131,10 @@ def _record(study: str) -> dict[str, Any]:
 
 def _key(calculation: Calculation) -> str:
     return json.dumps(calculation.key(), sort_keys=True)
+
+
+def _row_key(row: dict[str, Any]) -> str:
+    return _key(Calculation.from_row(row))
 
 
 def select(study: str, conditions: Sequence[str] = ()) -> tuple[Calculation, ...]:
@@ -153,13 +164,15 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("studies", nargs="+", choices=tuple(STUDIES))
     parser.add_argument("--where", nargs="+", default=[], metavar="NAME=VALUE", help="rows, e.g. xc=b3lyp")
+    parser.add_argument("--again", action="store_true", help="compute rows that are there, too, from cached states")
     parser.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help="cache and checkpoints")
     arguments = parser.parse_args(argv)
 
     def compute() -> None:
         chosen = {study: select(study, arguments.where) for study in arguments.studies}
+        cache = None if arguments.cache is None else Cache(arguments.cache, name="scf")
         for study, calculations in chosen.items():
-            run(study, calculations, cache=None if arguments.cache is None else Cache(arguments.cache, name="scf"))
+            run(study, calculations, cache=cache, again=arguments.again)
 
     return run_command(compute)
 

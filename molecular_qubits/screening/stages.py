@@ -77,6 +77,7 @@ class Job:
             "spins": list(self.spins),
             "level": level,
             "versions": versions(("tblite", "pyscf", "rdkit")),
+            **({"yamaguchi": "total spin"} if len(self.spins) > 2 else {}),
         }
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molecular_qubits import ExchangeResult, Molecule, exchange_couplings
+from molecular_qubits import ExchangeResult, Molecule, exchange_couplings, project_j
 from molecular_qubits.electronic import scf as scf_module
 from molecular_qubits.electronic.spin_density import spin_density_map
 from molecular_qubits.experiments.exchange import ExchangeConfig, benchmark_rows
+from molecular_qubits.units import HARTREE_TO_CM1
 from shared.artifacts import Cache
 
 
@@ -50,6 +51,43 @@ def test_three_centres_are_consistent_with_each_pair(cache):
     assert np.abs(chain.residual_cm1).max() < 1e-6
     assert chain.j_noodleman_cm1[0, 1] == pytest.approx(pair.j_noodleman_cm1[0, 1], rel=0.05)
     assert chain.j_yamaguchi_cm1[0, 1] == pytest.approx(pair.j_yamaguchi_cm1[0, 1], rel=0.05)
+
+
+def test_a_distant_third_spin_leaves_the_coupling_of_a_pair(cache):
+    places = ((0, 0, -1.5), (0, 0, 0), (0, 0, 1.5))  # helium between the pair is in no centre
+    pair = exchange_couplings(Molecule(("H", "He", "H"), places), [[0], [2]], xc="hf", basis="6-31g", cache=cache)
+    three = exchange_couplings(
+        Molecule(("H", "He", "H", "H"), (*places, (12, 0, 0))), [[0], [2], [3]], xc="hf", basis="6-31g", cache=cache
+    )
+    assert pair.j_yamaguchi_cm1[0, 1] == pytest.approx(-425.33, abs=0.01)
+    assert three.j_yamaguchi_cm1 == pytest.approx(np.pad(pair.j_yamaguchi_cm1, (0, 1)), abs=0.01)
+    assert three.j_noodleman_cm1 == pytest.approx(np.pad(pair.j_noodleman_cm1, (0, 1)), abs=0.01)
+
+
+def test_a_centre_between_two_others_is_projected_like_one_of_a_pair(cache):
+    def line(n_hydrogens):
+        symbols = ("H", "He") * (n_hydrogens - 1) + ("H",)
+        centres = [[2 * i] for i in range(n_hydrogens)]
+        molecule = Molecule(symbols, tuple((0, 0, 1.5 * i) for i in range(len(symbols))))
+        return exchange_couplings(molecule, centres, xc="hf", basis="6-31g", cache=cache)
+
+    pair, chain = line(2), line(3)
+    shares = [result.j_yamaguchi_cm1[0, 1] / result.j_noodleman_cm1[0, 1] for result in (pair, chain)]
+    assert shares[0] == pytest.approx(0.9885, abs=0.001)
+    assert shares[1] == pytest.approx(shares[0], abs=0.002)  # local <S_i.S_j>: 1.08
+    high, *_, middle = sorted(chain.states, key=lambda state: -state.energy_hartree)
+    assert middle.determinant == (1, -1, 1)
+    total = (middle.energy_hartree - high.energy_hartree) * HARTREE_TO_CM1 / (high.s2 - middle.s2)
+    assert chain.j_yamaguchi_cm1[0, 1] == pytest.approx(total, rel=1e-6)
+
+
+def test_two_centres_are_mapped_by_the_formula_of_yamaguchi(cache):
+    molecule = Molecule(("H", "He", "H"), ((0, 0, -1.4), (0, 0, 0), (0, 0.3, 1.7)))
+    result = exchange_couplings(molecule, [[0], [2]], xc="hf", basis="6-31g", cache=cache)
+    high, broken = result.states
+    formula = project_j(high.energy_hartree, broken.energy_hartree, high.s2, broken.s2)
+    assert result.j_yamaguchi_cm1[0, 1] == pytest.approx(formula.yamaguchi_cm1, rel=1e-9)
+    assert result.j_noodleman_cm1[0, 1] == pytest.approx(formula.noodleman_cm1, rel=1e-9)
 
 
 def test_noodleman_and_unprojected_differ_by_two_for_radicals(cache):

@@ -37,6 +37,12 @@ def test_rows_are_written_once_and_found_again(folder, monkeypatch):
     monkeypatch.setattr(studies, "compute_row", lambda *a: pytest.fail("computed again"))
     studies.run("tiny", [TINY], cache=cache)
     assert studies.path_of("tiny").read_bytes() == before
+    other = Calculation("methylene-bis-nitroxide", "ground", xc="pbe")
+    write_json(studies.path_of("tiny"), record | {"rows": [row | {"xc": "pbe0"}, row, row | other.key()]})
+    monkeypatch.setattr(studies, "compute_row", lambda *a: row | {"seconds": -1.0})
+    assert [found["seconds"] for found in studies.run("tiny", [TINY], again=True)["rows"]] == [
+        row["seconds"], -1.0, row["seconds"],
+    ]  # fmt: skip
 
 
 def test_a_state_that_is_refused_leaves_a_row_with_its_reason(folder, monkeypatch):

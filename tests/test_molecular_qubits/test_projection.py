@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from molecular_qubits import map_heisenberg, project_j
 from molecular_qubits.electronic.broken_symmetry import enumerate_determinants, separate_spin_s2
-from molecular_qubits.electronic.projection import fit_products, unprojected_factor
+from molecular_qubits.electronic.projection import fit_products, map_yamaguchi, unprojected_factor
 from molecular_qubits.units import HARTREE_TO_CM1
 
 
@@ -197,6 +197,32 @@ def test_all_determinants_of_separate_spins_average_to_the_trace():
 def test_bad_maps_are_refused(energies, spins, determinants, words):
     with pytest.raises(ValueError, match=words):
         map_heisenberg(energies, spins, determinants)
+
+
+@given(models(), st.data())
+def test_yamaguchi_map_finds_couplings_of_overlapping_spins(model, data):
+    spins, j_cm1 = model
+    determinants = enumerate_determinants(spins)
+    energies, s2 = np.zeros(len(determinants)), np.zeros(len(determinants))
+    for i, j in combinations(range(len(spins)), 2):
+        overlap = data.draw(st.floats(0.8, 1.2))
+        aligned = overlap * spins[i] * spins[j] * np.array([row[i] * row[j] for row in determinants])
+        energies -= 2 * j_cm1[i, j] * aligned
+        s2 += 2 * aligned  # the pairs share the total spin
+    fit = map_yamaguchi(energies + 7, s2 + 3, spins, determinants)
+    assert fit.j_cm1 == pytest.approx(j_cm1, abs=1e-9)
+    assert fit.residual_cm1 == pytest.approx(0, abs=1e-9)
+    if len(spins) == 2:
+        pair = project_j(energies[0] / HARTREE_TO_CM1, energies[1] / HARTREE_TO_CM1, *s2, spins=spins)
+        assert fit.j_cm1[0, 1] == pytest.approx(pair.yamaguchi_cm1, abs=1e-9)
+
+
+def test_yamaguchi_map_wants_spins_that_turn():
+    with pytest.raises(ValueError, match="must exceed"):
+        map_yamaguchi([0.0, 1.0], [1.0, 1.0], (0.5, 0.5), [(1, 1), (1, -1)])
+    rows = enumerate_determinants((0.5,) * 3)
+    with pytest.raises(ValueError, match=r"centres 0 and 1 turn .* contribute -0\.500"):
+        map_yamaguchi([0.0, 1.0, 2.0, 3.0], [3.75, 3.25, 3.25, 1.75], (0.5,) * 3, rows)
 
 
 def test_fit_with_other_products_scales_the_coupling():
