@@ -53,7 +53,8 @@ class StateResult:
     """One converged and checked determinant.
 
     ``determinant`` holds +1 or -1 for each centre. Spin populations are n_α - n_β for each centre, Mulliken and Löwdin.
-    ``spin_products`` is <S_i.S_j> ``(n, n)`` between the atoms of the centres. ``stable`` is ``None`` if the internal stability was not analysed.
+    ``spin_products`` is <S_i.S_j> ``(n, n)`` between the atoms of the centres. ``stable`` is ``None`` if the internal
+    stability was not analysed.
     ``history`` holds energy in hartree and norm of the gradient after each cycle.
     """
 

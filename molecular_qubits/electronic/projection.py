@@ -142,8 +142,8 @@ def map_yamaguchi(
     HeisenbergFit
         <S^2> is fitted as the energies are: <S^2> = const + 2 sum_{i<j} k_ij (±S_i S_j). k_ij is 1 for separate spins
         and differs by the overlap of the magnetic orbitals of the pair; J_ij = (Noodleman J_ij) / k_ij, so that
-        E = offset - 2 sum_{i<j} J_ij P_ij with P_ij = k_ij (±S_i S_j) and the P_ij add up to <S^2>/2 but for a constant.
-        For two centres this is dE/(<S^2>_HS - <S^2>_BS). The residuals are those of the Noodleman fit.
+        E = offset - 2 sum_{i<j} J_ij P_ij with P_ij = k_ij (±S_i S_j), and the P_ij add up to <S^2>/2 but for a
+        constant. For two centres this is dE/(<S^2>_HS - <S^2>_BS). The residuals are those of the Noodleman fit.
 
     Raises
     ------
@@ -152,8 +152,8 @@ def map_yamaguchi(
 
     Notes
     -----
-    <S_i.S_j> of the determinants, spins taken on the atoms of each centre, is no substitute: it loses what lies on other
-    atoms, and overlap lowers not only <S_i.S_j> but also <S_i^2>, which belongs to no pair where a centre has two
+    <S_i.S_j> of the determinants, spins taken on the atoms of each centre, is no substitute: it loses what lies on
+    other atoms, and overlap lowers not only <S_i.S_j> but also <S_i^2>, which belongs to no pair where a centre has two
     neighbours. In H-He-H-He-H at 1.5 Å (UHF/6-31G) it makes J of neighbours 8 % larger than Noodleman's, where <S^2> of
     the whole makes it 1 % smaller, as in H-He-H.
 
