@@ -15,6 +15,9 @@ from pydantic import Field, model_validator
 
 from shared.config import FrozenConfig, load_config
 
+_LOCAL_PERIOD_SECONDS = 0.1
+"""Parsl starts its first workers one such period after itself; its default of 5 s is meant for the queue of a cluster."""
+
 
 class ParslConfig(FrozenConfig):
     """Where Parsl starts its workers.
@@ -105,12 +108,14 @@ def data_flow_kernel(config: ParslConfig, n_workers: int, retries: int, folder: 
     from parsl.config import Config
     from parsl.dataflow.dflow import DataFlowKernel
 
+    local = config.provider == "local"
     kernel = DataFlowKernel(
         Config(
             executors=[make_executor(config, n_workers, folder)],
             retries=retries,
             run_dir=str(folder / "runinfo"),
-            strategy="none" if config.provider == "local" else "simple",
+            strategy="none" if local else "simple",
+            strategy_period=_LOCAL_PERIOD_SECONDS if local else 5,
             initialize_logging=False,
             exit_mode="skip",
         )
