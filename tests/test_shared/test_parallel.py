@@ -1,5 +1,6 @@
 import math
 import os
+import signal
 
 import pytest
 
@@ -24,6 +25,29 @@ def _pid(_):
 def test_the_first_error_is_raised():
     with pytest.raises(ValueError, match=r"math domain|nonnegative"):
         parallel_map(math.sqrt, [1.0, -1.0], n_workers=2)
+
+
+def test_the_place_of_an_error_in_the_worker_is_kept():
+    with pytest.raises(ZeroDivisionError) as caught:
+        parallel_map(_divides, [1, 0, 2], n_workers=2)
+    assert "in _divides" in caught.value.__notes__[0]
+
+
+def _divides(number):
+    return 1 / number
+
+
+def test_a_killed_worker_costs_no_result(tmp_path):
+    items = [(number, str(tmp_path / "killed")) for number in range(5)]
+    assert parallel_map(_kills_itself_once, items, n_workers=2) == [0, 1, 4, 9, 16]
+
+
+def _kills_itself_once(item):
+    number, flag = item
+    if number == 1 and not os.path.exists(flag):
+        open(flag, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number**2
 
 
 def test_no_workers_is_refused():
