@@ -85,3 +85,16 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(folder, tmp_path, capsys):
     assert main(["compress", str(tmp_path), *command(folder, out)[2:]]) == 2
     assert "minilm-rt" in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
+def test_workers_of_parsl_write_the_file_of_one_process(folder, tmp_path, capsys):
+    pytest.importorskip("parsl")
+    files = []
+    for number, more in enumerate(([], ["--workers", "2", "--executor", "parsl"])):
+        out = tmp_path / str(number)
+        assert main(command(folder, out, "--steps", "0", "--sentences", "16", *more)) == 0, capsys.readouterr().err
+        files.append((out / "model.safetensors").read_bytes())
+    assert files[0] == files[1]
