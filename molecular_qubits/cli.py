@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molecular_qubits import cli_processor
-from shared.cli import add_set, add_settings, run_command, shown
+from shared.cli import add_set, add_settings, parse, run_command, shown
 
 if TYPE_CHECKING:
     from molecular_qubits.electronic.exchange import ExchangeResult
@@ -32,10 +32,10 @@ def main(argv: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0 on success, 2 for bad input, 1 for a failed calculation, 130 if interrupted. Errors are one sentence on
-        standard error.
+        0 on success, 2 for bad input, 1 for a failed calculation, 130 if interrupted, 141 if nobody reads the output
+        any more. Errors are one sentence on standard error.
     """
-    arguments = build_parser().parse_args(argv)
+    arguments = parse(build_parser(), argv)
     return run_command(lambda: arguments.action(arguments), arguments)
 
 
@@ -215,6 +215,12 @@ def run_screen(arguments: argparse.Namespace) -> None:
     if rows:
         print(markdown_table([{name: row[name] for name in columns} for row in rows]))
     computed = sum(candidate.rank is not None for candidate in result.candidates)
+    failed = [candidate for candidate in result.candidates if candidate.status.startswith("failed")]
+    if failed and not computed:
+        raise RuntimeError(
+            f"No candidate could be ranked, {len(failed)} of {len(result.candidates)} failed, such as "
+            f"{failed[0].candidate.name}: {failed[0].status}"
+        )
     print(f"{computed} of {len(result.candidates)} candidates ranked; {arguments.out / 'report.html'}")
 
 

@@ -1,19 +1,21 @@
 """What the commands of both packages share: errors as one sentence and an exit code; common options."""
 
 import argparse
-import errno
+import os
+import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
-from shared.files import check_file, check_folder, reason
+from shared.files import FULL_DISK, check_file, check_folder, reason
 
 if TYPE_CHECKING:
     from shared.config import FrozenConfig
 
-BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
-"""Exit codes: an argument that cannot be used; work that failed; interrupted from the keyboard."""
+BAD_INPUT, FAILED, INTERRUPTED, UNREAD = 2, 1, 130, 141
+"""Exit codes: an argument that cannot be used; work that failed; interrupted from the keyboard; the reader of the output
+has left, as ``head`` does (the code that a shell gives to a program ended by SIGPIPE)."""
 
 Config = TypeVar("Config", bound="FrozenConfig")
 
@@ -30,15 +32,29 @@ def run_command(command: Callable[[], object], arguments: argparse.Namespace | N
     command
         What to do; its result is ignored.
     arguments
-        Its options, of which ``--out``, ``--plots`` and ``--json`` are checked first: they must be writable.
+        Its options, of which ``--out``, ``--plots``, ``--cache`` and ``--json`` are checked first: they must be
+        writable.
 
     Returns
     -------
     int
         0, or one of `BAD_INPUT` (`ValueError`, `TypeError`, a missing file or module), `FAILED` (`RuntimeError`,
-        `OSError`) and `INTERRUPTED`. The message of the error is printed on standard error, with a remedy for a full
-        disk. Other exceptions are faults of the program and pass through.
+        `OSError`), `INTERRUPTED` and, without a message, `UNREAD`. The message of the error is printed on standard
+        error, with a remedy for a full disk. Other exceptions are faults of the program and pass through.
     """
+    try:
+        code = _exit_code(command, arguments)
+        for stream in _streams():
+            stream.flush()
+        return code
+    except BrokenPipeError as error:
+        if _readers_left():
+            return UNREAD
+        print(f"error: {_words(error)}", file=sys.stderr)
+        return FAILED
+
+
+def _exit_code(command: Callable[[], object], arguments: argparse.Namespace | None) -> int:
     try:
         if arguments is not None:
             _check_outputs(arguments)
@@ -51,13 +67,47 @@ def run_command(command: Callable[[], object], arguments: argparse.Namespace | N
     except (ValueError, TypeError, FileNotFoundError, ModuleNotFoundError) as error:
         print(f"error: {_words(error)}", file=sys.stderr)
         return BAD_INPUT
+    except BrokenPipeError:
+        raise
     except (RuntimeError, OSError) as error:
         remedy = ""
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
             remedy = " Free some space and run the same command again; nothing was left half-written."
         print(f"error: {_words(error)}{remedy}", file=sys.stderr)
         return FAILED
     return 0
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options of a command line; `SystemExit` for a wrong one and, with 0 or `UNREAD`, after its help."""
+    try:
+        return parser.parse_args(argv)
+    except SystemExit:
+        if _readers_left():
+            raise SystemExit(UNREAD) from None
+        raise
+
+
+def _readers_left() -> bool:
+    """Return whether nobody reads standard output or error any more; what is still to be written there then goes."""
+    left = False
+    for stream in _streams():
+        try:
+            descriptor = stream.fileno()
+        except (OSError, ValueError):  # replaced by an object in memory
+            continue
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            left = True
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, descriptor)
+            os.close(null)
+    return left
+
+
+def _streams() -> list[TextIO]:
+    return [stream for stream in (sys.stdout, sys.stderr) if stream is not None]  # None: closed from the start
 
 
 def shown(arguments: argparse.Namespace, config: Config) -> Config:
@@ -107,7 +157,7 @@ def add_settings(
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
-    for name, check in (("out", check_folder), ("plots", check_folder), ("json", check_file)):
+    for name, check in (("out", check_folder), ("plots", check_folder), ("cache", check_folder), ("json", check_file)):
         path = getattr(arguments, name, None)
         if path is not None:
             check(path, f"Option `--{name}`")

@@ -1,7 +1,12 @@
 """Files and folders that a user names: checked before any work, and what is wrong with them in words."""
 
+import errno
 import os
+import tempfile
 from pathlib import Path
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a full disk or a used-up quota."""
 
 
 def reason(error: OSError | UnicodeDecodeError) -> str:
@@ -13,7 +18,7 @@ def reason(error: OSError | UnicodeDecodeError) -> str:
 
 
 def check_folder(path: str | Path, name: str = "Argument `out`") -> None:
-    """Refuse a folder for results that cannot be made or written to; nothing is made yet.
+    """Refuse a folder for results that cannot be made or written to; nothing is left behind yet.
 
     Parameters
     ----------
@@ -25,19 +30,28 @@ def check_folder(path: str | Path, name: str = "Argument `out`") -> None:
     Raises
     ------
     ValueError
-        If it, or a folder above it, is a file, or no file can be written there.
+        If it, or a folder above it, is a file, or nothing can be made there.
+    OSError
+        If the disk is full.
     """
     path = Path(path)
     there = next(part for part in (path, *path.absolute().parents) if os.path.lexists(part))
     if not there.is_dir():
         where = "it" if there == path else repr(str(there))
         raise ValueError(f"{name} must name a folder, but was {str(path)!r}: {where} is a file.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"{name} must be a folder to write to, but was {str(path)!r}: {str(there)!r} is read-only.")
+    try:  # permissions do not tell: a superuser has them all, and yet nothing can be made in /proc
+        os.rmdir(tempfile.mkdtemp(prefix=".", dir=there))
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise
+        raise ValueError(
+            f"{name} must be a folder to write to, but was {str(path)!r}: nothing can be made in {str(there)!r} "
+            f"({reason(error)})."
+        ) from error
 
 
 def check_file(path: str | Path, name: str) -> None:
-    """Refuse a file for results that is a folder, or that lies where `check_folder` refuses; nothing is made yet."""
+    """Refuse a file for results that is a folder, or that lies where `check_folder` refuses; nothing is left behind."""
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{name} must name a file, but {str(path)!r} is a folder.")

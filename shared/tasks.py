@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import traceback
@@ -15,6 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from shared.files import FULL_DISK
 from shared.progress import progress
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 EXECUTORS = ("processes", "parsl")
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 class WorkerDiedError(RuntimeError):
@@ -139,7 +138,7 @@ def run_tasks(
     with progress(description, len(todo)) as step:
 
         def done(index: int, outcome: Outcome[Result]) -> None:
-            if isinstance(outcome.error, OSError) and outcome.error.errno in _FULL_DISK:
+            if isinstance(outcome.error, OSError) and outcome.error.errno in FULL_DISK:
                 raise outcome.error
             outcomes[index] = outcome
             if on_done is not None:

@@ -207,6 +207,8 @@ def screen(
         say(f"{Path(library).name}, {fault}; the row is left out.")
     if out is not None:
         check_folder(out)
+    if cache is not None:
+        check_folder(cache, "Argument `cache`")
     screening = _Screening(found.candidates, config, None if cache is None else str(cache), before)
     interruption: BaseException | None = None
     with parallel_config(executor, parsl):

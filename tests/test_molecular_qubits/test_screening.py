@@ -309,6 +309,25 @@ def test_a_candidate_that_fails_says_why_and_stops_no_other(tmp_path, monkeypatc
     assert result.candidates[2].status == "failed: J_off: no convergence"
 
 
+@pytest.mark.parametrize("n_failures", [1, 2])
+def test_the_command_fails_if_nothing_was_ranked_and_something_failed(tmp_path, monkeypatch, capsys, n_failures):
+    from molecular_qubits.cli import main
+    from shared.tasks import Outcome
+
+    def run_in_place(function, items, *, n_workers, retries, description, on_done):
+        for index, job in enumerate(items):
+            good = index >= 2 * n_failures
+            value = {"j_cm1": 0.1, "projections_cm1": [0.1] * 3, "resolution_cm1": 0.0}
+            on_done(index, Outcome(value) if good else Outcome(error=RuntimeError("no convergence")))
+
+    monkeypatch.setattr(run_module, "run_tasks", run_in_place)
+    path = _library(tmp_path, SMALL + "coupler,ethyne,[*]C#C[*]\n")
+    arguments = ["screen", str(path), "--config", "cheap", "--cache", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(arguments) == (1 if n_failures == 2 else 0)
+    assert ("No candidate could be ranked, 2 of 2 failed, such as" in capsys.readouterr().err) == (n_failures == 2)
+    assert (tmp_path / "out" / "report.html").exists()
+
+
 def test_an_interruption_writes_what_has_finished(tmp_path, monkeypatch):
     def run_in_place(function, items, *, n_workers, retries, description, on_done):
         from shared.tasks import Outcome
@@ -335,6 +354,8 @@ def test_too_large_molecules_are_said_not_to_be_computed(tmp_path):
 def test_a_file_in_place_of_the_folder_is_refused_before_any_work(tmp_path):
     with pytest.raises(ValueError, match="`out`"):
         screen(_library(tmp_path), _library(tmp_path), cache=tmp_path)
+    with pytest.raises(ValueError, match="`cache`"):
+        screen(_library(tmp_path), tmp_path / "out", cache=_library(tmp_path))
 
 
 def test_the_geometry_has_the_wanted_spin_state(tmp_path):
@@ -388,7 +409,17 @@ def test_a_worker_killed_in_the_middle_loses_no_finished_result(tmp_path, execut
         pytest.importorskip("parsl")
     path = _library(tmp_path, SMALL + "radical,NOH,[O]N[*]\n")
     cache = tmp_path / "cache"
-    command = [sys.executable, "-m", "molecular_qubits", "screen", str(path), "--config", "cheap", "--cache", str(cache)]
+    command = [
+        sys.executable,
+        "-m",
+        "molecular_qubits",
+        "screen",
+        str(path),
+        "--config",
+        "cheap",
+        "--cache",
+        str(cache),
+    ]
     command += ["--out", str(tmp_path / "out"), "--workers", str(n_workers), "--executor", executor]
     process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)})
     try:

@@ -1,11 +1,16 @@
 import argparse
 import errno
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from shared.cli import add_settings, run_command, shown
 from shared.config import FrozenConfig, load_config
+
+ROOT = str(Path(__file__).parents[2])
 
 
 @pytest.mark.parametrize(
@@ -46,7 +51,7 @@ class Settings(FrozenConfig):
 
 def parsed(*words):
     parser = argparse.ArgumentParser()
-    add_settings(parser, "results")
+    add_settings(parser, "results", cache="finished work")
     return parser.parse_args(words)
 
 
@@ -64,14 +69,75 @@ def test_settings_are_shown_as_a_file_that_gives_them_again(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("out", "words"),
-    [("file", "it is a file"), ("file/x", "file' is a file"), ("shut/x", "shut' is read-only")],
+    [("file", "it is a file"), ("file/x", "file' is a file"), ("shut/x", "shut' (permission denied)")],
 )
-def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch, capsys, out, words):
+@pytest.mark.parametrize("option", ["--out", "--cache"])
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch, capsys, option, out, words):
     (tmp_path / "file").touch()
     (tmp_path / "shut").mkdir()
-    monkeypatch.setattr(os, "access", lambda path, mode: "shut" not in str(path))
-    arguments = parsed("--out", str(tmp_path / out))
+    mkdir = os.mkdir
+
+    def mkdir_unless_shut(path, *mode):
+        if "shut" in str(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        mkdir(path, *mode)
+
+    monkeypatch.setattr(os, "mkdir", mkdir_unless_shut)
+    arguments = parsed(option, str(tmp_path / out))
     assert run_command(lambda: pytest.fail("it went on"), arguments) == 2
     assert words in capsys.readouterr().err
-    assert run_command(lambda: None, parsed("--out", str(tmp_path / "new" / "x"))) == 0
-    assert not (tmp_path / "new").exists()
+    assert run_command(lambda: None, parsed(option, str(tmp_path / "new" / "x"))) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "shut"]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc")
+def test_a_folder_where_even_a_superuser_makes_nothing_is_refused(capsys):
+    assert run_command(lambda: pytest.fail("it went on"), parsed("--cache", "/proc/nope")) == 2
+    assert "Option `--cache` must be a folder to write to, but was '/proc/nope'" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_not_taken_for_a_wrong_folder(tmp_path, monkeypatch, capsys):
+    def full(path, *mode):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    monkeypatch.setattr(os, "mkdir", full)
+    assert run_command(lambda: pytest.fail("it went on"), parsed("--out", str(tmp_path / "out"))) == 1
+    assert "Free some space" in capsys.readouterr().err
+
+
+_WRITES = "import sys; from shared.cli import run_command; sys.exit(run_command(lambda: print('x' * {n}, file={file})))"
+_FAILS = "import sys; from shared.cli import run_command; sys.exit(run_command(lambda: int('x')))"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unread"),
+    [
+        (["-c", _WRITES.format(n=5, file="sys.stdout")], "stdout"),
+        (["-c", _WRITES.format(n=100_000, file="sys.stdout")], "stdout"),
+        (["-u", "-c", _WRITES.format(n=5, file="sys.stdout")], "stdout"),
+        (["-c", _WRITES.format(n=100_000, file="sys.stderr")], "stderr"),
+        (["-c", _FAILS], "stderr"),
+        (["-m", "compression", "--help"], "stdout"),
+        (["-m", "molecular_qubits", "screen", "--help"], "stdout"),
+        (["-m", "molecular_qubits", "molecules"], "stdout"),
+        (["-m", "compression", "inspect", "nowhere"], "stderr"),
+    ],
+)
+def test_a_reader_that_leaves_ends_a_command_without_a_word(arguments, unread):
+    reader, writer = os.pipe()
+    os.close(reader)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {unread: writer}
+    environment = os.environ | {"PYTHONPATH": ROOT, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run([sys.executable, *arguments], **streams, env=environment, check=False)
+    os.close(writer)
+    assert done.returncode == 141
+    assert not done.stdout
+    assert not done.stderr
+
+
+def test_a_pipe_that_breaks_elsewhere_is_an_error(capsys):
+    def command():
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    assert run_command(command) == 1
+    assert capsys.readouterr().err == "error: Broken pipe.\n"
