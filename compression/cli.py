@@ -9,7 +9,7 @@ from shared.cli import add_set, parse, run_command, shown
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 1 for a failure, 2 for bad input, 130 when interrupted, 141 when unread."""
+    """Run a command and return its exit code: 0, or one of those of `shared.cli.run_command`."""
     arguments = parse(_parser(), argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if os.environ.get("RANK", "0") != "0":  # of several processes the first speaks

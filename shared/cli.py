@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from shared.config import FrozenConfig
 
 BAD_INPUT, FAILED, INTERRUPTED, UNREAD = 2, 1, 130, 141
-"""Exit codes: an argument that cannot be used; work that failed; interrupted from the keyboard; the reader of the output
-has left, as ``head`` does (the code that a shell gives to a program ended by SIGPIPE)."""
+"""Exit codes: an argument that cannot be used; work that failed; interrupted from the keyboard; nobody reads the
+output any more, as behind ``head`` (the code that a shell gives to a program ended by SIGPIPE)."""
 
 Config = TypeVar("Config", bound="FrozenConfig")
 

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from shared.config import FrozenConfig, load_config
 
 _LOCAL_PERIOD_SECONDS = 0.1
-"""Parsl starts its first workers one such period after itself; its default of 5 s is meant for the queue of a cluster."""
+"""Parsl starts its first workers one such period after itself; the default of 5 s suits the queue of a cluster."""
 
 
 class ParslConfig(FrozenConfig):

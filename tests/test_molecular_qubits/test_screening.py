@@ -315,7 +315,7 @@ def test_the_command_fails_if_nothing_was_ranked_and_something_failed(tmp_path, 
     from shared.tasks import Outcome
 
     def run_in_place(function, items, *, n_workers, retries, description, on_done):
-        for index, job in enumerate(items):
+        for index in range(len(items)):
             good = index >= 2 * n_failures
             value = {"j_cm1": 0.1, "projections_cm1": [0.1] * 3, "resolution_cm1": 0.0}
             on_done(index, Outcome(value) if good else Outcome(error=RuntimeError("no convergence")))
