@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from molecular_qubits.control.local_rotations import LocalRotations, proper_rotations
 from molecular_qubits.spins.checks import known_name, non_negative, positive
 from molecular_qubits.spins.operators import ComplexArray, FloatArray
 
@@ -75,8 +76,7 @@ def best_local_fidelity(
 ) -> tuple[float, FloatArray]:
     """Return the average gate fidelity with the best local rotations before and after the gate.
 
-    The process fidelity is linear in each of the four rotations, so the best one with the others held is a polar
-    decomposition; the four are updated in turn until nothing is gained, from several starts.
+    The four rotations are improved in turn (`LocalRotations`) until nothing is gained, from several starts.
 
     Parameters
     ----------
@@ -95,24 +95,15 @@ def best_local_fidelity(
     target_matrix : ndarray, shape (16, 16)
         Pauli transfer matrix of the rotated gate that is reached best.
     """
-    rng = np.random.default_rng(seed)
-    core = transfer_matrix(target).reshape(4, 4, 4, 4)
-    found = channel.reshape(4, 4, 4, 4)
-    best, best_matrix = -np.inf, core.reshape(16, 16)
-    for start in range(restarts):
-        rotations = [np.eye(4) if start == 0 else _bordered(_rotation(rng.normal(size=(3, 3)))) for _ in range(4)]
-        last = -np.inf
-        for _ in range(200):
-            for which in range(4):
-                rotations[which] = _bordered(_rotation(_slope(rotations, which, core, found)[1:, 1:]))
-            rotated = _sandwich(rotations, core)
-            value = float((rotated * found).sum())
-            if value - last < 1e-13 * max(abs(value), 1):
-                break
-            last = value
-        if value > best + 1e-12:
-            best, best_matrix = value, rotated.reshape(16, 16)
-    return float(average_gate_fidelity(channel, best_matrix)), best_matrix
+    core, found = transfer_matrix(target), np.asarray(channel)
+    turns = proper_rotations(np.random.default_rng(seed).normal(size=(restarts - 1, 4, 3, 3)))
+    start = np.concatenate([np.broadcast_to(np.eye(3), (1, 4, 3, 3)), turns])
+    rotations = LocalRotations(np.broadcast_to(found, (restarts, 16, 16)), core, start)
+    rotations.improve(200, tolerance=1e-13)
+    gates = rotations.rotated_gates()
+    overlaps = (gates * found).sum(axis=(1, 2))
+    best = gates[np.argmax(overlaps > overlaps.max() - 1e-12)]  # of equally good ones the first
+    return float(average_gate_fidelity(found, best)), best
 
 
 def local_only_fidelity(target: ComplexArray) -> float:
@@ -152,30 +143,3 @@ def decay_bound(duration_ns: Any, t1_ns: float, t2_ns: float) -> Any:
     single = (1 + np.exp(-t / t1) + 2 * np.exp(-t / t2)) / 4
     bound = (4 * single**2 + 1) / 5
     return float(bound) if bound.ndim == 0 else bound
-
-
-def _rotation(slope: FloatArray) -> FloatArray:
-    """Return the proper rotation O (3, 3) that maximises Tr(O^T slope)."""
-    u, _, vt = np.linalg.svd(slope)
-    sign = np.diag([1, 1, np.sign(np.linalg.det(u @ vt))])
-    return np.asarray(u @ sign @ vt, dtype=float)
-
-
-def _bordered(rotation: FloatArray) -> FloatArray:
-    matrix = np.eye(4)
-    matrix[1:, 1:] = rotation
-    return matrix
-
-
-def _sandwich(rotations: list[FloatArray], core: FloatArray) -> FloatArray:
-    return np.einsum("ap,bq,pqrs,rc,sd->abcd", rotations[0], rotations[1], core, rotations[2], rotations[3])
-
-
-def _slope(rotations: list[FloatArray], which: int, core: FloatArray, found: FloatArray) -> FloatArray:
-    """Return d Tr(R_rotated^T R) / d rotation, (4, 4)."""
-    labels = ["ap", "bq", "rc", "sd"]
-    inputs = [labels[k] for k in range(4) if k != which]
-    kept = [rotations[k] for k in range(4) if k != which]
-    return np.asarray(
-        np.einsum(f"abcd,pqrs,{','.join(inputs)}->{labels[which]}", found, core, *kept, optimize="greedy")
-    )

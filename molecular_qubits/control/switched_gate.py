@@ -17,12 +17,14 @@ from pydantic import Field, model_validator
 
 from molecular_qubits.control.fidelity import (
     PAULI_PRODUCTS,
+    average_gate_fidelity,
     best_local_fidelity,
     decay_bound,
     local_only_fidelity,
     target_gate,
     transfer_matrix,
 )
+from molecular_qubits.control.local_rotations import LocalRotations
 from molecular_qubits.spins.operators import ComplexArray, FloatArray
 from shared.config import FrozenConfig
 
@@ -194,25 +196,10 @@ def best_fidelities(
 def _rough_fidelities(
     channels: FloatArray, target: ComplexArray, sweeps: int, start: FloatArray | None = None
 ) -> FloatArray:
-    """Return the fidelities (n,) after some sweeps of `best_local_fidelity`, all channels at once.
-
-    The four rotations start from `start`, (4, 3, 3), or from none.
-    """
-    core, found = transfer_matrix(target).reshape(4, 4, 4, 4), channels.reshape(-1, 4, 4, 4, 4)
-    labels = ("nap", "nbq", "nrc", "nsd")
-    rotations = [np.broadcast_to(np.eye(4), (len(found), 4, 4)).copy() for _ in labels]
-    for which, matrix in enumerate([] if start is None else start):
-        rotations[which][:, 1:, 1:] = matrix
-    for _ in range(sweeps):
-        for which, label in enumerate(labels):
-            others = [k for k in range(4) if k != which]
-            rule = f"nabcd,pqrs,{','.join(labels[k] for k in others)}->{label}"
-            slope = np.einsum(rule, found, core, *(rotations[k] for k in others), optimize="greedy")
-            left, _, right = np.linalg.svd(slope[:, 1:, 1:])
-            left[:, :, 2] *= np.sign(np.linalg.det(left @ right))[:, None]  # proper rotations only
-            rotations[which][:, 1:, 1:] = left @ right
-    process = np.einsum("nabcd,pqrs,nap,nbq,nrc,nsd->n", found, core, *rotations, optimize="greedy") / 16
-    return np.asarray((4 * process + channels[:, 0, 0]) / 5)
+    """Return the fidelities (n,) after some sweeps of `LocalRotations` from rotations (4, 3, 3) or from none."""
+    rotations = LocalRotations(channels, transfer_matrix(target), start)
+    rotations.improve(sweeps)
+    return np.asarray(average_gate_fidelity(channels, rotations.rotated_gates()))
 
 
 def exchange_period_ns(j_on_cm1: float) -> float:

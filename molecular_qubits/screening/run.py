@@ -18,7 +18,7 @@ from shared.artifacts import provenance
 from shared.config import FrozenConfig
 from shared.files import check_folder
 from shared.parallel import cpu_count
-from shared.progress import say
+from shared.progress import say, track
 from shared.tasks import Outcome, parallel_config, run_tasks
 
 if TYPE_CHECKING:
@@ -299,7 +299,7 @@ class _Screening:
         self.couplings[job.name, job.state, number] = KnownCoupling.of(job, record)
 
     def ranked(self) -> tuple[ScreenedCandidate, ...]:
-        rows = [self._judge(candidate) for candidate in self.candidates]
+        rows = [self._judge(candidate) for candidate in track(self.candidates, "Predicting gates")]
         # Where predictions agree to 0.001, the larger switching ratio wins.
         rows.sort(key=lambda row: (row.fidelity is None, -round(row.fidelity or 0, 3), -(row.on_off_ratio or 0)))
         with_prediction = sum(row.fidelity is not None for row in rows)

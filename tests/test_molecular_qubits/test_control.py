@@ -20,6 +20,7 @@ from molecular_qubits.control.fidelity import (
     target_gate,
     transfer_matrix,
 )
+from molecular_qubits.control.local_rotations import LocalRotations, proper_rotations
 from molecular_qubits.control.switched_gate import GateConditions, best_fidelities, gate_channels
 from molecular_qubits.experiments import gate as gate_experiment
 from molecular_qubits.spins.channels.relaxation import RadicalRelaxation
@@ -76,6 +77,26 @@ def test_local_rotations_are_undone(seed, name):
     fidelity, reached = best_local_fidelity(channel, target)
     assert fidelity == pytest.approx(1, abs=1e-9)
     assert reached == pytest.approx(channel, abs=1e-4)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), name=st.sampled_from(sorted(TARGETS)))
+def test_no_sweep_over_the_local_rotations_loses_overlap(seed, name):
+    rng = np.random.default_rng(seed)
+    channels, gate = rng.normal(size=(3, 16, 16)), transfer_matrix(target_gate(name))
+    start = proper_rotations(rng.normal(size=(3, 4, 3, 3)))
+    np.testing.assert_allclose(start @ start.swapaxes(-1, -2), np.broadcast_to(np.eye(3), start.shape), atol=1e-12)
+    assert np.linalg.det(start) == pytest.approx(1)
+    rotations, overlaps = LocalRotations(channels, gate, start), []
+    for _ in range(6):
+        rotated = rotations.rotated_gates()
+        assert rotated @ rotated.swapaxes(1, 2) == pytest.approx(np.broadcast_to(np.eye(16), rotated.shape), abs=1e-12)
+        overlaps.append((rotated * channels).sum(axis=(1, 2)))
+        rotations.improve(1)
+    assert np.diff(overlaps, axis=0).min() > -1e-10
+    together = LocalRotations(channels, gate, start)
+    together.improve(5)
+    assert (together.rotated_gates() * channels).sum(axis=(1, 2)) == pytest.approx(overlaps[-1], abs=1e-10)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("cz", 0.6), ("iswap", 0.4), ("sqrt-iswap", None), ("sqrt-swap", None)])

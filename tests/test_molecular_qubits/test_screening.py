@@ -28,6 +28,7 @@ from molecular_qubits.screening.run import ScreeningConfig, screen
 from molecular_qubits.screening.stages import Job, Stage, finished, geometry, n_atoms, run_job
 from molecular_qubits.structure.molecule import Molecule, check_multiplicity
 from molecular_qubits.units import CM1_TO_RAD_PER_NS
+from shared import progress
 from shared.artifacts import Cache, write_json
 from shared.config import load_config
 
@@ -250,7 +251,9 @@ def _put(cache, candidate, state, j_cm1, stage):
 THREE = SMALL + "coupler,ethyne,[*]C#C[*]\ncoupler,<b>&butadiene,[*]C=CC=C[*]\n"
 
 
-def test_ranking_report_and_provenance(tmp_path):
+def test_ranking_report_and_provenance(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PROGRESS", "1")
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0)
     path, cache, stage = _library(tmp_path, THREE + "radical,bad,C\n"), tmp_path / "cache", Stage()
     config = ScreeningConfig(stages=(stage,))
     first, second, third = read_library(path).candidates
@@ -259,6 +262,7 @@ def test_ranking_report_and_provenance(tmp_path):
         _put(cache, candidate, "off", 1e-5, stage)
     _put(cache, third, "on", 1.0, stage)
     result = screen(path, tmp_path / "out", config=config, cache=cache, finished_only=True)
+    assert "Predicting gates: 1/3" in capsys.readouterr().err
     assert [row.candidate.name for row in result.candidates] == [second.name, first.name, third.name]
     assert [row.rank for row in result.candidates] == [1, 2, None]
     assert result.candidates[2].status == "J_off not computed"
