@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -435,6 +434,7 @@ def read_molecule(text: str, charge: int | None = None) -> tuple[Molecule, Libra
     """Return the molecule that a library name, an XYZ file or a SMILES string stands for."""
     from molecular_qubits.structure.library import LIBRARY, library_entry
     from molecular_qubits.structure.molecule import Molecule
+    from shared.config import suggestion
 
     if text in LIBRARY:
         entry = library_entry(text)
@@ -444,11 +444,9 @@ def read_molecule(text: str, charge: int | None = None) -> tuple[Molecule, Libra
     try:
         return Molecule.from_smiles(text, charge=charge), None
     except ValueError as error:
-        near = get_close_matches(text, LIBRARY, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
             "Argument `molecule` must be a library name (`molecular-qubits molecules` lists them), an XYZ file or a "
-            f"SMILES string, but is {text!r}: {error}{hint}"
+            f"SMILES string, but is {text!r}: {error}{suggestion(text, LIBRARY)}"
         ) from None
 
 

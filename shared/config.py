@@ -186,9 +186,16 @@ def check_name(name: str, valid: Sequence[str], what: str) -> str:
     """
     if name in valid:
         return name
-    close = difflib.get_close_matches(str(name), valid, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"{what} must be one of {', '.join(valid)}, but was {name!r}.{hint}")
+    raise ValueError(f"{what} must be one of {', '.join(valid)}, but was {name!r}.{suggestion(name, valid)}")
+
+
+def suggestion(name: str, valid: Iterable[str]) -> str:
+    """Return the question, after a space, whether the valid name nearest to `name` was meant; nothing if none is near.
+
+    For a message that cannot list the valid names (`check_name` does).
+    """
+    close = difflib.get_close_matches(str(name), list(valid), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def check_left_out(config: FrozenConfig, keys: Mapping[str, str]) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.pyscf_input import build_mole
 from molecular_qubits.units import CM1_TO_GHZ, FINE_STRUCTURE, G_ELECTRON, HARTREE_TO_CM1, MU_B_CM1_PER_T
+from shared.config import suggestion
 
 PROTON_ELECTRON_MASS_RATIO = 1836.152673426
 """CODATA 2022."""
@@ -165,10 +165,9 @@ def _isotopes(molecule: Molecule, given: Mapping[int, str]) -> dict[int, str]:
                 f"Argument `isotopes` must have atom indices from 0 to {molecule.n_atoms - 1}, but has {atom}."
             )
         if isotope not in NUCLEI:
-            near = get_close_matches(isotope, NUCLEI, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(
-                f"Argument `isotopes` must hold nuclei with a spin such as '15N', but holds {isotope!r}.{hint}"
+                f"Argument `isotopes` must hold nuclei with a spin such as '15N', but holds {isotope!r}."
+                f"{suggestion(isotope, NUCLEI)}"
             )
         if isotope.lstrip("0123456789") != molecule.symbols[atom]:
             raise ValueError(

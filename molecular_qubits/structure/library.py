@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.torsions import off_symmetric
+from shared.config import check_name
 
 
 @dataclass(frozen=True)
@@ -226,11 +226,7 @@ def library_entry(name: str) -> LibraryEntry:
     ValueError
         If there is no such entry; the message holds the nearest name.
     """
-    if name in LIBRARY:
-        return LIBRARY[name]
-    near = get_close_matches(name, LIBRARY, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"Argument `name` must be one of {sorted(LIBRARY)}, but is {name!r}.{hint}")
+    return LIBRARY[check_name(name, sorted(LIBRARY), "Argument `name`")]
 
 
 def start_geometry(molecule: Molecule, offset_degrees: float = 30.0) -> Molecule:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
+
+from shared.config import suggestion
 
 if TYPE_CHECKING:
     from molecular_qubits.structure.molecule import Molecule
@@ -24,11 +25,6 @@ COMMON_BASES = (
 """Names that are suggested for an unknown basis set; every name of PySCF is accepted."""
 
 
-def _nearest(name: str, known: tuple[str, ...]) -> str:
-    near = get_close_matches(name.lower(), known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
-
-
 def check_method(molecule: Molecule, xc: str, basis: str, name: str = "basis") -> None:
     """Raise a `ValueError` if PySCF does not know the functional, or the basis (argument `name`) for an element."""
     from pyscf import gto
@@ -42,7 +38,7 @@ def check_method(molecule: Molecule, xc: str, basis: str, name: str = "basis") -
         except (KeyError, ValueError):
             raise ValueError(
                 f"Argument `xc` must be 'hf' or a functional known to PySCF such as 'b3lyp', but is {xc!r}."
-                f"{_nearest(xc, COMMON_FUNCTIONALS)}"
+                f"{suggestion(xc.lower(), COMMON_FUNCTIONALS)}"
             ) from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -54,7 +50,7 @@ def check_method(molecule: Molecule, xc: str, basis: str, name: str = "basis") -
             if not known:
                 raise ValueError(
                     f"Argument `{name}` must be a PySCF basis set for {symbol}, such as '6-31g*', but is {basis!r}."
-                    f"{_nearest(basis, COMMON_BASES)}"
+                    f"{suggestion(basis.lower(), COMMON_BASES)}"
                 )
 
 
