@@ -171,7 +171,7 @@ def add_screen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     screen.add_argument("library", help="CSV with the columns kind, name, smiles; or the word shipped")
     screen.add_argument("--out", type=Path, default=Path("results/screening"), help="folder (default: %(default)s)")
-    screen.add_argument("--config", type=Path, default=None, help="YAML file, or the word cheap")
+    screen.add_argument("--config", type=Path, default=None, help="YAML file, or the word cheap or two-levels")
     add_set(screen, "e.g. gate.jitter_ns=1e-3")
     screen.add_argument("--workers", type=int, default=None, help="processes (default: all processors)")
     screen.add_argument(
@@ -196,8 +196,8 @@ def run_screen(arguments: argparse.Namespace) -> None:
     from shared.results import markdown_table
 
     config_file = arguments.config
-    if config_file is not None and str(config_file) == "cheap":
-        config_file = SHIPPED.parent / "cheap.yaml"
+    if str(config_file) in ("cheap", "two-levels"):
+        config_file = SHIPPED.parent / f"{config_file}.yaml"
     result = screen(
         SHIPPED if arguments.library == "shipped" else arguments.library,
         arguments.out,

@@ -46,7 +46,7 @@ def write_known(couplings: Iterable[KnownCoupling], path: str | Path) -> None:
     write_text(path, "".join(line + "\n" for line in lines))
 
 
-def read_known(path: str | Path) -> dict[str, dict[str, Any]]:
+def read_known(path: str | Path) -> dict[str, KnownCoupling]:
     """Read what `write_known` wrote.
 
     Parameters
@@ -57,7 +57,7 @@ def read_known(path: str | Path) -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict
-        Record by its `identity`.
+        Couplings by the `identity` of what they depend on.
 
     Raises
     ------
@@ -71,13 +71,13 @@ def read_known(path: str | Path) -> dict[str, dict[str, Any]]:
         raise ValueError(
             f"Argument `known` must name a file of couplings, but {str(path)!r} cannot be read: {reason(error)}."
         ) from error
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, KnownCoupling] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         try:
             entry = json.loads(line)
             record = {**entry["record"]}
             [float(record["j_cm1"]), float(record["resolution_cm1"]), *map(float, record["projections_cm1"])]
-            found[identity(entry["key"])] = record
+            found[identity(entry["key"])] = KnownCoupling(entry["name"], entry["state"], entry["key"], record)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             why = "is no JSON" if isinstance(error, json.JSONDecodeError) else "is none"
             why = f"lacks {error}" if isinstance(error, KeyError) else why

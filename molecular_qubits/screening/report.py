@@ -10,7 +10,7 @@ from typing import Any
 
 from molecular_qubits.screening.figures import MOST_ROWS, draw_ranking
 from molecular_qubits.screening.known import write_known
-from molecular_qubits.screening.run import ScreenedCandidate, ScreeningResult
+from molecular_qubits.screening.run import Coupling, ScreenedCandidate, ScreeningResult
 from shared.artifacts import write_json, write_text
 from shared.plotting import save_figure, style
 from shared.results import format_cell, write_table
@@ -125,8 +125,8 @@ def _table(rows: list[ScreenedCandidate], *, structures: bool) -> str:
         cells.append(f'<td>{name}<div class="smiles">{smiles}</div></td>')
         numbers = [
             _with_error(row.fidelity, row.fidelity_error),
-            _with_error(*((row.on.j_cm1, row.on.error_cm1) if row.on else (None, None))),
-            _with_error(*((row.off.j_cm1, row.off.error_cm1) if row.off else (None, None))),
+            _coupling(row.on),
+            _coupling(row.off),
             f"&gt; {ratio}" if row.ratio_is_bound else ratio,
             format_cell(row.hold_ns, 3),
         ]
@@ -139,6 +139,14 @@ def _table(rows: list[ScreenedCandidate], *, structures: bool) -> str:
         lines.append(f"<tr>{''.join(cells)}</tr>")
     head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def _coupling(found: Coupling | None) -> str:
+    """Return the coupling by its last level, and below it those by the levels before."""
+    if found is None:
+        return format_cell(None)
+    earlier = [f"{html.escape(level)}: {j_cm1:.4g}" for level, j_cm1 in found.earlier_cm1.items()]
+    return _with_error(found.j_cm1, found.error_cm1) + "".join(f'<div class="smiles">{text}</div>' for text in earlier)
 
 
 def _with_error(value: float | None, error: float | None) -> str:

@@ -49,12 +49,20 @@ class ScreeningConfig(FrozenConfig):
 
 @dataclass(frozen=True)
 class Coupling:
-    """A coupling by the last level that was computed, in cm^-1, with its error and what the error leaves out."""
+    """A coupling by the last level that was computed, in cm^-1, with its error and what the error leaves out.
+
+    ``earlier_cm1`` are those of the levels before, by level.
+    """
 
     j_cm1: float
     error_cm1: float
     level: str
     missing: tuple[str, ...]
+    earlier_cm1: dict[str, float] = field(default_factory=dict)
+
+
+def _earlier(coupling: Coupling) -> str | None:
+    return "; ".join(f"{level}: {j_cm1:.6g}" for level, j_cm1 in coupling.earlier_cm1.items()) or None
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class ScreenedCandidate:
     rank
         From 1, the highest predicted fidelity first; ``None`` for a candidate without a prediction.
     status
-        ``"computed"``, or why there is no prediction.
+        ``"computed"``, with what failed by a later level behind it; or why there is no prediction.
     n_atoms
         Of the whole molecule.
     on, off
@@ -114,6 +122,8 @@ class ScreenedCandidate:
             "hold (ns)": self.hold_ns,
             "level of J_on": None if self.on is None else self.on.level,
             "level of J_off": None if self.off is None else self.off.level,
+            "J_on by earlier levels (cm^-1)": None if self.on is None else _earlier(self.on),
+            "J_off by earlier levels (cm^-1)": None if self.off is None else _earlier(self.off),
             "atoms": self.n_atoms,
             "status": self.status,
             "smiles": self.candidate.off.smiles,
@@ -180,7 +190,7 @@ def screen(
         Folder of finished results and checkpoints; the user's cache folder if ``None``.
     known
         ``couplings.jsonl`` of an earlier run, perhaps on another machine: couplings of the same structure, level and
-        versions are taken from it.
+        versions are taken from it; those of other levels go on into the ``couplings.jsonl`` of `out`.
     finished_only
         Compute no coupling: rank what the cache and `known` hold.
 
@@ -219,8 +229,7 @@ def screen(
             interruption = error
     if before:
         say(f"{screening.n_known} couplings were taken from {Path(known or '').name}.")
-    couplings = tuple(screening.couplings.values())
-    result = ScreeningResult(screening.ranked(), found.faults, config, provenance(config), couplings)
+    result = ScreeningResult(screening.ranked(), found.faults, config, provenance(config), screening.all_couplings())
     if out is not None:
         from molecular_qubits.screening.report import write_results
 
@@ -238,7 +247,7 @@ class _Screening:
         candidates: Sequence[Candidate],
         config: ScreeningConfig,
         cache: str | None,
-        known: Mapping[str, dict[str, Any]],
+        known: Mapping[str, KnownCoupling],
     ) -> None:
         self.candidates, self.config, self.cache, self.known = candidates, config, cache, known
         self.couplings: dict[tuple[str, str, int], KnownCoupling] = {}
@@ -251,30 +260,30 @@ class _Screening:
     def run_stage(self, number: int, n_workers: int, finished_only: bool) -> None:
         stage = self.config.stages[number]
         chosen = list(self.candidates)
-        if number > 0 or stage.keep is not None:
-            order = {row.candidate.name: row.rank for row in self.ranked() if row.rank is not None}
-            if number > 0:
-                chosen = sorted((c for c in chosen if c.name in order), key=lambda c: order[c.name])
-            chosen = chosen[: stage.keep]
-        jobs: list[tuple[int, Job]] = []
-        for candidate in chosen:
-            for state, structure in (("on", candidate.on), ("off", candidate.off)):
-                size = n_atoms(structure.smiles)
-                job = Job(candidate.name, structure, state, stage, self.cache)
-                if stage.max_atoms is not None and size > stage.max_atoms:
+        if number > 0:
+            chosen = [row.candidate for row in self.ranked() if row.rank is not None]
+        if stage.max_atoms is not None:
+            for candidate in chosen if number == 0 else ():  # later ones have a result that says of which level it is
+                if (size := self.sizes[candidate.name]) > stage.max_atoms:
                     self.faults[candidate.name] = f"not computed: {size} atoms, more than the {stage.max_atoms} allowed"
-                elif (record := self._found(job)) is not None:
+            chosen = [candidate for candidate in chosen if self.sizes[candidate.name] <= stage.max_atoms]
+        jobs: list[tuple[int, Job]] = []
+        for candidate in chosen[: stage.keep]:
+            for state, structure in (("on", candidate.on), ("off", candidate.off)):
+                job = Job(candidate.name, structure, state, stage, self.cache)
+                if (record := self._found(job)) is not None:
                     self._keep(job, number, record)
                 else:
                     jobs.append((self.sizes[candidate.name], job))
         jobs.sort(key=lambda entry: entry[0])  # whole rows early: both states of the smallest molecules first
-        if finished_only or not jobs:
+        if finished_only or stage.finished_only or not jobs:
             return
 
         def done(index: int, outcome: Outcome[dict[str, Any]]) -> None:
             _, job = jobs[index]
             if outcome.error is not None:
-                self.faults[job.name] = f"failed: J_{job.state}: {outcome.error}"
+                level = f" by {_level(stage)}" if number > 0 else ""
+                self.faults[job.name] = f"failed: J_{job.state}{level}: {outcome.error}"
             elif outcome.value is not None:
                 self._keep(job, number, outcome.value)
 
@@ -290,13 +299,21 @@ class _Screening:
     def _found(self, job: Job) -> dict[str, Any] | None:
         """Return the record of a job from the cache or the couplings that are known."""
         record = finished(job)
-        if record is None and (record := self.known.get(identity(job.key))) is not None:
+        if record is None and (known := self.known.get(identity(job.key))) is not None:
             self.n_known += 1
+            return known.record
         return record
 
     def _keep(self, job: Job, number: int, record: dict[str, Any]) -> None:
         self.records[job.name, job.state, number] = record
         self.couplings[job.name, job.state, number] = KnownCoupling.of(job, record)
+
+    def all_couplings(self) -> tuple[KnownCoupling, ...]:
+        """Return what was computed or taken, then what else is known of the candidates, such as other levels."""
+        taken = {identity(coupling.key) for coupling in self.couplings.values()}
+        names = {candidate.name for candidate in self.candidates}
+        rest = [known for key, known in self.known.items() if key not in taken and known.name in names]
+        return (*self.couplings.values(), *rest)
 
     def ranked(self) -> tuple[ScreenedCandidate, ...]:
         rows = [self._judge(candidate) for candidate in track(self.candidates, "Predicting gates")]
@@ -312,7 +329,11 @@ class _Screening:
 
         on, off = self._coupling(candidate.name, "on"), self._coupling(candidate.name, "off")
         missing = " and ".join(f"J_{state}" for state, found in (("on", on), ("off", off)) if found is None)
-        status = COMPUTED if not missing else self.faults.get(candidate.name, f"{missing} not computed")
+        fault = self.faults.get(candidate.name)
+        if missing:
+            status = fault or f"{missing} not computed"
+        else:
+            status = COMPUTED if fault is None else f"{COMPUTED}; {fault}"  # by an earlier level
         row = ScreenedCandidate(candidate, status, self.sizes[candidate.name], on=on, off=off)
         if on is None or off is None:
             return row
@@ -353,4 +374,9 @@ class _Screening:
             bases_cm1=values if len(values) > 1 else None,
         )
         error = (bar.total_cm1**2 + record["resolution_cm1"] ** 2) ** 0.5
-        return Coupling(record["j_cm1"], error, f"{stage.xc}/{stage.basis}", bar.missing)
+        earlier = {_level(stage): record["j_cm1"] for stage, record in series[:-1]}
+        return Coupling(record["j_cm1"], error, _level(stage), bar.missing, earlier)
+
+
+def _level(stage: Stage) -> str:
+    return f"{stage.xc}/{stage.basis}"

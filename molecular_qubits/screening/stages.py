@@ -23,10 +23,13 @@ class Stage(FrozenConfig):
     ----------
     xc, basis, grid_level, conv_tol
         Kohn-Sham fields, see `exchange_couplings`; fitted densities.
-    keep
-        Number of candidates, the best of the stage before, that this stage computes; ``None`` for all.
     max_atoms
         Larger molecules are not computed.
+    keep
+        Number of candidates, the best of the stage before that are not too large, that this stage computes; ``None``
+        for all.
+    finished_only
+        Compute no coupling of this level: take what is finished or known.
     solvers
         The fallback ladder, see `exchange_couplings`; by default without second-order steps, which may take an hour.
     fmax_ev_per_angstrom
@@ -40,6 +43,7 @@ class Stage(FrozenConfig):
     solvers: tuple[Literal["diis", "level shift", "newton"], ...] = Field(("diis", "level shift"), min_length=1)
     keep: int | None = Field(None, ge=1)
     max_atoms: int | None = Field(None, ge=1)
+    finished_only: bool = False
     fmax_ev_per_angstrom: float = Field(0.05, gt=0)
 
 
@@ -69,7 +73,7 @@ class Job:
     @property
     def key(self) -> dict[str, Any]:
         """Return everything that a finished result depends on."""
-        level = self.stage.model_dump(exclude={"keep", "max_atoms", "solvers"})
+        level = self.stage.model_dump(exclude={"keep", "max_atoms", "solvers", "finished_only"})
         return {
             "kind": "screening",
             "smiles": self.structure.smiles,

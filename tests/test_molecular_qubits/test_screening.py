@@ -290,12 +290,60 @@ def test_a_later_stage_takes_only_the_best_and_its_basis_step_enters_the_error(t
         for stage, factor in zip(stages, (1.0, 0.8), strict=True):
             _put(cache, candidate, "on", factor * j_on, stage)
             _put(cache, candidate, "off", 1e-5, stage)
-    result = screen(path, config=ScreeningConfig(stages=stages), cache=cache, finished_only=True)
+    result = screen(path, tmp_path / "out", config=ScreeningConfig(stages=stages), cache=cache, finished_only=True)
     best, other = result.candidates[0], result.candidates[1]
     assert best.candidate.name == second.name
     assert best.on.level == "b3lyp/6-31g"
     assert best.on.error_cm1 == pytest.approx(0.01, rel=1e-3)
     assert other.on.level == "b3lyp/sto-3g"
+    with open(tmp_path / "out" / "ranking.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[0]["J_on (cm^-1)"]) == pytest.approx(0.04)
+    earlier = "J_on by earlier levels (cm^-1)"
+    assert [row[earlier] for row in rows] == ["b3lyp/sto-3g: 0.05", "", ""]
+    assert "b3lyp/sto-3g: 0.05" in (tmp_path / "out" / "report.html").read_text()
+
+
+def _run_in_place(jobs, fails=()):
+    """Return a `run_tasks` that keeps the jobs in a list and fails for names and states."""
+    from shared.tasks import Outcome
+
+    def run(function, items, *, n_workers, retries, description, on_done):
+        for index, job in enumerate(items):
+            jobs.append(job)
+            bad = (job.name, job.state) in fails
+            value = {"j_cm1": 0.1, "projections_cm1": [0.1] * 3, "resolution_cm1": 0.0}
+            on_done(index, Outcome(error=RuntimeError("no convergence")) if bad else Outcome(value))
+
+    return run
+
+
+def test_a_stage_may_compute_nothing_and_the_next_one_the_best_that_are_not_too_large(tmp_path, monkeypatch):
+    path, cache, known = _library(tmp_path, THREE), tmp_path / "cache", tmp_path / "cheap" / "couplings.jsonl"
+    first, second, third = read_library(path).candidates
+    assert n_atoms(third.on.smiles) < n_atoms(first.off.smiles) < n_atoms(third.off.smiles)
+    for candidate, j_on in ((first, 300.0), (third, 0.05)):
+        for state, j in (("on", j_on), ("off", 1e-5)):
+            _put(cache, candidate, state, j, Stage())
+    screen(path, known.parent, config=ScreeningConfig(stages=(Stage(),)), cache=cache, finished_only=True)
+    finer = Stage(basis="6-31g", keep=1, max_atoms=n_atoms(first.off.smiles))
+    config = ScreeningConfig(stages=(Stage(finished_only=True), finer))
+    jobs = []
+    monkeypatch.setattr(run_module, "run_tasks", _run_in_place(jobs, {(first.name, "off")}))
+    result = screen(path, tmp_path / "out", config=config, cache=tmp_path / "empty", known=known)
+    # `second` has no cheap coupling and `third`, the best, is too large as a whole.
+    assert [(job.name, job.state, job.stage) for job in jobs] == [(first.name, s, finer) for s in ("on", "off")]
+    rows = {row.candidate.name: row for row in result.candidates}
+    assert rows[first.name].status == "computed; failed: J_off by b3lyp/6-31g: no convergence"
+    assert (rows[first.name].on.level, rows[first.name].off.level) == ("b3lyp/6-31g", "b3lyp/sto-3g")
+    assert (rows[third.name].status, rows[third.name].on.level) == ("computed", "b3lyp/sto-3g")
+    assert rows[second.name].status == "J_on and J_off not computed"
+    # The file has both levels, also after a run of the cheap one that starts from it.
+    assert len((tmp_path / "out" / "couplings.jsonl").read_text().splitlines()) == 5
+    cheap = ScreeningConfig(stages=(Stage(),))
+    both = tmp_path / "out" / "couplings.jsonl"
+    screen(path, tmp_path / "again", config=cheap, cache=tmp_path / "empty", known=both, finished_only=True)
+    assert sorted(read_known(tmp_path / "again" / "couplings.jsonl")) == sorted(read_known(both))
 
 
 def test_a_candidate_that_fails_says_why_and_stops_no_other(tmp_path, monkeypatch):
@@ -547,9 +595,9 @@ def test_the_shipped_couplings_are_found_again_by_the_shipped_library(tmp_path, 
     known = read_known(SHIPPED_COUPLINGS)
     config = load_config(ScreeningConfig, SHIPPED.parent / "cheap.yaml")
     result = screen(SHIPPED, config=config, cache=tmp_path, known=SHIPPED_COUPLINGS, finished_only=True)
-    assert said == [f"{len(known)} couplings were taken from couplings.jsonl."]
-    lines = [json.loads(line) for line in SHIPPED_COUPLINGS.read_text(encoding="utf-8").splitlines()]
-    states = Counter(line["name"] for line in lines)
+    cheap = [coupling for coupling in known.values() if coupling.key["level"]["basis"] == "sto-3g"]
+    assert said == [f"{len(cheap)} couplings were taken from couplings.jsonl."]
+    states = Counter(coupling.name for coupling in cheap)
     assert {row.candidate.name for row in result.candidates if row.rank} == {n for n, k in states.items() if k == 2}
 
 
