@@ -60,6 +60,7 @@ def scaling(function: Callable[[Any], Any], items: Sequence[Any], repeats: int) 
         "one worker (s)": wall[1, "all"],
         "two workers (s)": wall[2, "all"],
         "ratio": wall[1, "all"] / wall[2, "all"],
+        "lowest ratio": min(one / two for one, two in zip(walls[1, "all"], walls[2, "all"], strict=True)),
         "ratio without start-up": (wall[1, "all"] - wall[1, "some"]) / (wall[2, "all"] - wall[2, "some"]),
     }
 
