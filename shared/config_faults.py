@@ -49,6 +49,9 @@ def sentences(error: ValidationError, values: Mapping[str, Any]) -> str:
     faults: dict[str, list[Any]] = {}
     for fault in error.errors():
         faults.setdefault(_place(fault, values), []).append(fault)
+    for where, group in list(faults.items()):  # what is left of a list whose parts have faults is not its length
+        if group[0]["type"] == "too_short" and any(other.startswith(f"{where}.") for other in faults):
+            del faults[where]
     return "\n".join(_sentence(where, group) for where, group in faults.items())
 
 

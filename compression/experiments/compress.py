@@ -1,22 +1,29 @@
 """``pg-ipq compress``: a folder with a classifier becomes a folder with a file of at most so many bytes."""
 
+import copy
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 from torch import nn
 
-from compression.quantization.budget import CompressionResult, compress
+from compression.experiments.run_folder import check_same, locked
+from compression.quantization.budget import CompressionResult, carry_out
 from compression.quantization.calibration import activation_weights, all_logits, divergence
+from compression.quantization.files import state_digest
 from compression.quantization.folder import save_folder
 from compression.quantization.hf import architecture, longest_input
+from compression.quantization.plan import Plan, check_budget, plan
 from compression.quantization.storage import CompressedFileError, file_bytes, round_
 from compression.training.batches import EncodedData, calibration_batches, encode
 from compression.training.data import TextData, load_sentiment
 from compression.training.distillation import DistillationConfig
+from compression.training.evaluate import evaluate
 from compression.training.finetune import finetuned_minilm
 from compression.training.ipq import IPQConfig, ipq
-from shared.artifacts import provenance, write_json
+from shared.artifacts import provenance, remove, write_json
 from shared.config import FrozenConfig
 from shared.files import check_folder, reason
 from shared.plotting import save_figure, style
@@ -76,7 +83,8 @@ def compress_folder(
         `PRESETS`.
     out
         Folder for ``model.safetensors`` (see `compression.load_compressed_`), ``config.json``, the tokenizer, the model
-        card (``README.md``), ``layers`` and ``pareto`` tables and figure, and ``provenance.json``.
+        card (``README.md``), ``layers`` and ``pareto`` tables and figure, and ``provenance.json``. What was killed or
+        interrupted is continued there (``work/``) with the same result.
     config
         Settings.
     calibration
@@ -89,49 +97,107 @@ def compress_folder(
     Returns
     -------
     list of dict
-        One row each for the fp32 weights, the compressed and (with `CompressConfig.steps`) the distilled model.
+        One row each for the fp32 weights, the compressed and (with `CompressConfig.steps`) the distilled model; of a
+        preset with the accuracy on its validation sentences.
 
     Raises
     ------
     ValueError
-        Before any long work, if the model, the text or the budget cannot be used.
+        Before any long work, if the model, the text or the budget cannot be used, or `out` holds unfinished work with
+        other settings.
+    RuntimeError
+        If another process works in `out`.
     """
     out = Path(out)
     check_folder(out)
-    classifier, tokenizer, data = _loaded(model, calibration, config, folder)
-    batches = calibration_batches(data, config.n_calibration, seed=config.seed)
+    classifier, tokenizer, data, validation = _loaded(model, calibration, config, folder)
     extra = {"architecture": architecture(classifier.config)}
-    result = compress(
-        classifier, config.budget, calibration=batches, seed=config.seed, n_workers=n_workers, extra=extra
-    )
-    compressed = result.model
-    rows = [_row("fp32", result.dense_bytes, result.dense_bytes, 0.0)]
-    rows.append(_row("compressed", result.file_bytes, result.dense_bytes, result.measured_loss))
-    if config.steps > 0:
-        compressed = _distilled(classifier, result, data, batches, config, n_workers)
-        loss = divergence(all_logits(classifier, batches), all_logits(compressed, batches))
-        rows.append(_row("distilled", file_bytes(compressed, extra=extra), result.dense_bytes, loss))
-    text = f"Calibrated on {len(batches)} batches of {data.name}, {len(data):,} sentences."
-    size = save_folder(compressed, out, tokenizer=tokenizer, extra=extra, data=text, licence=LICENCE, results=rows)
-    if size > result.budget_bytes:
-        raise CompressedFileError(f"The file has {size:,} bytes, more than the budget of {result.budget_bytes:,}.")
-    write_table(result.table(), out / "layers")
-    write_table(result.curve, out / "pareto", digits=6)
-    with style():
-        save_figure(result.figure(), out / "pareto")
-    write_json(out / "provenance.json", provenance(config))
+    check_budget(classifier, config.budget, extra)
+    work = out / "work"
+    identity = {
+        "config": json.loads(config.to_json()),
+        "inputs": {"model": state_digest(classifier.state_dict()), "calibration": data.sha256},
+    }
+    check_same(work, identity)
+    with locked(work):
+        check_same(work, identity)
+        write_json(work / "run.json", identity)
+        for leftover in out.glob(".*.tmp"):
+            remove(leftover)
+        batches = calibration_batches(data, config.n_calibration, seed=config.seed)
+        made = _planned(classifier, batches, config, extra, work / "plan.json", n_workers)
+        result = carry_out(classifier, made, calibration=batches, seed=config.seed, n_workers=n_workers, extra=extra)
+        compressed, dense = result.model, result.dense_bytes
+        rows = [_row("fp32", dense, dense, 0.0, classifier, validation)]
+        rows.append(_row("compressed", result.file_bytes, dense, result.measured_loss, compressed, validation))
+        if config.steps > 0:
+            compressed = _distilled(classifier, result, data, batches, config, n_workers, work / "ipq")
+            loss = divergence(all_logits(classifier, batches), all_logits(compressed, batches))
+            rows.append(_row("distilled", file_bytes(compressed, extra=extra), dense, loss, compressed, validation))
+        size = save_folder(
+            compressed,
+            out,
+            tokenizer=tokenizer,
+            extra=extra,
+            data=f"Calibrated on {len(batches)} batches of {data.name}, {len(data):,} sentences.",
+            licence=LICENCE,
+            results=rows,
+            method=_about_method(config, result, validation),
+        )
+        if size > result.budget_bytes:
+            raise CompressedFileError(f"The file has {size:,} bytes, more than the budget of {result.budget_bytes:,}.")
+        write_table(result.table(), out / "layers")
+        write_table(result.curve, out / "pareto", digits=6)
+        with style():
+            save_figure(result.figure(), out / "pareto")
+        write_json(out / "provenance.json", provenance(config))
+    remove(work)
     return rows
+
+
+def _planned(
+    classifier: nn.Module,
+    batches: list[Any],
+    config: CompressConfig,
+    extra: Mapping[str, Any],
+    path: Path,
+    n_workers: int | None,
+) -> Plan:
+    """Measure and choose, or read what was chosen before an interruption."""
+    if path.is_file():
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Plan.from_dict(values, activation_weights(classifier, batches, [o["name"] for o in values["layers"]]))
+    made = plan(
+        classifier, config.budget, calibration=batches, seed=config.seed, n_workers=n_workers, extra=dict(extra)
+    )
+    write_json(path, made.to_dict())
+    return made
+
+
+def _about_method(config: CompressConfig, result: CompressionResult, validation: EncodedData | None) -> str:
+    after = "Nothing was trained afterwards."
+    if config.steps > 0:
+        after = (
+            f"Afterwards {config.steps:,} steps of distillation from the uncompressed model (logits, hidden states), "
+            f"learning rate {config.lr:g}, on the centroids and all that is not quantized."
+        )
+    metric = "" if validation is not None else " No labels were given: the metric of the task was not measured."
+    return (
+        f"Block size, codewords, codebook type and sharing of each layer were chosen for a budget of "
+        f"{result.budget_bytes:,} bytes by the measured divergence of the outputs; PG k-means, activation weights. "
+        f"{after}{metric}"
+    )
 
 
 def _loaded(
     model: str | Path, calibration: str | Path | None, config: CompressConfig, folder: str | Path | None
-) -> tuple[Any, Any, EncodedData]:
-    """The classifier, its tokenizer, and the sentences."""
+) -> tuple[Any, Any, EncodedData, EncodedData | None]:
+    """The classifier, its tokenizer, the sentences, and those with labels to evaluate on, if there are any."""
     text = None if calibration is None else _sentences(Path(calibration))
     if str(model) in PRESETS:
         found = finetuned_minilm(folder=folder)
         data = found.train if text is None else encode(text, found.tokenizer, config.max_length)
-        return found.model, found.tokenizer, data
+        return found.model, found.tokenizer, data, found.validation
     path = Path(model)
     if not (path / "config.json").is_file():
         raise ValueError(
@@ -147,7 +213,7 @@ def _loaded(
         raise ValueError(f"Argument `model` names a folder that transformers cannot load: {error}") from error
     longest = min(config.max_length, longest_input(classifier.config))
     data = encode(text if text is not None else load_sentiment(folder)[0], tokenizer, longest)
-    return classifier, tokenizer, data
+    return classifier, tokenizer, data, None
 
 
 def _sentences(path: Path) -> TextData:
@@ -170,9 +236,8 @@ def _distilled(
     batches: list[Any],
     config: CompressConfig,
     n_workers: int | None,
+    checkpoints: Path,
 ) -> nn.Module:
-    import copy
-
     student = copy.deepcopy(classifier)
     n_layers = getattr(classifier.config, "num_hidden_layers", 0)
     settings = IPQConfig(
@@ -192,16 +257,21 @@ def _distilled(
         config=settings,
         sample_weights=activation_weights(classifier, batches),
         n_workers=n_workers,
+        checkpoints=checkpoints,
     )
     round_(student)
     return student
 
 
-def _row(name: str, size: int, dense: int, loss: float) -> dict[str, Any]:
+def _row(
+    name: str, size: int, dense: int, loss: float, model: nn.Module, validation: EncodedData | None
+) -> dict[str, Any]:
+    measured = {} if validation is None else {"accuracy (%)": 100 * evaluate(model, validation).accuracy}
     return {
         "model": name,
         "bytes": size,
         "of fp32": dense / size,
         "of fp16": dense / 2 / size,
         "divergence on calibration (nats)": loss,
+        **measured,
     }

@@ -14,6 +14,23 @@ from shared.results import ResultsWriter
 METHODS = ("released", "PG")
 """The released iPQ's k-means, and PG k-means."""
 
+OPTIONS: dict[str, dict[str, Any]] = {
+    "released": {"init": "random", "empty": "perturb"},
+    "released, batched": {"init": "random", "empty": "perturb-batched"},
+    "random, faiss's rule": {"init": "random", "empty": "faiss"},
+    "k-means++": {"init": "k-means++", "empty": "keep"},
+    "k-means++, farthest": {"init": "k-means++", "empty": "farthest"},
+    "pre-assignment only": {"init": "partition", "empty": "keep"},
+    "pre-assignment, released rule": {"init": "partition", "empty": "perturb"},
+    "fine-tuning only": {"init": "random", "empty": "partition"},
+    "PG": {"init": "partition", "empty": "partition"},
+    "PG, consolidated": {"init": "partition", "empty": "partition", "consolidate": 0.1},
+}
+"""Options of all methods by name: peers, PG k-means, and its components alone and with the optional third.
+
+The k-means of faiss, and of scikit-learn (``"k-means++, farthest"``), are these rules on our search.
+"""
+
 
 class EmptyClustersConfig(FrozenConfig):
     """Which blocks to cluster.
@@ -59,12 +76,11 @@ def pruned_blocks(weight: np.ndarray, block_size: int, share: float) -> np.ndarr
 
 
 def cluster(blocks: np.ndarray, method: str, config: EmptyClustersConfig, seed: int) -> KMeansResult:
-    """Cluster with one of `METHODS`, or with ``"released, batched"``, for the same number of iterations."""
-    if method == "PG":
-        return pg_kmeans(blocks, config.n_centroids, max_iter=config.max_iter, tol=0.0, seed=seed)
-    empty = "perturb-batched" if method == "released, batched" else "perturb"
-    options: dict[str, Any] = {"init": "random", "empty": empty, "tol": 0.0, "max_iter": config.max_iter}
-    return kmeans(blocks, config.n_centroids, seed=seed, **options)
+    """Cluster with a method of `OPTIONS` for the same number of iterations."""
+    options: dict[str, Any] = {"tol": 0.0, "max_iter": config.max_iter, "seed": seed}
+    if OPTIONS[method]["init"] == OPTIONS[method]["empty"] == "partition":
+        return pg_kmeans(blocks, config.n_centroids, consolidate=OPTIONS[method].get("consolidate"), **options)
+    return kmeans(blocks, config.n_centroids, **OPTIONS[method], **options)
 
 
 def totals(history: Iterable[Iteration]) -> dict[str, int]:

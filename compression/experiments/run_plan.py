@@ -19,7 +19,7 @@ from compression.training.precision import autocast
 from shared.artifacts import provenance, write_json
 
 
-def planned_rules(prepared: Prepared, dense: nn.Module, path: Path) -> tuple[Rule, ...]:
+def planned_rules(prepared: Prepared, dense: nn.Module, path: Path, n_workers: int | None = 1) -> tuple[Rule, ...]:
     """Return the rules that keep a run's file within its budget, read from `path` or chosen and written there.
 
     They are sorted into the stages of the preset rules of the model's family, if it has any.
@@ -35,6 +35,7 @@ def planned_rules(prepared: Prepared, dense: nn.Module, path: Path) -> tuple[Rul
             base=config.pq,
             extra=header(prepared, dense),
             share=config.share,
+            n_workers=n_workers,
         )
         rules = [json.loads(rule.to_json()) for rule in _in_stages(made.rules, prepared.source.config.model_type)]
         found = {"budget": config.budget, "rules": rules, "layers": made.table(), "curve": made.curve}

@@ -122,7 +122,12 @@ def _planned(config: StudyConfig) -> Iterator[Planned]:
 
 
 def run_study(
-    config: StudyConfig, out: str | Path, folder: str | Path | None = None, *, finished: bool = False
+    config: StudyConfig,
+    out: str | Path,
+    folder: str | Path | None = None,
+    *,
+    finished: bool = False,
+    n_workers: int | None = 1,
 ) -> dict[str, Any]:
     """Make all runs and return the tables.
 
@@ -136,6 +141,8 @@ def run_study(
         Cache folder of packaged models and data.
     finished
         Take only the runs that are finished in `out`, and compute nothing.
+    n_workers
+        Processes that cluster, see `compression.quantize_`; the result is the same for any number.
 
     Returns
     -------
@@ -158,7 +165,8 @@ def run_study(
             say(f"Run {number} of {len(planned)}: {item.variant}, {item.size}, seed {item.seed}")
             home = out / "dense" / item.dense
             home.parent.mkdir(parents=True, exist_ok=True)
-            report = run_task(item.config, target, folder=folder, dense=home, plan=out / "plans" / f"{item.size}.json")
+            sizes = out / "plans" / f"{item.size}.json"
+            report = run_task(item.config, target, folder=folder, dense=home, plan=sizes, n_workers=n_workers)
         if report is not None:
             runs.append(_record(item, report))
     if not runs or runs[0]["variant"] != planned[0].variant:
@@ -191,5 +199,6 @@ def _record(item: Planned, report: Mapping[str, Any]) -> dict[str, Any]:
         "matthews": {name: matthews_correlation(predictions[name], labels) for name in ("fp32", "iPQ")},
         "empty clusters": {key: sum(layer[key] for layer in work) for key in work[0]},
         "relative error": float(np.mean([layer.relative_error for layer in layers])),
+        "made": {key: report["provenance"].get(key) for key in ("git_commit", "versions")},
         "seconds": {"whole": report["provenance"]["seconds"], "compression": report["compression"]["seconds"]},
     }

@@ -3,18 +3,18 @@
 import copy
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from torch import nn
 
 from compression.experiments.run_config import Prepared, RunConfig, prepare
+from compression.experiments.run_folder import check_same, locked
 from compression.experiments.run_plan import clustering_weights, header, planned_rules
 from compression.quantization.folder import CARD, model_card, save_folder
 from compression.quantization.quant_noise import QuantNoise, add_quant_noise
@@ -44,6 +44,7 @@ def run_task(
     noise: NoiseHook | None = None,
     dense: str | Path | None = None,
     plan: str | Path | None = None,
+    n_workers: int | None = 1,
 ) -> dict[str, Any]:
     """Fine-tune a model on a task, quantize it in stages, write the file, read it back and evaluate it.
 
@@ -66,6 +67,8 @@ def run_task(
         otherwise it must be of a run with the same fine-tuning, which is not checked.
     plan
         File of the rules chosen for a budget, in place of ``out/plan.json``, for runs that share it in the same way.
+    n_workers
+        Processes that cluster, see `compression.quantize_`; the result is the same for any number.
 
     Returns
     -------
@@ -80,11 +83,11 @@ def run_task(
         If another process works in `out`.
     """
     out = Path(out)
-    _check_same_config(out, {"config": json.loads(config.to_json())})
+    check_same(out, {"config": json.loads(config.to_json())})
     plan = Path(plan or out / "plan.json")
     prepared = prepare(config, folder, plan)
-    with _locked(out):
-        _check_same_config(out, prepared.identity)
+    with locked(out):
+        check_same(out, prepared.identity)
         if (out / "report.json").is_file():
             say(f"{out / 'report.json'} is there already: this run is finished.")
             return json.loads((out / "report.json").read_text(encoding="utf-8"))
@@ -98,10 +101,10 @@ def run_task(
         _move(teacher, prepared.device)
         if not prepared.rules:
             if rank() == 0:
-                planned_rules(prepared, teacher, plan)
+                planned_rules(prepared, teacher, plan, n_workers)
             wait_for_all()
             prepared = replace(prepared, rules=planned_rules(prepared, teacher, plan))
-        _make_compressed(prepared, out, teacher)
+        _make_compressed(prepared, out, teacher, n_workers)
         if rank() == 0:
             compressed = load_compressed_(load_classifier(home), out / "compressed" / "model.safetensors")
             _move(compressed, prepared.device)
@@ -131,7 +134,7 @@ def finished_report(config: RunConfig, out: str | Path) -> dict[str, Any] | None
         If `out` holds a run with other settings.
     """
     out = Path(out)
-    _check_same_config(out, {"config": json.loads(config.to_json())})
+    check_same(out, {"config": json.loads(config.to_json())})
     path = out / "report.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
@@ -167,7 +170,7 @@ def _noisy(prepared: Prepared, model: nn.Module, hook: NoiseHook | None) -> Abst
     return nullcontext() if settings is None else add_quant_noise(model, prepared.rules, settings)
 
 
-def _make_compressed(prepared: Prepared, out: Path, dense: nn.Module) -> None:
+def _make_compressed(prepared: Prepared, out: Path, dense: nn.Module, n_workers: int | None) -> None:
     """Quantize in stages with the dense model as teacher and write the file with configuration and tokenizer."""
     if (out / "compressed").is_dir():
         return
@@ -181,6 +184,7 @@ def _make_compressed(prepared: Prepared, out: Path, dense: nn.Module) -> None:
         teacher=dense,
         config=_with_rules(config.ipq, prepared.rules),
         sample_weights=clustering_weights(prepared, dense, prepared.rules),
+        n_workers=n_workers,
         checkpoints=out / "work" / "ipq",
     )
     if rank() != 0:
@@ -196,6 +200,7 @@ def _make_compressed(prepared: Prepared, out: Path, dense: nn.Module) -> None:
             extra=header(prepared, model),
             data=_about_data(prepared),
             licence=_LICENCE,
+            method=_about_method(prepared),
         )
         write_json(target / "stages.json", report.to_dict())
 
@@ -290,48 +295,3 @@ def _row(
         "lost, 95 %": None if lost is None else f"{100 * lost.low:.1f} to {100 * lost.high:.1f}",
         "sentences": len(labels),
     }
-
-
-def _check_same_config(out: Path, identity: Mapping[str, Any]) -> None:
-    """Raise `ValueError` if `out` holds a run that differs in any of the keys of `identity`."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"Argument `out` must be a folder, but {str(out)!r} is a file.")
-    if not (out / "run.json").is_file():
-        return
-    before = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    old, new = (dict(_flat({key: values[key] for key in identity})) for values in (before, identity))
-    changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    if changed:
-        key = changed[0].removeprefix("config.")
-        was, now = (json.dumps(values.get(changed[0])) for values in (old, new))
-        more = f" ({len(changed) - 1} more differ)" if len(changed) > 1 else ""
-        raise ValueError(
-            f"Folder {str(out)!r} holds a run with another `{key}`: {was} there, {now} now{more}. Give the same "
-            "settings to continue it, or another folder (--out)."
-        )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; of a group of processes the first does so for all."""
-    if rank() != 0:
-        wait_for_all()
-        yield
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(out / ".lock", timeout=0):
-            for leftover in out.glob(".*.tmp"):  # of a killed process: the lock is ours
-                remove(leftover)
-            wait_for_all()
-            yield
-    except Timeout as error:
-        raise RuntimeError(f"Another process works in {str(out)!r}: wait for it, or take another folder.") from error

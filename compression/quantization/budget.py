@@ -135,8 +135,21 @@ def compress(
         extra=extra,
         share=share,
     )
+    return carry_out(model, made, calibration=batches, seed=seed, n_workers=n_workers, extra=extra)
+
+
+def carry_out(
+    model: nn.Module,
+    made: Plan,
+    *,
+    calibration: Sequence[Batch],
+    seed: int = 0,
+    n_workers: int | None = 1,
+    extra: dict[str, Any] | None = None,
+) -> CompressionResult:
+    """Quantize a copy of a model as a plan for it says; arguments are those of `compress`."""
     model = copy.deepcopy(model).eval()
-    reference = all_logits(model, batches)
+    reference = all_logits(model, calibration)
     reports = []
     if made.rules:
         reports = quantize_(model, made.rules, seed=seed, sample_weights=made.weights, n_workers=n_workers)
@@ -146,5 +159,5 @@ def compress(
         model=model,
         reports=tuple(reports),
         file_bytes=file_bytes(model, extra=extra),
-        measured_loss=divergence(reference, all_logits(model, batches)),
+        measured_loss=divergence(reference, all_logits(model, calibration)),
     )

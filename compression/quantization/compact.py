@@ -1,5 +1,6 @@
 """Layers that hold codes of 9 to 15 bits in so many bits, for inference in as little memory as the file takes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,11 +14,13 @@ from compression.quantization.packed_codes import PackedCodes
 class _Compact(_PQWeight):
     """A layer with packed codes in place of ``codes``, which are unpacked where they are asked for.
 
-    In the state dict they are ``codes``, as those of any other layer.
+    In the state dict they are ``codes``, as those of any other layer. ``train()`` makes it the layer that it was, and
+    so does a move to a device that has no kernels for packed codes.
     """
 
     low: torch.Tensor
     high: torch.Tensor
+    _plain: type[_PQWeight]
 
     @property
     def codes(self) -> torch.Tensor:  # type: ignore[override]  # a buffer in the other layers
@@ -44,7 +47,27 @@ class _Compact(_PQWeight):
         self.register_buffer("low", packed.low)
         self.register_buffer("high", packed.high)
         self.codebook_dtype, self.activations = layer.codebook_dtype, layer.activations
-        self.train(layer.training)
+        self.training = False
+
+    def _unpack(self) -> None:
+        """Become the layer with plain codes, in place."""
+        codes = self.codes
+        del self.low, self.high
+        self.__class__ = self._plain  # type: ignore[assignment]
+        self.register_buffer("codes", codes)
+
+    def train(self, mode: bool = True) -> "_Compact":
+        """Set the mode; for training the codes are unpacked for good."""
+        if mode:
+            self._unpack()
+        super(_PQWeight, self).train(mode)
+        return self
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "_Compact":
+        if fn(self.low[:0]).device.type != "cpu":
+            self._unpack()
+        super(_PQWeight, self)._apply(fn, recurse)
+        return self
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -62,6 +85,8 @@ class _Compact(_PQWeight):
 
 class CompactLinear(_Compact, PQLinear):
     """A `PQLinear` with packed codes."""
+
+    _plain = PQLinear
 
     def __init__(self, layer: PQLinear) -> None:
         self._take(layer)
@@ -81,6 +106,8 @@ class CompactLinear(_Compact, PQLinear):
 class CompactEmbedding(_Compact, PQEmbedding):
     """A `PQEmbedding` with packed codes; those of the rows that are looked up are unpacked."""
 
+    _plain = PQEmbedding
+
     def __init__(self, layer: PQEmbedding) -> None:
         self._take(layer)
         self.padding_idx = layer.padding_idx
@@ -99,13 +126,15 @@ class CompactEmbedding(_Compact, PQEmbedding):
 def compact_(model: nn.Module) -> nn.Module:
     """Let linear layers and embeddings of more than 256 codewords hold their codes in as many bits as the file does.
 
-    For inference: values and files are the same, and so is the time (codes are unpacked by the kernels that decode),
-    but training unpacks them in every step, and codes cannot be re-assigned.
+    For inference: values and files are the same, and so is the time (codes are unpacked by the kernels that decode).
+    ``model.train()`` unpacks them for good, and so does a move to another device than the CPU. ``from_pretrained`` does
+    this to what it loads.
 
     Parameters
     ----------
     model
-        A model with product-quantized layers, changed in place. Codebooks that layers share stay shared.
+        A model with product-quantized layers, changed in place. Codebooks that layers share stay shared. Layers in
+        training mode, on another device than the CPU, or that compute in integers stay as they are.
 
     Returns
     -------
@@ -114,6 +143,8 @@ def compact_(model: nn.Module) -> nn.Module:
     """
     kinds: dict[type, type] = {PQLinear: CompactLinear, PQEmbedding: CompactEmbedding}
     for name, layer in pq_modules(model).items():
-        if type(layer) in kinds and 8 < code_bits(layer.n_centroids) < 16 and layer.latent is None:
+        in_integers = layer.activations is not None and layer.codebook_dtype == "int8"
+        stays = layer.training or layer.latent is not None or in_integers or layer.codes.device.type != "cpu"
+        if type(layer) in kinds and 8 < code_bits(layer.n_centroids) < 16 and not stays:
             model.set_submodule(name, kinds[type(layer)](layer))
     return model

@@ -41,6 +41,16 @@ def checksum(name: str, tensor: torch.Tensor) -> str:
     return digest.hexdigest()[:_CHECKSUM_DIGITS]
 
 
+def state_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of named tensors, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def sealed(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> dict[str, str]:
     """Return the metadata of a file: the description with a checksum of each tensor, and the SHA-256 of all that.
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from compression.quantization.files import FORMAT, SINGLE, file_sizes
+from compression.quantization.layers import pq_modules
 from compression.quantization.storage import dense_bytes, layer_bytes, save_compressed
 from shared.artifacts import provenance, write_text
 from shared.results import markdown_table
@@ -27,6 +28,7 @@ def save_folder(
     data: str = "not stated",
     licence: str = "that of the original weights; not stated by who made this file",
     results: Sequence[Mapping[str, Any]] = (),
+    method: str = "",
     max_shard_bytes: int | None = None,
 ) -> int:
     """Write a compressed `transformers` model so that ``from_pretrained`` loads it, with its model card.
@@ -44,6 +46,8 @@ def save_folder(
         See `compression.save_compressed`.
     data, licence, results
         For the card: the data that were used, the licence lines, and rows of a table of results.
+    method
+        For the card, in sentences: how the model was quantized and trained. The layers are described anyway.
     max_shard_bytes
         See `compression.save_compressed`.
 
@@ -63,7 +67,7 @@ def save_folder(
     config.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
-    card = model_card(model, folder, data=data, licence=licence, results=results)
+    card = model_card(model, folder, data=data, licence=licence, results=results, method=method)
     write_text(folder / CARD, card)
     return size
 
@@ -125,10 +129,8 @@ def model_card(
         The compressed model, for the size without compression.
     path
         Its file or folder, from which the bytes are taken.
-    data, licence, results
+    data, licence, results, method
         See `save_folder`.
-    method
-        How the model was quantized and trained, in sentences.
     """
     size, dense = file_sizes(path), dense_bytes(model)
     rows = [
@@ -161,8 +163,7 @@ def model_card(
         "model = AutoModelForSequenceClassification.from_pretrained(FOLDER)\n```",
         f"## Size\n\n{markdown_table(sizes)}".rstrip(),
     ]
-    if method:
-        parts.append(f"## Method\n\n{method}")
+    parts.append(f"## Method\n\n{' '.join(filter(None, (_about_layers(model), method)))}")
     if results:
         parts.append(f"## Results\n\n{markdown_table(results)}".rstrip())
     parts += [
@@ -172,6 +173,19 @@ def model_card(
         f"## Bytes\n\n{markdown_table(rows)}".rstrip(),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _about_layers(model: nn.Module) -> str:
+    """What can be told of the method from the layers alone."""
+    layers = pq_modules(model)
+    sizes = sorted({(layer.n_centroids, layer.block_size) for layer in layers.values()})
+    books = sorted({layer.codebook_dtype for layer in layers.values()})
+    shown = ", ".join(f"{k} x {d}" for k, d in sizes[:8]) + (f" and {len(sizes) - 8} more" if len(sizes) > 8 else "")
+    inputs = " Their inputs are rounded to int8." if any(layer.activations for layer in layers.values()) else ""
+    return (
+        f"Product quantization of {len(layers)} layers (codewords x block size: {shown}; codebooks: "
+        f"{', '.join(books)}).{inputs}"
+    )
 
 
 def _without_folders(word: str) -> str:

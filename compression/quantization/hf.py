@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from compression.quantization.compact import compact_
 from compression.quantization.files import FORMAT, VERSION, CompressedFileError, read_header, read_tensors, sealed
 from compression.quantization.layers import decode_, pq_modules
 from compression.quantization.storage import build_layers, packed_state
@@ -87,7 +88,8 @@ class PGIPQQuantizer(HfQuantizer):
         for name, layer in build_layers(header["layers"], tensors, model, self._where).items():
             model.set_submodule(name, layer.to(device))
         self._dense = {}
-        return model.eval()
+        compact_(model.eval())
+        return model
 
     def _dequantize(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> PreTrainedModel:
         decode_(model)

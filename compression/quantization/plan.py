@@ -1,8 +1,9 @@
 """Which block size, codewords and codebook type each layer gets, for a file of at most so many bytes."""
 
 import copy
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from compression.quantization.rules import Rule
 from compression.quantization.sensitivity import (
     SIZES,
     LayerOptions,
+    Option,
     fitting_sizes,
     measure_layers,
     measure_shared,
@@ -69,6 +71,46 @@ class Plan:
     def predicted_loss(self) -> float:
         """Sum of the predictions of the single layers."""
         return sum(layer.option(number).loss for layer, number in zip(self.layers, self.chosen, strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the weights of the clusterings as JSON-able values."""
+
+        def options(some: Sequence[Option]) -> list[Any]:
+            return [vars(o) | {"config": o.config and o.config.model_dump(mode="json")} for o in some]
+
+        layers = [
+            vars(layer) | {"options": options(layer.options), "shared": options(layer.shared)} for layer in self.layers
+        ]
+        rules = [json.loads(rule.to_json()) for rule in self.rules]
+        rest = ("chosen", "budget_bytes", "dense_bytes", "curve")
+        return {"rules": rules, "layers": layers} | {name: getattr(self, name) for name in rest}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], weights: dict[str, torch.Tensor]) -> "Plan":
+        """Read what `to_dict` wrote, the weights of the clusterings beside it."""
+
+        def options(some: Sequence[Mapping[str, Any]]) -> tuple[Option, ...]:
+            return tuple(Option(**{**o, "config": o["config"] and PQConfig.build(o["config"])}) for o in some)
+
+        layers = tuple(
+            LayerOptions(
+                layer["name"],
+                (layer["shape"][0], layer["shape"][1]),
+                layer["sensitivity"],
+                options(layer["options"]),
+                options(layer["shared"]),
+            )
+            for layer in values["layers"]
+        )
+        return Plan(
+            tuple(Rule.build(rule) for rule in values["rules"]),
+            layers,
+            tuple(values["chosen"]),
+            weights,
+            values["budget_bytes"],
+            values["dense_bytes"],
+            tuple(values["curve"]),
+        )
 
     def table(self) -> list[dict[str, Any]]:
         """Return a row for each layer: what was chosen, its bytes, bits a weight, error and predicted loss."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import nn
 
 from compression.clustering.lloyd import Iteration
@@ -42,6 +42,15 @@ class Rule(FrozenConfig):
     stage: str = "all"
     # Left out of what runs are known by where it is the default, so that runs of before it can be continued.
     shared: bool = Field(False, exclude_if=lambda value: value is False)
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern_is_a_regular_expression(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"must be a regular expression ({error})") from error
+        return pattern
 
 
 @dataclass(frozen=True)

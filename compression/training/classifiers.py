@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from compression.training.models import (
     minilm_roberta_config,
     mpnet_config,
 )
-from compression.training.sources import hub_error, local_folder
+from compression.training.sources import hub_error, hub_or_cache, local_folder
 from compression.training.tasks import Task, model_label_order
 
 PACKAGED_MODELS = ("minilm", "mpnet")
@@ -218,7 +218,8 @@ def _read_errors(name: str, part: str) -> Iterator[None]:
     if folder is not None:
         logging.disable_progress_bar()
     try:
-        yield
+        with hub_or_cache() if folder is None else nullcontext():
+            yield
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         if isinstance(error, OSError) and folder is None:
             raise hub_error("model", name, error, "`model`") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compression.training.data import TextData
-from compression.training.sources import hub_error, local_folder
+from compression.training.sources import hub_error, hub_or_cache, local_folder
 from compression.training.tasks import Task
 from shared.progress import say
 
@@ -101,7 +101,10 @@ def _read_dataset(
             arguments = {"path": "parquet", "data_files": _parquet_files(folder, task)}
     with nullcontext() if folder is None else tempfile.TemporaryDirectory() as cache_dir:
         try:
-            data = datasets.load_from_disk(saved) if saved else datasets.load_dataset(**arguments, cache_dir=cache_dir)
+            with hub_or_cache() if folder is None else nullcontext():
+                data = (
+                    datasets.load_from_disk(saved) if saved else datasets.load_dataset(**arguments, cache_dir=cache_dir)
+                )
         except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
             if isinstance(error, OSError) and folder is None:  # no answer, or no such data set
                 raise hub_error("data set", source, error, "`data`") from error

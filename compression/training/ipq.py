@@ -1,6 +1,5 @@
 """iPQ: quantize a model stage by stage, and after each stage fine-tune the centroids by distillation."""
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from torch import nn
 from compression.clustering.lloyd import Iteration
 from compression.quantization.activations import quantize_activations_
 from compression.quantization.blocks import PQConfig
+from compression.quantization.files import state_digest
 from compression.quantization.layers import PQLinear, pq_modules
 from compression.quantization.rules import LayerReport, Rule, match_rules, quantize_
 from compression.quantization.storage import CompressedFileError, load_compressed_, read_header, save_compressed
@@ -358,12 +358,12 @@ class _Store:
     ) -> None:
         self.folder = folder
         parts = {
-            "model": _digest(model.state_dict()),
+            "model": state_digest(model.state_dict()),
             "rules": content_hash([json.loads(rule.to_json()) for rule in rules]),
             "config": json.loads(config.to_json()),
             "train_data": data.sha256,
-            "teacher": _digest({"logits": teacher.logits}),
-            "sample_weights": _digest(sample_weights or {}),
+            "teacher": state_digest({"logits": teacher.logits}),
+            "sample_weights": state_digest(sample_weights or {}),
         }
         self.key = content_hash(parts)[:16]
         folder.mkdir(parents=True, exist_ok=True)
@@ -452,15 +452,6 @@ def _check_teacher(teacher: TeacherOutputs, data: EncodedData, config: Distillat
     missing = set(config.needed_layers) - set(teacher.hidden)
     if missing:
         raise ValueError(f"Argument `teacher` must hold the hidden states {sorted(missing)} that the loss uses.")
-
-
-def _digest(state: Mapping[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _history(rows: Sequence[Mapping[str, Any]]) -> tuple[Iteration, ...]:

@@ -1,6 +1,9 @@
 """Names of models and data: a local folder, or a name on the hub; and what to say when the hub does not answer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from compression.training.packages import DataError
 
@@ -31,6 +34,43 @@ def local_folder(source: str | Path, key: str) -> Path | None:
     if isinstance(source, Path) or str(source).startswith(("/", ".", "~")) or str(source).count("/") > 1:
         raise ValueError(f"Key `{key}` must name a folder or a name on the hub, but {str(source)!r} does not exist.")
     return None
+
+
+@contextmanager
+def hub_or_cache() -> Iterator[None]:
+    """Let a block read names on the hub, or only what is cached of them where the hub does not answer.
+
+    The clients of the hub would try again for half a minute, with a line for each try, before they say so.
+    """
+    from huggingface_hub import constants
+
+    clients: list[Any] = [constants]
+    with suppress(ModuleNotFoundError):
+        from datasets import config
+
+        clients.append(config)
+    before = [client.HF_HUB_OFFLINE for client in clients]
+    silent = not any(before) and not _hub_answers()
+    for client in clients:
+        client.HF_HUB_OFFLINE = client.HF_HUB_OFFLINE or silent
+    try:
+        yield
+    finally:
+        for client, value in zip(clients, before, strict=True):
+            client.HF_HUB_OFFLINE = value
+
+
+def _hub_answers() -> bool:
+    """Whether anything answers where the hub should be."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_PATIENCE_S)
+    except Exception as error:
+        if any(kind.__name__ == "TransportError" for kind in type(error).__mro__):
+            return False
+        raise
+    return True
 
 
 def hub_error(kind: str, name: str, error: Exception, key: str) -> DataError | ValueError:
@@ -66,6 +106,8 @@ def hub_error(kind: str, name: str, error: Exception, key: str) -> DataError | V
         f"network, name a local folder, or run the offline preset: `pg-ipq run --preset {OFFLINE_PRESET}`."
     )
 
+
+_PATIENCE_S = 10.0
 
 # By name: they belong to `huggingface_hub`, `httpx` and `datasets`, of which the last need not be installed.
 _ABSENT = {"RepositoryNotFoundError", "GatedRepoError", "HFValidationError", "DatasetNotFoundError"}

@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from compression import PQConfig, compact_, load_compressed_, preset_rules, quantize_, save_compressed
+from compression.quantization.activations import quantize_activations_
+from compression.quantization.blocks import code_bits
 from compression.quantization.compact import CompactEmbedding, CompactLinear
+from compression.quantization.folder import save_folder
 from compression.quantization.layers import PQEmbedding, PQLinear, pq_modules
 from compression.quantization.rules import Rule
 from compression.quantization.storage import file_bytes, round_
@@ -85,6 +88,41 @@ def test_state_is_loaded_into_it(model, tiny_roberta, tmp_path):
     save_compressed(compacted, tmp_path / "model.safetensors")
     loaded = compact_(load_compressed_(tiny_roberta(3), tmp_path / "model.safetensors"))
     assert torch.equal(logits(loaded), logits(compacted))
+
+
+def test_a_loaded_folder_takes_the_memory_of_its_file(model, tmp_path):
+    from transformers import AutoModelForSequenceClassification
+
+    save_folder(model, tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path, local_files_only=True)
+    bits = [max(8, code_bits(layer.n_centroids)) * layer.codes.numel() for layer in pq_modules(model).values()]
+    packed = sum(-(-n // 8) for n in bits)
+    assert memory(loaded) == pytest.approx(packed, rel=0.02, abs=2 * len(pq_modules(model)))
+    assert memory(loaded) < 0.75 * memory(model)
+    assert torch.equal(logits(loaded), logits(model))
+
+
+def test_training_and_other_devices_unpack_the_codes(model):
+    compacted = compact_(copy.deepcopy(model))
+    before = {type(layer) for layer in pq_modules(model).values()}
+    assert {type(layer) for layer in pq_modules(compacted.train().eval()).values()} == before
+    assert torch.equal(logits(compacted), logits(model))
+    assert memory(compacted) == memory(model)
+    names = list(dict(compacted.named_buffers()))
+    assert names == list(dict(model.named_buffers()))
+    moved = compact_(copy.deepcopy(model)).to("meta")
+    assert {type(layer) for layer in pq_modules(moved).values()} == before
+    assert {type(layer) for layer in pq_modules(compact_(copy.deepcopy(model).train())).values()} == before
+    kept = compact_(copy.deepcopy(model)).to(torch.float32)
+    assert CompactLinear in {type(layer) for layer in pq_modules(kept).values()}
+
+
+def test_layers_that_compute_in_integers_keep_plain_codes(model):
+    quantize_activations_(model, [{"input_ids": IDS}])
+    kinds = {type(layer) for layer in pq_modules(compact_(copy.deepcopy(model))).values()}
+    integers = {layer.codebook_dtype for layer in pq_modules(model).values()} == {"int8"}
+    assert (CompactLinear in kinds) == (not integers)
+    assert CompactEmbedding in kinds
 
 
 def test_layers_of_few_codewords_stay_and_it_can_be_done_twice(tiny_roberta):

@@ -6,14 +6,22 @@ import json
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
 from compression.cli import main
 from compression.quantization.layers import pq_modules
 from compression.quantization.storage import load_compressed_, read_header
 from compression.training.batches import encode
 from compression.training.data import TextData
-from compression.training.evaluate import predict_logits
+from compression.training.evaluate import evaluate, predict_logits
+from compression.training.finetune import FinetunedModel
+from shared.results import format_cell
 
 WORDS = [f"w{number}" for number in range(115)]
 
@@ -67,7 +75,42 @@ def test_folder_is_within_the_budget_and_loads(folder, tmp_path, capsys, tiny_ro
         curve = [(int(row["file_bytes"]), float(row["predicted_loss"])) for row in csv.DictReader(file)]
     assert sorted(curve) == curve == sorted(curve, key=lambda pair: -pair[1])
     assert (out / "pareto.png").stat().st_size > 5000
+    assert not (out / "work").exists()
+    method = (out / "README.md").read_text().partition("## Method\n\n")[2].partition("\n\n")[0]
+    assert f"a budget of {dense // 4:,} bytes" in method
+    assert ("12 steps of distillation" in method) == (steps > 0)
+    assert "codewords x block size:" in method
+    assert "the metric of the task was not measured" in method
     assert json.loads((out / "provenance.json").read_text())["config"]["budget"] == "4x"
+
+
+def test_unfinished_work_with_other_settings_is_refused(folder, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+
+        def stop(*_, **__):
+            raise KeyboardInterrupt
+
+        patch.setattr("compression.experiments.compress.carry_out", stop)
+        assert main(command(folder, out, "--sentences", "8")) == 130
+    assert {path.name for path in (out / "work").iterdir()} == {".lock", "plan.json", "run.json"}
+    assert main(command(folder, out, "--sentences", "9")) == 2
+    assert "`n_calibration`: 8 there, 9 now" in capsys.readouterr().err
+    monkeypatch.setattr("compression.experiments.compress.plan", None)  # what was measured is read
+    assert main(command(folder, out, "--sentences", "8")) == 0
+
+
+def test_a_preset_is_evaluated_on_its_labels(folder, tmp_path, tiny_roberta, tiny_data, monkeypatch):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    found = FinetunedModel(tiny_roberta(0), tokenizer, tiny_data, tiny_data, folder, {})
+    monkeypatch.setattr("compression.experiments.compress.finetuned_minilm", lambda **_: found)
+    out = tmp_path / "out"
+    assert main(["compress", "minilm-rt", "--budget", "4x", "--out", str(out), "--sentences", "8"]) == 0
+    card = (out / "README.md").read_text()
+    right = 100 * evaluate(AutoModelForSequenceClassification.from_pretrained(out), tiny_data).accuracy
+    row = next(line for line in card.splitlines() if line.startswith("| compressed"))
+    assert row.endswith(f"| {format_cell(right)} |")
+    assert "not measured" not in card
 
 
 def test_bad_input_is_one_sentence_and_leaves_nothing(folder, tmp_path, capsys):

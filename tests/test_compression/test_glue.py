@@ -175,6 +175,19 @@ def test_hub_without_network_names_the_offline_preset(monkeypatch, datasets_cach
         load_glue(GLUE["rte"], "train")
 
 
+def test_a_silent_hub_is_asked_once(monkeypatch, datasets_cache, caplog):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "*")
+    with pytest.raises(DataError, match="could not be reached for the data set 'nyu-mll/glue'"):
+        load_glue(GLUE["rte"], "train")
+    assert not caplog.records
+    from datasets import config
+    from huggingface_hub import constants
+
+    assert not constants.HF_HUB_OFFLINE  # as before
+    assert not config.HF_HUB_OFFLINE
+
+
 @pytest.mark.parametrize(
     ("cause", "kind", "message"),
     [

@@ -125,7 +125,9 @@ def test_nothing_tells_where_the_model_came_from(model, tmp_path):
 
 def test_model_card(model, tmp_path):
     rows = [{"model": "compressed", "accuracy": 81.25}]
-    size = save_folder(model, tmp_path, data="Made-up sentences.", licence="CC0-1.0", results=rows)
+    size = save_folder(
+        model, tmp_path, data="Made-up sentences.", licence="CC0-1.0", results=rows, method="Trained long."
+    )
     card = (tmp_path / "README.md").read_text()
     dense = dense_bytes(model)
     for number in (size, dense, dense // 2):
@@ -134,5 +136,7 @@ def test_model_card(model, tmp_path):
         assert f"| {format_cell(ratio)} |" in card
     for row in layer_bytes(tmp_path):
         assert f"| {row['name']} | {row['stored']} |" in card
+    assert "## Method\n\nProduct quantization of 17 layers (codewords x block size: 24 x 4; codebooks: float16" in card
+    assert " Trained long.\n" in card
     for text in ("## Data\n\nMade-up sentences.", "## Licence\n\nCC0-1.0", "81.25", "torch ", "library_name:"):
         assert text in card

@@ -11,6 +11,8 @@ from compression.experiments.presets import STUDIES, run_file, study_file
 from compression.experiments.run_config import RunConfig
 from compression.experiments.study import StudyConfig, plan, run_study
 from compression.experiments.study_tables import beats_majority, draw_study, gain_rows, score_rows
+from compression.quantization.layer_clustering import cluster_layers
+from shared.artifacts import git_commit, versions
 from shared.config import load_config
 from tests.test_compression.hub_files import write_hub_glue, write_model
 
@@ -112,6 +114,20 @@ def settings(tmp_path_factory, datasets_cache):
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False))
     return path
+
+
+def test_each_run_says_what_made_it_and_workers_are_passed_on(settings, tmp_path, monkeypatch):
+    config = load_config(StudyConfig, settings, ["seeds=[0]", "variants={PG: {sizes: [small]}}"])
+    asked = []
+
+    def counted(jobs, groups, *, n_workers=1, **_):
+        asked.append(n_workers)
+        return cluster_layers(jobs, groups)
+
+    monkeypatch.setattr("compression.quantization.rules.cluster_layers", counted)
+    (run,) = run_study(config, tmp_path, n_workers=2)["runs"]
+    assert set(asked) == {2}
+    assert run["made"] == {"git_commit": git_commit(), "versions": versions()}
 
 
 def test_runs_share_the_model_of_their_seed(settings):

@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from scipy.stats import pearsonr, spearmanr
+from sklearn import metrics as reference
 from torch import nn
 
 from compression.cli import main
 from compression.experiments.presets import RUNS, run_file
 from compression.experiments.run_config import RunConfig, prepare
-from compression.experiments.task_run import run_task
+from compression.experiments.task_run import predict, run_task
 from compression.quantization.blocks import PQConfig
+from compression.quantization.folder import load_folder
+from compression.quantization.layers import PQLinear, pq_modules
 from compression.quantization.quant_noise import NoiseConfig
 from compression.quantization.rules import FAMILIES, STAGES, match_rules, preset_rules
 from compression.quantization.storage import load_compressed_
@@ -122,6 +126,17 @@ def test_several_processes_run_it_together(glue, tmp_path):
     assert not (out / "work").exists()
 
 
+@pytest.mark.slow
+def test_clustering_in_several_processes_gives_the_same_file(models, glue, tmp_path):
+    files = []
+    for workers in ("1", "2"):
+        out = tmp_path / workers
+        more = ["--set", "budget=5x", "--set", "n_plan=16", "--workers", workers]
+        assert main(command(models, glue, out, *more)) == 0
+        files.append((out / "compressed" / "model.safetensors").read_bytes())
+    assert files[0] == files[1]
+
+
 def test_regression_learns_and_survives_compression(models, glue, tmp_path):
     finetune = FINETUNE.model_copy(update={"epochs": 30, "lr": 4e-3, "checkpoint_every": 500})
     ipq = IPQ.model_copy(
@@ -136,6 +151,71 @@ def test_regression_learns_and_survives_compression(models, glue, tmp_path):
     assert np.array(report["predictions"]["iPQ"]["validation"]).dtype.kind == "f"
     losses = report["losses"]
     assert np.mean(losses[-8:]) < 0.5 * np.mean(losses[:8])
+
+
+@pytest.mark.parametrize(("number", "name"), list(enumerate(sorted(GLUE))))
+def test_every_task_runs_whole(models, glue, tmp_path, number, name):
+    """One epoch and two steps of distillation; the scores are those of the predictions by the published metrics."""
+    family, task = hub_files.FAMILIES[number % len(hub_files.FAMILIES)], GLUE[name]
+    ipq = IPQ.model_copy(update={"stages": ("+".join(STAGES),)})
+    report = run_task(settings(models, glue, name, family, ipq=ipq), tmp_path)
+    assert {row["split"] for row in report["rows"]} == set(task.evaluation_splits)
+    columns = list(report["rows"][0])
+    before, after = columns.index("of fp32"), columns.index("score, 95 %")
+    assert tuple(columns[before + 1 : after]) == task.metrics
+    for row in report["rows"]:
+        predictions, labels = (
+            np.array(values)
+            for values in (report["predictions"][row["model"]][row["split"]], report["labels"][row["split"]])
+        )
+        found = {metric: row[metric] / 100 for metric in task.metrics}
+        assert found == pytest.approx(_reference_scores(name, predictions, labels), abs=1e-6)
+    assert report["rows"][-1]["of fp32"] > 3
+    names = {layer["name"] for stage in report["compression"]["stages"] for layer in stage["layers"]}
+    assert len(names) >= 15
+
+
+def _reference_scores(name, predictions, labels):
+    """The metrics that GLUE publishes for a task, by scikit-learn and SciPy."""
+    if name == "stsb":
+        if np.ptp(predictions) == 0:
+            return {"pearson": 0, "spearman": 0}
+        return {"pearson": pearsonr(predictions, labels)[0], "spearman": spearmanr(predictions, labels)[0]}
+    if name == "cola":
+        return {"matthews": reference.matthews_corrcoef(labels, predictions)}
+    scores = {"accuracy": reference.accuracy_score(labels, predictions)}
+    if name in ("mrpc", "qqp"):
+        scores["f1"] = reference.f1_score(labels, predictions, zero_division=0)
+    return scores
+
+
+@pytest.mark.parametrize("weighting", ["activation", "fisher"])
+def test_the_weighting_reaches_the_clustering(models, glue, tmp_path, weighting):
+    config = settings(models, glue, weighting=weighting, n_calibration=16, n_centroids=6)
+    files = {}
+    for name, one in (("weighted", config), ("plain", config.model_copy(update={"weighting": None}))):
+        report = run_task(one, tmp_path / name)
+        files[name] = load_file(tmp_path / name / "compressed" / "model.safetensors")
+        assert np.isfinite([loss for stage in report["compression"]["stages"] for loss in stage["losses"]]).all()
+    codes = [name for name in files["plain"] if name.endswith("dense.codes")]
+    assert any(not torch.equal(files["plain"][name], files["weighted"][name]) for name in codes)
+    card = (tmp_path / "weighted" / "compressed" / "README.md").read_text()
+    assert f"weights: {weighting}, from 16 sentences" in card
+
+
+def test_codebooks_and_inputs_in_int8_run_whole(models, glue, tmp_path):
+    ipq = IPQ.model_copy(update={"activations": "int8"})
+    report = run_task(settings(models, glue, ipq=ipq, pq={"codebook_dtype": "int8"}), tmp_path)
+    tensors = load_file(tmp_path / "compressed" / "model.safetensors")
+    assert {tensor.dtype for name, tensor in tensors.items() if name.endswith(".centroids")} == {torch.int8}
+    model, _ = load_folder(tmp_path / "compressed")
+    linear = [layer for layer in pq_modules(model).values() if isinstance(layer, PQLinear)]
+    assert len(linear) == 13
+    assert all(layer.activations is not None for layer in linear)
+    prepared = prepare(settings(models, glue))
+    assert predict(model, prepared.evaluation["validation"]).tolist() == report["predictions"]["iPQ"]["validation"]
+    card = (tmp_path / "compressed" / "README.md").read_text()
+    assert "Inputs of linear layers: int8" in card
 
 
 @pytest.mark.parametrize("name", sorted(GLUE))
@@ -326,6 +406,9 @@ def refused(capsys, arguments, out):
 def test_bad_input_is_refused_before_training(models, glue, tmp_path, capsys):
     out = tmp_path / "run"
     assert "Did you mean 'mnli'?" in refused(capsys, command(models, glue, out, task="mnil"), out)
+    error = refused(capsys, command(models, glue, out, '--set=rules=[{pattern: "(", config: {}}]'), out)
+    assert error.startswith("error: Key `rules.0.pattern`: must be a regular expression (missing ), unterminated")
+    assert error.count("\n") == 1
     rule = '--set=rules=[{pattern: "roberta.encoder.layer.0.intermediary.dense", stage: ffn, config: {}}]'
     error = refused(capsys, command(models, glue, out, rule, "--set", "ipq.stages=[ffn]"), out)
     assert "matches no linear layer" in error
@@ -347,6 +430,8 @@ def test_bad_input_is_refused_before_training(models, glue, tmp_path, capsys):
     assert "does not exist" in error
     error = refused(capsys, command(models, glue, out, model="no-such"), out)
     assert "`model`" in error
+    error = refused(capsys, command(models, glue, out, "--workers", "0"), out)
+    assert "`--workers` must be at least 1" in error
     error = refused(capsys, ["run", "--task", "rte"], out)
     assert "minilm-boolq" in error
     error = refused(capsys, ["run", "--preset", "minilm_rt"], out)
@@ -448,9 +533,10 @@ def test_a_foreign_tokenizer_or_weights_are_refused(models, glue, tmp_path, caps
     assert "Traceback" not in error
 
 
-def test_unreachable_hub_is_one_sentence_and_writes_nothing(tmp_path):
-    """The client library is told that there is no network, so that it does not retry for half a minute."""
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+@pytest.mark.parametrize("silent", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
+def test_unreachable_hub_is_one_sentence_and_writes_nothing(tmp_path, silent):
+    """The client library is told that there is no network, or finds nobody at the hub's address."""
+    environment = os.environ | {"HF_HOME": str(tmp_path / "hub"), "NO_PROXY": "*"} | silent
     arguments = ["run", "--model", "roberta-base", "--task", "rte", "--out", str(tmp_path / "out")]
     done = subprocess.run(
         [sys.executable, "-m", "compression", *arguments], env=environment, capture_output=True, text=True, check=False
