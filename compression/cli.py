@@ -90,8 +90,14 @@ def _parser() -> argparse.ArgumentParser:
     claims = commands.add_parser("claims", parents=[settings], help=text, description=_sentence(text))
     claims.add_argument("--measure", action="store_true", help="measure the stress weights again (minutes)")
     claims.add_argument("--json", type=Path, help="with --measure: write what was measured, with provenance")
-    claims.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the empty codewords of each iteration")
     claims.set_defaults(run=_claims)
+
+    text = "empty clusters by iteration: PG k-means, its components alone, and other k-means, from committed data"
+    ablation = commands.add_parser("ablation", parents=[settings], help=text, description=_sentence(text))
+    ablation.add_argument("--measure", action="store_true", help="measure again (minutes)")
+    ablation.add_argument("--json", type=Path, help="with --measure: write what was measured, with provenance")
+    ablation.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the empty codewords of each iteration")
+    ablation.set_defaults(run=_ablation)
 
     text = "compress a fine-tuned classifier to a number of bytes"
     compress = commands.add_parser("compress", parents=[clustering], help=text, description=_sentence(text))
@@ -236,21 +242,15 @@ def _study(arguments: argparse.Namespace) -> None:
 
 
 def _claims(arguments: argparse.Namespace) -> None:
-    from compression.experiments.ablation import ablation_rows, draw_ablation
     from compression.experiments.accuracy import COMMITTED as SEEDS
     from compression.experiments.claims import COMMITTED, ClaimsConfig, accuracy_rows, answers, count_rows, measure
     from compression.experiments.presets import STUDIES
     from compression.experiments.study_tables import DATA, load_study
     from shared.artifacts import write_json
     from shared.config import load_config
-    from shared.plotting import save_figure, style
     from shared.results import markdown_table
 
-    measuring = arguments.measure or arguments.show_config
-    if not measuring and (arguments.config or arguments.set or arguments.json):
-        raise ValueError(
-            "Options `--config`, `--set` and `--json` need `--measure`: without it committed data are read."
-        )
+    measuring = _measuring(arguments)
     if measuring:
         config = shown(arguments, load_config(ClaimsConfig, arguments.config, arguments.set))
         measured = measure(config, arguments.folder)
@@ -262,13 +262,39 @@ def _claims(arguments: argparse.Namespace) -> None:
     earlier = json.loads(SEEDS.read_text(encoding="utf-8"))
     counts, accuracies = count_rows(measured["counts"], studies, earlier), accuracy_rows(measured, studies, earlier)
     print(markdown_table(counts))
-    print(markdown_table(ablation_rows(measured["ablation"])))
     print(markdown_table(accuracies))
     for line in answers(counts, accuracies):
         print(line)
+
+
+def _measuring(arguments: argparse.Namespace) -> bool:
+    """Return whether a command measures; otherwise it reads committed data, which have their settings."""
+    measuring = bool(arguments.measure or arguments.show_config)
+    if not measuring and (arguments.config or arguments.set or arguments.json):
+        raise ValueError(
+            "Options `--config`, `--set` and `--json` need `--measure`: without it committed data are read."
+        )
+    return measuring
+
+
+def _ablation(arguments: argparse.Namespace) -> None:
+    from compression.experiments.ablation import COMMITTED, AblationConfig, ablation_rows, draw_ablation, measure
+    from shared.artifacts import write_json
+    from shared.config import load_config
+    from shared.plotting import save_figure, style
+    from shared.results import markdown_table
+
+    if _measuring(arguments):
+        config = shown(arguments, load_config(AblationConfig, arguments.config, arguments.set))
+        measured = measure(config, arguments.folder)
+        if arguments.json is not None:
+            write_json(arguments.json, measured)
+    else:
+        measured = json.loads(COMMITTED.read_text(encoding="utf-8"))
+    print(markdown_table(ablation_rows(measured["rows"])))
     if arguments.plots is not None:
         with style():
-            (figure, *_) = save_figure(draw_ablation(measured["ablation"]), arguments.plots / "empty_by_iteration")
+            (figure, *_) = save_figure(draw_ablation(measured["rows"]), arguments.plots / "empty_by_iteration")
         print(f"figure: {figure}")
 
 

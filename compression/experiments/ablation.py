@@ -1,14 +1,24 @@
 """Empty clusters iteration by iteration: PG k-means, its components alone, and its peers."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 from torch import nn
 
 from compression.experiments.empty_clusters import OPTIONS, EmptyClustersConfig, cluster, stress_sets, totals
+from compression.experiments.reproduce import stressed_layer_of
 from compression.quantization.rules import match_rules, preset_rules
+from compression.training.finetune import FinetuneConfig, finetuned_minilm
+from shared.artifacts import provenance
+from shared.config import FrozenConfig
 from shared.progress import track
+
+COMMITTED = Path(__file__).parent / "data" / "ablation.json"
+"""What ``pg-ipq ablation --measure --json`` wrote."""
 
 STRESS, HEALTHY = "stress sets", "healthy layers"
 """The two kinds of weights: those of `stress_sets`, and the encoder and head of a fine-tuned classifier as they are."""
@@ -17,11 +27,39 @@ _SHOWN = (1, 2, 3, 5, 10)
 _COUNTS = ("rounds", "donor splits", "full reassignments", "left empty")
 
 
+class AblationConfig(FrozenConfig):
+    """What to cluster.
+
+    Attributes
+    ----------
+    stress
+        Stress sets, and the sizes and iterations of all clusterings.
+    finetune
+        The fp32 model whose layers are the healthy ones.
+    healthy_seeds
+        Seeds on healthy layers (k-means++ takes seconds for each).
+    """
+
+    stress: EmptyClustersConfig = EmptyClustersConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    healthy_seeds: tuple[int, ...] = Field((0,), min_length=1)
+
+
+def measure(config: AblationConfig, folder: str | Path | None = None) -> dict[str, Any]:
+    """Return ``rows`` of `run_ablation` for the packaged MiniLM, and ``provenance``; JSON-able."""
+    start = time.monotonic()
+    model = finetuned_minilm(config.finetune, folder=folder).model
+    rows = run_ablation(config.stress, model, stressed_layer_of(model), healthy_seeds=config.healthy_seeds)
+    return {"rows": rows, "provenance": provenance(config, time.monotonic() - start)}
+
+
 def run_ablation(
     config: EmptyClustersConfig,
     model: nn.Module,
     layer: np.ndarray | None,
     methods: Sequence[str] = tuple(OPTIONS),
+    *,
+    healthy_seeds: Sequence[int] = (0,),
 ) -> list[dict[str, Any]]:
     """Cluster stress sets and healthy layers with every method and seed.
 
@@ -36,6 +74,8 @@ def run_ablation(
         See `stress_sets`.
     methods
         Of `OPTIONS`.
+    healthy_seeds
+        Seeds on healthy layers.
 
     Returns
     -------
@@ -46,7 +86,7 @@ def run_ablation(
     """
     jobs = [
         (weights, name, method, seed, blocks)
-        for weights, name, by_seed in _sets(config, model, layer)
+        for weights, name, by_seed in _sets(config, model, layer, healthy_seeds)
         for method in methods
         for seed, blocks in by_seed.items()
     ]
@@ -70,7 +110,7 @@ def run_ablation(
 
 
 def _sets(
-    config: EmptyClustersConfig, model: nn.Module, layer: np.ndarray | None
+    config: EmptyClustersConfig, model: nn.Module, layer: np.ndarray | None, healthy_seeds: Sequence[int]
 ) -> Iterator[tuple[str, str, dict[int, np.ndarray]]]:
     for name, by_seed in stress_sets(config, layer).items():
         yield STRESS, name, dict(zip(config.seeds, by_seed, strict=True))
@@ -78,7 +118,7 @@ def _sets(
     for name, _ in match_rules(model, rules):
         weight = model.get_parameter(f"{name}.weight").detach().float().numpy()
         if weight.shape[1] % config.block_size == 0 and weight.size // config.block_size >= config.n_centroids:
-            yield HEALTHY, name, dict.fromkeys(config.seeds, weight.reshape(-1, config.block_size))
+            yield HEALTHY, name, dict.fromkeys(healthy_seeds, weight.reshape(-1, config.block_size))
 
 
 def ablation_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

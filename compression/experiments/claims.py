@@ -10,7 +10,6 @@ import numpy as np
 from pydantic import Field
 from torch import nn
 
-from compression.experiments.ablation import run_ablation
 from compression.experiments.empty_clusters import EmptyClustersConfig, run_stress, totals
 from compression.experiments.minilm_sizes import check_sizes
 from compression.experiments.reproduce import stressed_layer_of
@@ -62,9 +61,7 @@ class ClaimsConfig(FrozenConfig):
 
 
 def measure(config: ClaimsConfig, folder: str | Path | None = None) -> dict[str, Any]:
-    """Count empty clusters on stress sets and healthy layers, and quantize a model with zeroed blocks.
-
-    Nothing is fine-tuned after the quantization.
+    """Count empty clusters on stress sets, and quantize a model with zeroed blocks, without any fine-tuning after it.
 
     Parameters
     ----------
@@ -76,8 +73,8 @@ def measure(config: ClaimsConfig, folder: str | Path | None = None) -> dict[str,
     Returns
     -------
     dict
-        ``counts``: rows of `run_stress`; ``ablation``: rows of `run_ablation`; ``accuracy``: a row for each share of
-        zeroed blocks, rule and seed with the right predictions; ``sentences``; ``provenance``. JSON-able.
+        ``counts``: rows of `run_stress`; ``accuracy``: a row for each share of zeroed blocks, rule and seed with the
+        right predictions; ``sentences``; ``provenance``. JSON-able.
     """
     start = time.monotonic()
     check_sizes([config.block_size], config.n_centroids, stages=_STAGES, key="block_size")
@@ -86,7 +83,6 @@ def measure(config: ClaimsConfig, folder: str | Path | None = None) -> dict[str,
     if config.max_validation is not None:
         validation = validation.sample(min(config.max_validation, len(validation)))
     counts = run_stress(config.stress, stressed_layer_of(dense.model), RULES)
-    ablation = run_ablation(config.stress, dense.model, stressed_layer_of(dense.model))
     rows: list[dict[str, Any]] = []
     for share in config.zero_shares:
         zeroed = copy.deepcopy(dense.model)
@@ -97,7 +93,7 @@ def measure(config: ClaimsConfig, folder: str | Path | None = None) -> dict[str,
             for seed in config.seeds:
                 say(f"{share:.0%} of the blocks zero, {method}, seed {seed}")
                 rows.append(_quantized(zeroed, config, method, seed, share, validation))
-    found = {"counts": counts, "ablation": ablation, "accuracy": rows, "sentences": len(validation)}
+    found = {"counts": counts, "accuracy": rows, "sentences": len(validation)}
     return found | {"provenance": provenance(config, time.monotonic() - start)}
 
 
