@@ -37,8 +37,8 @@ reproduce: .venv/installed
 	@echo "==> Done: open $(RESULTS)/report.html"
 
 test: .venv/installed
-	@echo "==> Fetching the offline weights and text (99 MB, once)"
-	@$(BIN)/pg-ipq fetch-data
+	@echo "==> Fetching the offline weights and text (120 MB, once)"
+	@$(BIN)/pg-ipq fetch-data minilm rt vader boolq
 	@echo "==> Running the tests and the notebooks in two processes"
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile
 

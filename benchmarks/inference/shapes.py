@@ -19,6 +19,7 @@ from compression.quantization.activations import ActivationGrid
 from compression.quantization.blocks import code_dtype, round_codebook
 from compression.quantization.integers import linear_in_integers
 from compression.quantization.lookup import estimate, linear_by_tables, linear_by_tiles, tables_pay
+from compression.quantization.packed_codes import PackedCodes
 from shared.artifacts import provenance, write_json
 from shared.cli import run_command
 from shared.results import markdown_table, write_table
@@ -26,7 +27,7 @@ from shared.results import markdown_table, write_table
 LAYERS = ((384, 384), (1536, 384), (384, 1536), (768, 768), (3072, 768), (768, 3072))
 """Output and input features: those of a 384-wide and a 768-wide encoder."""
 
-CODES = ((16, 8), (64, 8), (256, 2), (256, 4), (256, 8), (256, 16), (1024, 8))
+CODES = ((16, 8), (64, 8), (256, 2), (256, 4), (256, 8), (256, 16), (512, 6), (512, 8), (1024, 8), (1024, 16))
 """Codewords and features in a block."""
 
 
@@ -78,9 +79,12 @@ def _times(n_tokens: int, n_out: int, n_in: int, k: int, d: int, rounds: int) ->
         "dense": lambda: functional.linear(x, weight, bias),
         "tiles": lambda: linear_by_tiles(x, centroids, codes, bias),
         "integers": lambda: linear_in_integers(x, grid, centroids, codes, bias),
+        "tables": lambda: linear_by_tables(x, centroids, codes, bias),
     }
-    if k <= 256:
-        ways["tables"] = lambda: linear_by_tables(x, centroids, codes, bias)
+    if k > 256:  # as a loaded model has them
+        packed = PackedCodes.of(codes, k)
+        ways["tiles"] = lambda: linear_by_tiles(x, centroids, packed, bias)
+        ways["tables"] = lambda: linear_by_tables(x, centroids, packed, bias)
     for compute in ways.values():
         compute()
     found: dict[str, list[float]] = {way: [] for way in ways}

