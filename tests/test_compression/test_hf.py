@@ -136,7 +136,7 @@ def test_model_card(model, tmp_path):
         assert f"| {format_cell(ratio)} |" in card
     for row in layer_bytes(tmp_path):
         assert f"| {row['name']} | {row['stored']} |" in card
-    assert "## Method\n\nProduct quantization of 17 layers (codewords x block size: 24 x 4; codebooks: float16" in card
+    assert "## Method\n\nProduct quantization of 16 layers (codewords x block size: 16 x 4, 24 x 4; codebooks: " in card
     assert " Trained long.\n" in card
     for text in ("## Data\n\nMade-up sentences.", "## Licence\n\nCC0-1.0", "81.25", "torch ", "library_name:"):
         assert text in card

@@ -117,7 +117,8 @@ def settings(tmp_path_factory, datasets_cache):
 
 
 def test_each_run_says_what_made_it_and_workers_are_passed_on(settings, tmp_path, monkeypatch):
-    config = load_config(StudyConfig, settings, ["seeds=[0]", "variants={PG: {sizes: [small]}}"])
+    values = yaml.safe_load(settings.read_text())
+    config = StudyConfig.build(values | {"seeds": [0], "variants": {"PG": {"sizes": ["small"]}}})
     asked = []
 
     def counted(jobs, groups, *, n_workers=1, **_):
