@@ -125,17 +125,19 @@ def test_killed_from_outside_while_it_trains(inputs, tmp_path, name, moment):
 
     def start(out):
         line = [sys.executable, "-m", "compression", *command, "--out", str(out)]
-        return subprocess.Popen(line, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        with (tmp_path / "errors.txt").open("a") as errors:
+            return subprocess.Popen(line, env=environment(), stdout=subprocess.DEVNULL, stderr=errors)
 
-    process = start(whole)
-    assert process.wait(600) == 0, process.stderr.read()
+    def ends_well(process):
+        assert process.wait(600) == 0, (tmp_path / "errors.txt").read_text()
+
+    ends_well(start(whole))
     process = start(killed)
     while process.poll() is None and not list((killed / "work").glob(moment)):
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.wait(60) == -signal.SIGKILL, "it ended before its checkpoint was seen"
     assert (killed / "work").is_dir()
-    process = start(killed)
-    assert process.wait(600) == 0, process.stderr.read()
+    ends_well(start(killed))
     for file in files:
         assert (killed / file).read_bytes() == (whole / file).read_bytes(), file
