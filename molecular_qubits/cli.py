@@ -345,7 +345,7 @@ def write_plots(result: ExchangeResult, folder: Path) -> None:
 
 def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     """Return the exchange couplings that the arguments of ``exchange`` ask for."""
-    from molecular_qubits.electronic.exchange import check_centres, check_high_spin, exchange_couplings, is_fitted
+    from molecular_qubits.electronic.exchange import check_centres, check_high_spin, exchange_couplings
     from molecular_qubits.electronic.memory import check_fit_memory
     from molecular_qubits.electronic.projection import check_spins
     from molecular_qubits.electronic.scf import SCFSettings

@@ -18,7 +18,6 @@ from molecular_qubits.electronic.broken_symmetry import (
     StateRunner,
     enumerate_determinants,
 )
-from molecular_qubits.electronic.environment import gpu_available
 from molecular_qubits.electronic.errors import UnmatchedStatesError
 from molecular_qubits.electronic.memory import check_fit_memory
 from molecular_qubits.electronic.projection import (
@@ -33,17 +32,15 @@ from molecular_qubits.electronic.projection import (
 from molecular_qubits.electronic.scf import LADDER, SCFSettings, SCFSolution, Workspace, can_ramp
 from molecular_qubits.electronic.uncertainty import ErrorBar, combine_errors
 from molecular_qubits.structure.clashes import check_clashes
+from molecular_qubits.structure.environment import gpu_available
 from molecular_qubits.structure.interfaces import as_molecule
 from molecular_qubits.structure.molecule import Molecule, check_multiplicity
-from molecular_qubits.structure.pyscf_input import check_method
+from molecular_qubits.structure.pyscf_input import check_method, is_fitted
 from molecular_qubits.units import HARTREE_TO_CM1
 from shared.artifacts import Cache, provenance, write_text
 
 __all__ = ["ExchangeResult", "HeisenbergFit", "ProjectedJ", "exchange_couplings", "map_heisenberg", "project_j"]
 
-
-FITTED_FROM_ATOMS = 20
-"""Number of atoms from which on the density is fitted unless said otherwise."""
 
 GUESS_BASIS = "sto-3g"
 """Basis in which the high-spin state of a ramped calculation is converged first."""
@@ -280,11 +277,6 @@ def exchange_couplings(
         provenance=provenance(settings.to_dict(), sum(state.seconds for state in states)),
         solutions=solutions,
     )
-
-
-def is_fitted(n_atoms: int, density_fit: bool | None) -> bool:
-    """Return whether the density is fitted: as asked for, or (``None``) from `FITTED_FROM_ATOMS` on."""
-    return n_atoms >= FITTED_FROM_ATOMS if density_fit is None else density_fit
 
 
 def _run_states(runner: StateRunner, determinants: Sequence[tuple[int, ...]]) -> list[tuple[StateResult, SCFSolution]]:

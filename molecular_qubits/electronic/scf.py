@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from molecular_qubits.electronic import ramp
-from molecular_qubits.electronic.environment import check_environment, surrounded, to_host
 from molecular_qubits.electronic.errors import SCFNotConvergedError
 from molecular_qubits.electronic.guesses import density_of
 from molecular_qubits.electronic.ramp import CheapField
 from molecular_qubits.electronic.xc_blocks import blocked_numint
+from molecular_qubits.structure.environment import check_environment, surrounded, to_host
 from molecular_qubits.structure.molecule import Molecule
-from molecular_qubits.structure.pyscf_input import build_mole, without_checkpoint_file
+from molecular_qubits.structure.pyscf_input import build_mole, make_uks
 from shared.artifacts import atomic_path
 from shared.progress import progress, say
 
@@ -124,19 +124,6 @@ class SCFSolution:
         """Density matrices of both spins ``(2, n_ao, n_ao)``."""
         occupied = self.mo_coeff * self.mo_occ[:, None, :]
         return np.einsum("sui,svi->suv", occupied, self.mo_coeff)
-
-
-def make_uks(mole: Any, xc: str, grid_level: int, density_fit: bool, auxbasis: str | None = None) -> Any:
-    """Return an unrestricted Kohn-Sham (or, with ``xc="hf"``, Hartree-Fock) object of PySCF, not yet run."""
-    from pyscf import dft, scf
-
-    if xc.lower() == "hf":
-        mean_field = without_checkpoint_file(scf.UHF(mole))
-    else:
-        mean_field = without_checkpoint_file(dft.UKS(mole))
-        mean_field.xc = xc
-        mean_field.grids.level = grid_level
-    return mean_field.density_fit(auxbasis=auxbasis) if density_fit else mean_field
 
 
 def make_grids(mole: Any, level: int) -> Any:

@@ -30,7 +30,7 @@ PUBLISHED: dict[str, Any] = json.loads((DATA.parents[2] / "reference" / "diradic
 RELAXED_BY_UKS = (
     "p-benzyne", "m-xylylene", "tetraoxatetramethylenebenzene", "tetramethylenebenzene", "oxyallyl", "m-benzoquinone",
 )  # fmt: skip
-"""Small hydrocarbons and their like, for which a relaxation by UKS takes minutes."""
+"""Small hydrocarbons and their like, for which a relaxation by UKS takes minutes to an hour; it resumes."""
 
 MONO_DEGREES = (50.0, 70.0, 90.0, 40.0, 60.0, 80.0, 30.0)
 

@@ -270,7 +270,7 @@ class Molecule:
             2S + 1 of the state; ``None`` takes the molecule's own.
         options
             Passed on to `relax_gfn2` (``fmax_ev_per_angstrom``, ``max_steps``) or `relax_uks` (``xc``, ``basis``,
-            ``grid_level``, ``max_steps``).
+            ``grid_level``, ``max_steps``, ``density_fit``, ``solvent_epsilon``, ``checkpoint`` and others).
 
         Returns
         -------
@@ -282,11 +282,14 @@ class Molecule:
         ValueError
             If the level is unknown or no multiplicity is given.
         GeometryNotConvergedError
-            If the forces did not fall below the threshold.
+            If the forces did not fall below the threshold, or a field of ``"uks"`` did not converge.
+        SpinContaminationError
+            If ``"uks"`` found a field of another spin.
         """
-        from molecular_qubits.structure import relaxation
+        from molecular_qubits.structure.relaxation import relax_gfn2
+        from molecular_qubits.structure.uks_relaxation import relax_uks
 
-        methods: dict[str, Callable[..., Molecule]] = {"gfn2": relaxation.relax_gfn2, "uks": relaxation.relax_uks}
+        methods: dict[str, Callable[..., Molecule]] = {"gfn2": relax_gfn2, "uks": relax_uks}
         if level not in methods:
             raise ValueError(f"Argument `level` must be 'gfn2' or 'uks', but is {level!r}.")
         multiplicity = self.multiplicity if multiplicity is None else multiplicity

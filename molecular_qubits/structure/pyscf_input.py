@@ -1,4 +1,4 @@
-"""The molecule as PySCF wants it, and checks of functional and basis names."""
+"""The molecule and its field as PySCF wants them, and checks of functional and basis names."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ COMMON_BASES = (
     "aug-cc-pvdz", "aug-cc-pvtz", "pcseg-1", "pcseg-2", "iglo3",
 )  # fmt: skip
 """Names that are suggested for an unknown basis set; every name of PySCF is accepted."""
+
+FITTED_FROM_ATOMS = 20
+"""Number of atoms from which on the density is fitted unless said otherwise."""
 
 
 def check_method(molecule: Molecule, xc: str, basis: str, name: str = "basis") -> None:
@@ -78,3 +81,21 @@ def without_checkpoint_file(mean_field: Any) -> Any:
         handle.close()
     mean_field.chkfile = None
     return mean_field
+
+
+def make_uks(mole: Any, xc: str, grid_level: int, density_fit: bool, auxbasis: str | None = None) -> Any:
+    """Return an unrestricted Kohn-Sham (or, with ``xc="hf"``, Hartree-Fock) object of PySCF, not yet run."""
+    from pyscf import dft, scf
+
+    if xc.lower() == "hf":
+        mean_field = without_checkpoint_file(scf.UHF(mole))
+    else:
+        mean_field = without_checkpoint_file(dft.UKS(mole))
+        mean_field.xc = xc
+        mean_field.grids.level = grid_level
+    return mean_field.density_fit(auxbasis=auxbasis) if density_fit else mean_field
+
+
+def is_fitted(n_atoms: int, density_fit: bool | None) -> bool:
+    """Return whether the density is fitted: as asked for, or (``None``) from `FITTED_FROM_ATOMS` on."""
+    return n_atoms >= FITTED_FROM_ATOMS if density_fit is None else density_fit

@@ -1,33 +1,16 @@
-"""Geometry relaxation in a given spin state: GFN2-xTB and unrestricted Kohn-Sham."""
+"""Geometry relaxation in a given spin state by GFN2-xTB, and relaxations that are kept."""
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from molecular_qubits.units import BOHR_TO_ANGSTROM, EV_TO_CM1
+from molecular_qubits.units import EV_TO_CM1
 from shared.artifacts import Cache, versions
 
 if TYPE_CHECKING:
     from molecular_qubits.structure.molecule import Molecule
-
-
-_QUIET_LOG = """[loggers]
-keys=root
-[handlers]
-keys=none
-[formatters]
-keys=
-[logger_root]
-level=ERROR
-handlers=none
-[handler_none]
-class=NullHandler
-args=()
-"""
 
 
 class GeometryNotConvergedError(RuntimeError):
@@ -95,57 +78,10 @@ def gfn2_energy_cm1(molecule: Molecule) -> float:
     return float(gfn2_atoms(molecule).get_potential_energy()) * EV_TO_CM1
 
 
-def relax_uks(
-    molecule: Molecule, *, xc: str = "b3lyp", basis: str = "6-31g*", grid_level: int = 3, max_steps: int = 100
-) -> Molecule:
-    """Relax with unrestricted Kohn-Sham (PySCF) and geomeTRIC in the spin state of the molecule.
-
-    Parameters
-    ----------
-    molecule
-        Start geometry, charge and multiplicity.
-    xc, basis
-        Functional and basis set, by their PySCF names.
-    grid_level
-        PySCF integration grid, 0 (coarse) to 9.
-    max_steps
-        Largest number of steps.
-
-    Returns
-    -------
-    Molecule
-        The relaxed molecule (geomeTRIC's default convergence criteria).
-
-    Raises
-    ------
-    GeometryNotConvergedError
-        If the steps did not suffice.
-    """
-    from pyscf import dft
-    from pyscf.geomopt import geometric_solver
-
-    from molecular_qubits.structure.pyscf_input import build_mole, check_method, without_checkpoint_file
-
-    check_method(molecule, xc, basis)
-    mean_field = without_checkpoint_file(dft.UKS(build_mole(molecule, basis)))
-    mean_field.xc = xc
-    mean_field.grids.level = grid_level
-    with tempfile.TemporaryDirectory() as folder:
-        log_settings = Path(folder) / "log.ini"
-        log_settings.write_text(_QUIET_LOG, encoding="utf-8")
-        converged, relaxed = geometric_solver.kernel(
-            mean_field, maxsteps=max_steps, assert_convergence=False, logIni=str(log_settings)
-        )
-    if not converged:
-        raise GeometryNotConvergedError(
-            f"geomeTRIC did not relax the geometry with {xc}/{basis} in {max_steps} steps. Raise `max_steps` or relax "
-            "with GFN2 first."
-        )
-    return molecule.with_positions(relaxed.atom_coords() * BOHR_TO_ANGSTROM)
-
-
 def cached_relaxation(molecule: Molecule, level: str, multiplicity: int, cache: Cache | None = None) -> Molecule:
     """Return the relaxed molecule, from the cache if the same relaxation was done before.
+
+    A relaxation by UKS keeps each step there until it is done: a killed one continues.
 
     Parameters
     ----------
@@ -171,5 +107,9 @@ def cached_relaxation(molecule: Molecule, level: str, multiplicity: int, cache: 
         "versions": versions(("tblite", "ase", "pyscf", "geometric")),
     }
     cache = Cache(name="geometry") if cache is None else cache
-    made = cache.record("molecule.json", key, lambda: molecule.optimize(level, multiplicity).to_dict())
-    return type(molecule).from_dict(made)
+
+    def make() -> dict[str, Any]:
+        options = {"checkpoint": cache.work_folder(key) / "step.json"} if level == "uks" else {}
+        return molecule.optimize(level, multiplicity, **options).to_dict()
+
+    return type(molecule).from_dict(cache.record("molecule.json", key, make))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from molecular_qubits import Molecule, exchange_couplings
-from molecular_qubits.electronic import environment
 from molecular_qubits.electronic.scf import SCFSettings, Workspace, run_scf
+from molecular_qubits.structure import environment
 from shared.artifacts import Cache
 
 RADICAL = ((0.0, 0.0, 0.0), (0.0, 1.27, 0.0), (0.87, -0.5, 0.1), (-0.87, -0.5, 0.1))
@@ -105,7 +105,7 @@ def test_fields_go_to_the_gpu_and_their_orbitals_come_back(monkeypatch):
         self.kernel = run_kernel
         return self
 
-    monkeypatch.setattr("molecular_qubits.electronic.environment.gpu_available", lambda: True)
+    monkeypatch.setattr("molecular_qubits.structure.environment.gpu_available", lambda: True)
     monkeypatch.setattr(dft.uks.UKS, "to_gpu", to_gpu)
     found = run(device="gpu")
     assert isinstance(found.mo_coeff, np.ndarray)

@@ -147,12 +147,6 @@ def test_gfn2_geometry_depends_on_the_spin_state():
     assert lengths[1] - lengths[0] > 0.1
 
 
-def test_uks_relaxes_h2_to_its_bond_length():
-    stretched = Molecule(("H", "H"), ((0, 0, 0), (0, 0, 0.9)), multiplicity=1, bonds=((0, 1),))
-    relaxed = stretched.optimize("uks", xc="b3lyp", basis="6-31g", grid_level=1)
-    assert dist(*relaxed.coordinates) == pytest.approx(0.743, abs=0.005)
-
-
 def test_relaxation_that_needs_more_steps_is_an_error():
     with pytest.raises(GeometryNotConvergedError, match="max_steps"):
         relax_gfn2(WATER, max_steps=1)

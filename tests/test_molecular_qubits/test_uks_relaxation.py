@@ -1,0 +1,77 @@
+"""Relaxation by unrestricted Kohn-Sham: triplets, refused fields, steps that are kept and continued."""
+
+import json
+from math import dist
+
+import numpy as np
+import pytest
+
+from molecular_qubits import Molecule
+from molecular_qubits.structure import uks_relaxation
+from molecular_qubits.structure.relaxation import GeometryNotConvergedError, cached_relaxation
+from molecular_qubits.structure.uks_relaxation import SpinContaminationError, relax_uks
+from shared.artifacts import Cache
+
+H2 = Molecule(("H", "H"), ((0, 0, 0), (0, 0, 0.9)), multiplicity=1, bonds=((0, 1),))
+METHYLENE = Molecule(("C", "H", "H"), ((0, 0, 0), (0.9, 0.6, 0), (-0.9, 0.6, 0)), multiplicity=3)
+
+
+def angle(molecule):
+    first, second = (molecule.positions[atom] - molecule.positions[0] for atom in (1, 2))
+    cosine = first @ second / np.linalg.norm(first) / np.linalg.norm(second)
+    return float(np.degrees(np.arccos(cosine)))
+
+
+def test_methylene_is_wide_as_a_triplet_and_bent_as_a_singlet():
+    triplet = METHYLENE.optimize("uks", basis="6-31g", grid_level=1)
+    singlet = METHYLENE.optimize("uks", 1, basis="6-31g", grid_level=1)
+    assert angle(triplet) == pytest.approx(134, abs=3)  # measured: 133.9 and 102.4 degrees
+    assert angle(singlet) == pytest.approx(102, abs=3)
+    assert triplet.multiplicity == 3
+    assert dist(*triplet.coordinates[:2]) == pytest.approx(1.08, abs=0.02)
+
+
+def test_a_fitted_density_in_a_solvent_hardly_moves_the_atoms():
+    plain = relax_uks(H2, basis="6-31g", grid_level=1)
+    fitted = relax_uks(H2, basis="6-31g", grid_level=1, density_fit=True, solvent_epsilon=2.4)
+    assert dist(*plain.coordinates) == pytest.approx(0.743, abs=0.005)
+    assert dist(*fitted.coordinates) == pytest.approx(dist(*plain.coordinates), abs=2e-3)
+
+
+def test_a_field_that_does_not_converge_is_an_error():
+    with pytest.raises(GeometryNotConvergedError, match=r"multiplicity 1 did not converge in step 1.*max_cycle"):
+        relax_uks(H2, basis="6-31g", grid_level=1, max_cycle=1)
+    with pytest.raises(GeometryNotConvergedError, match="in 1 steps"):
+        relax_uks(METHYLENE, basis="6-31g", grid_level=1, max_steps=1)
+
+
+def test_a_field_of_another_spin_is_an_error(monkeypatch):
+    monkeypatch.setattr(uks_relaxation, "S2_TOLERANCE", 1e-4)  # a triplet field is contaminated by more
+    with pytest.raises(SpinContaminationError, match=r"<S\^2> = 2\.00\d, but 2\.00 was expected"):
+        relax_uks(METHYLENE, basis="6-31g", grid_level=1)
+
+
+def test_a_stopped_relaxation_continues_from_its_last_step(tmp_path, monkeypatch, capsys):
+    cache = Cache(tmp_path)
+    keep, fast = uks_relaxation._Steps.keep, {"basis": "6-31g", "grid_level": 1}
+    real = relax_uks
+    monkeypatch.setattr(uks_relaxation, "relax_uks", lambda molecule, **options: real(molecule, **fast, **options))
+
+    def stop(self, positions):
+        keep(self, positions)
+        if self.count == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(uks_relaxation._Steps, "keep", stop)
+    with pytest.raises(KeyboardInterrupt):
+        cached_relaxation(METHYLENE, "uks", 3, cache)
+    (path,) = cache.folder.glob("*.work/step.json")
+    assert json.loads(path.read_text(encoding="utf-8"))["steps"] == 2
+    monkeypatch.setattr(uks_relaxation._Steps, "keep", keep)
+    relaxed = cached_relaxation(METHYLENE, "uks", 3, cache)
+    assert "continues after step 2" in capsys.readouterr().err
+    assert angle(relaxed) == pytest.approx(angle(real(METHYLENE, **fast)), abs=0.3)
+    assert not list(cache.folder.glob("*.work"))
+    monkeypatch.setattr(uks_relaxation, "relax_uks", lambda *a, **o: pytest.fail("relaxed again"))
+    assert cached_relaxation(METHYLENE, "uks", 3, cache) == relaxed
+    assert not list(cache.folder.glob("*.work"))
