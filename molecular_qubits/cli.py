@@ -350,7 +350,7 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     from molecular_qubits.electronic.projection import check_spins
     from molecular_qubits.electronic.scf import SCFSettings
     from molecular_qubits.structure.library import start_geometry
-    from molecular_qubits.structure.pyscf_input import build_mole, check_method
+    from molecular_qubits.structure.pyscf_input import build_mole, check_method, is_fitted
     from molecular_qubits.structure.relaxation import cached_relaxation
     from shared.artifacts import Cache
     from shared.progress import say

@@ -21,7 +21,7 @@ from molecular_qubits.electronic.populations import (
     promotion,
     spin_squared,
 )
-from molecular_qubits.electronic.scf import LADDER, SCFSolution, Workspace, read_checkpoint, run_scf
+from molecular_qubits.electronic.scf import HELD, LADDER, SCFSolution, Workspace, read_checkpoint, run_scf
 from shared.artifacts import Cache, versions, write_json
 from shared.progress import say
 
@@ -126,8 +126,19 @@ def separate_spin_s2(determinant: Sequence[int], spins: Sequence[float]) -> floa
     return total**2 + sum(spins)
 
 
+def _collapsed(failures: Sequence[Exception], *, resumed: bool) -> bool:
+    """Return whether a state must be held: all guesses failed, some by a collapse to another spin state."""
+    if resumed:
+        return True
+    return any(isinstance(failure, WrongStateError) for failure in failures) and not any(
+        isinstance(failure, UnmatchedStatesError) for failure in failures
+    )
+
+
 class StateRunner:
     """Converges and checks the determinants of one molecule; finished and unfinished runs are kept in a cache.
+
+    A broken-symmetry state that collapses from every guess is held: from the fragment guess with the solvers `HELD`.
 
     Parameters
     ----------
@@ -218,18 +229,22 @@ class StateRunner:
         high_spin = all(sign > 0 for sign in determinant)
         start = ("small basis", "minao") if self.guess_basis else ("minao",)
         start = start if self.aligned_from is None else ("aligned",)
-        names: tuple[str, ...] = start if high_spin else self.guesses
+        attempts = [(name, self.solvers) for name in (start if high_spin else self.guesses)]
+        if not high_spin and "fragment" in self.guesses:
+            attempts.append(("fragment", HELD))
         saved = read_checkpoint(checkpoint)
-        if saved is not None and saved.guess in names:
-            names = names[names.index(saved.guess) :]
+        here = None if saved is None else (saved.guess, saved.solver in HELD)
+        places = [(name, solvers is HELD) for name, solvers in attempts]
         failures: list[SCFNotConvergedError | WrongStateError] = []
-        for name in names:
-            resumed = saved is not None and saved.guess == name
-            density = None if resumed else self._guess(name, determinant, n_unpaired)
+        for name, solvers in attempts[places.index(here) if here in places else 0 :]:
+            if solvers is HELD and not _collapsed(failures, resumed=here == (name, True)):
+                continue
+            resumed = here == (name, solvers is HELD)
+            density = None if resumed and solvers is not HELD else self._guess(name, determinant, n_unpaired)
             try:
                 solution = run_scf(
                     self.workspace, n_unpaired, density, label=label, guess=name, checkpoint=checkpoint,
-                    solvers=self.solvers, stability=self.stability,
+                    solvers=solvers, stability=self.stability,
                 )  # fmt: skip
             except SCFNotConvergedError as error:
                 failures.append(error)
@@ -245,7 +260,9 @@ class StateRunner:
                 return
             failures.append(failure)
             say(f"{label}: {failure}")
-        raise next((failure for failure in failures if isinstance(failure, UnmatchedStatesError)), failures[-1])
+        wrong = [failure for failure in failures if isinstance(failure, WrongStateError)]
+        unmatched = [failure for failure in wrong if isinstance(failure, UnmatchedStatesError)]
+        raise (*unmatched, *wrong[::-1], *failures[::-1])[0]
 
     def restart(self, error: UnmatchedStatesError) -> bool:
         """Seek a lower high-spin state from a broken-symmetry state that does not match the one found.

@@ -27,6 +27,13 @@ CHEAP_GRID_LEVEL = 1
 LADDER: tuple[str, ...] = ("diis", "level shift", "newton")
 """Solvers, tried in this order: Pulay's DIIS; DIIS with level shift and damping; second order (co-iterative AH)."""
 
+HELD: tuple[str, ...] = ("maximum overlap", "shifted maximum overlap")
+"""Solvers that hold a state: in every cycle the orbitals that overlap most with those of the guess are occupied, not
+the lowest ones. Plain DIIS also ends at a saddle point; with a level shift it is steadier, but may leave one. Each starts
+from the guess, also after an interruption: DIIS goes a long way round."""
+
+HELD_LEVEL_SHIFT = 0.1
+"""Level shift of the second one, hartree."""
 
 RAMP_CONV_TOL = 1e-10
 """Smallest ``conv_tol`` that single precision can serve."""
@@ -272,7 +279,8 @@ def run_scf(
     n_unpaired
         Number of α minus number of β electrons.
     density
-        Start density ``(2, n_ao, n_ao)``; PySCF's ``minao`` guess if ``None``. A checkpoint of the same guess wins.
+        Start density ``(2, n_ao, n_ao)``; PySCF's ``minao`` guess if ``None``. A checkpoint of the same guess wins. For
+        `HELD` with its orbitals (`guesses.density_of`), which are those that are held.
     label
         Name of the state in messages.
     guess
@@ -280,7 +288,7 @@ def run_scf(
     checkpoint
         File for the orbitals after each cycle. If it exists and belongs to `guess`, the run continues from it.
     solvers
-        Of `LADDER`, in its order. A checkpoint continues with its solver or the first one behind it.
+        Of `LADDER` or of `HELD`, in its order. A checkpoint continues with its solver or the first one behind it.
     stability
         Analyse the internal stability of the solution. An unstable solution is reported, never left.
 
@@ -294,20 +302,22 @@ def run_scf(
     SCFNotConvergedError
         If no solver converged.
     """
-    saved = read_checkpoint(checkpoint)
+    saved, held = read_checkpoint(checkpoint), density
     cycles, seconds, ladder = 0, 0.0, tuple(solvers)
     history: tuple[tuple[float, float], ...] = ()
-    if saved is not None and saved.guess == guess:
-        occupied = (saved.mo_coeff[spin][:, saved.mo_occ[spin] > 0] for spin in (0, 1))
-        density, cycles, seconds = density_of(*occupied), saved.cycles, saved.seconds
+    order = HELD if solvers[0] in HELD else LADDER
+    if saved is not None and saved.guess == guess and saved.solver in order:
+        if saved.solver in LADDER:
+            density = density_of(*(saved.mo_coeff[spin][:, saved.mo_occ[spin] > 0] for spin in (0, 1)))
+        cycles, seconds = saved.cycles, saved.seconds
         history = saved.history
-        ladder = tuple(name for name in solvers if LADDER.index(name) >= LADDER.index(saved.solver))
+        ladder = tuple(name for name in solvers if order.index(name) >= order.index(saved.solver))
         say(f"{label}: continues after cycle {cycles} from its checkpoint.")
     for solver in ladder:
         with progress(f"{label} [{workspace.settings.xc}/{workspace.settings.basis}, {solver}]") as step:
             recorder = _Recorder(checkpoint, guess, solver, cycles, seconds, step)
             recorder.history += history
-            mean_field = _converge(workspace, n_unpaired, solver, density, recorder)
+            mean_field = _converge(workspace, n_unpaired, solver, density, recorder, held)
         workspace.keep(mean_field)
         cycles, seconds, history = recorder.cycles, recorder.seconds, tuple(recorder.history)
         if mean_field.converged:
@@ -322,7 +332,7 @@ def run_scf(
                 history=history,
             )
             return replace(solution, stable=is_stable(mean_field)) if stability else solution
-        density = mean_field.make_rdm1()
+        density = held if solver in HELD else mean_field.make_rdm1()
     raise SCFNotConvergedError(
         f"The {label} did not converge from the guess {guess!r} with any of {', '.join(solvers)} "
         f"({workspace.settings.max_cycle} cycles each). Raise `max_cycle`, relax `conv_tol`, start from a smaller "
@@ -330,17 +340,17 @@ def run_scf(
     )
 
 
-def _converge(workspace: Workspace, n_unpaired: int, solver: str, density: Any, recorder: _Recorder) -> Any:
-    """Return the PySCF field of a state after running it with one solver."""
+def _converge(workspace: Workspace, n_unpaired: int, solver: str, density: Any, recorder: _Recorder, held: Any) -> Any:
+    """Return the PySCF field of a state after running it with one solver; `HELD` hold the orbitals of ``held``."""
     mean_field = workspace.mean_field(n_unpaired)
     if not workspace.settings.ramp or solver == "newton":  # second-order steps are few: all of them exact
-        mean_field = _with_solver(mean_field, solver)
+        mean_field = _with_solver(mean_field, solver, held)
         mean_field.callback = recorder
         mean_field.kernel(dm0=density)
         return mean_field
 
     def inner() -> Any:
-        cheap = _with_solver(workspace.mean_field(n_unpaired, bare=True), solver)
+        cheap = _with_solver(workspace.mean_field(n_unpaired, bare=True), solver, held)
         cheap.callback = recorder
         return cheap
 
@@ -350,7 +360,15 @@ def _converge(workspace: Workspace, n_unpaired: int, solver: str, density: Any, 
     return mean_field
 
 
-def _with_solver(mean_field: Any, solver: str) -> Any:
+def _with_solver(mean_field: Any, solver: str, held: Any) -> Any:
+    if solver in HELD:
+        from pyscf.scf import addons
+
+        mean_field.level_shift = HELD_LEVEL_SHIFT if solver == HELD[1] else 0.0
+        orbitals, occupations = np.asarray(held.mo_coeff), np.asarray(held.mo_occ)
+        empty = orbitals.shape[1] - orbitals.shape[2]  # PySCF wants as many orbitals as the field has
+        orbitals = np.pad(orbitals, ((0, 0), (0, 0), (0, empty)))
+        return addons.mom_occ(mean_field, orbitals, np.pad(occupations, ((0, 0), (0, empty))))
     if solver == "level shift":
         mean_field.level_shift = 0.3
         mean_field.damp = 0.3

@@ -8,6 +8,7 @@ from pyscf import gto, scf
 
 from molecular_qubits import Molecule, exchange_couplings
 from molecular_qubits.electronic import broken_symmetry, guesses
+from molecular_qubits.electronic import scf as scf_module
 from molecular_qubits.electronic.broken_symmetry import StateRunner, state_label
 from molecular_qubits.electronic.errors import SCFNotConvergedError, UnmatchedStatesError, WrongStateError
 from molecular_qubits.electronic.full_ci import full_ci_gap
@@ -20,8 +21,10 @@ from molecular_qubits.electronic.populations import (
     promotion,
     spin_squared,
 )
-from molecular_qubits.electronic.scf import SCFSettings, Workspace, run_scf
+from molecular_qubits.electronic.scf import HELD, SCFSettings, Workspace, run_scf
+from molecular_qubits.structure.library import library_entry
 from molecular_qubits.structure.pyscf_input import without_checkpoint_file
+from molecular_qubits.units import HARTREE_TO_CM1
 from shared.artifacts import Cache
 
 
@@ -144,6 +147,65 @@ def test_next_guess_is_tried_when_one_collapses(cache):
     )
     assert result.states[1].guess == "fragment"
     assert result.states[1].lowdin_spins == pytest.approx((0.78, -0.78), abs=0.06)
+
+
+@pytest.fixture(scope="module")
+def carbonyl():
+    """Methyl(formylmethyl)nitroxide: a radical and a carbonyl triplet, which falls to the ground doublet."""
+    entry = library_entry("formylmethyl-nitroxide")
+    return Molecule.from_smiles(entry.smiles), entry.centres, entry.spins
+
+
+def test_a_collapsing_triplet_is_held(carbonyl, cache, capsys):
+    molecule, centres, spins = carbonyl
+    options = {"spins": spins, "basis": "sto-3g", "grid_level": 0, "conv_tol": 1e-7, "stability": False, "cache": cache}
+    result = exchange_couplings(molecule, centres, xc="pbe", **options)
+    high, broken = result.states
+    assert "<S^2> = 0.75" in capsys.readouterr().err  # the usual guesses end in the ground doublet
+    assert (broken.guess, broken.solver) == ("fragment", "maximum overlap")
+    assert broken.s2 == pytest.approx(1.70, abs=0.02)
+    assert broken.lowdin_spins == pytest.approx((-0.81, 1.67), abs=0.03)
+    assert result.j_yamaguchi_cm1[0, 1] == pytest.approx(
+        (broken.energy_hartree - high.energy_hartree) * HARTREE_TO_CM1 / (high.s2 - broken.s2)
+    )
+
+
+def test_a_held_state_that_does_not_collapse_is_the_usual_one(carbonyl, cache):
+    molecule, centres, spins = carbonyl
+    settings = SCFSettings("b3lyp", "sto-3g", grid_level=0, conv_tol=1e-8)
+    runner = StateRunner(Workspace(molecule, settings), centres, spins, cache, stability=False)
+    runner.run((1, 1))
+    usual, _ = runner.run((-1, 1))
+    assert usual.solver == "diis"
+    guess = runner._guess("fragment", (-1, 1), 1)
+    for solver in HELD:
+        held = run_scf(
+            runner.workspace, 1, guess, label="held", guess="fragment", solvers=(solver,), stability=False
+        )  # fmt: skip
+        assert held.solver == solver
+        assert held.energy_hartree == pytest.approx(usual.energy_hartree, abs=1e-6)
+
+
+def test_a_held_state_continues_from_its_checkpoint(carbonyl, cache, monkeypatch):
+    molecule, centres, spins = carbonyl
+    settings = SCFSettings("pbe", "sto-3g", grid_level=0, conv_tol=1e-7)
+    runner = StateRunner(Workspace(molecule, settings), centres, spins, cache, stability=False)
+    record = scf_module._Recorder.__call__
+
+    def stop(self, variables):
+        record(self, variables)
+        if self.solver == "maximum overlap" and self.cycles == 4:
+            raise KeyboardInterrupt
+
+    runner.run((1, 1))
+    monkeypatch.setattr(scf_module._Recorder, "__call__", stop)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run((-1, 1))
+    monkeypatch.setattr(scf_module._Recorder, "__call__", record)
+    state, _ = runner.run((-1, 1))
+    assert state.solver == "maximum overlap"
+    assert state.s2 == pytest.approx(1.70, abs=0.02)
+    assert state.cycles > 4
 
 
 def test_mirror_image_of_a_singlet_determinant_is_turned_back(cache):
