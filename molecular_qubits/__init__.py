@@ -22,6 +22,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "electronic.exchange": ["ExchangeResult", "exchange_couplings", "map_heisenberg", "project_j"],
         "electronic.full_ci": ["full_ci_gap"],
         "electronic.hyperfine": ["hyperfine_couplings"],
+        "electronic.orca": ["read_orca"],
         "electronic.spin_centres": ["find_spin_centres"],
         "electronic.spin_spin": ["partial_spin_tensors", "spin_spin_zfs"],
         "electronic.thermal_average": ["boltzmann_average"],

@@ -59,7 +59,12 @@ def build_parser() -> argparse.ArgumentParser:
         "unless the molecule is from the library",
     )  # fmt: skip
     exchange.add_argument("--spins", nargs="+", type=float, help="spin of each centre (default: 0.5 each, or library)")
-    exchange.add_argument("--charge", type=int, default=None, help="total charge (default: 0, or that of the SMILES)")
+    exchange.add_argument(
+        "--charge",
+        type=int,
+        default=None,
+        help="total charge (default: that of the SMILES or XYZ comment, or 0)",
+    )
     exchange.add_argument("--xc", default="b3lyp", help="functional (default: %(default)s)")
     exchange.add_argument("--basis", default="6-31g*", help="basis set (default: %(default)s)")
     exchange.add_argument("--grid-level", type=int, default=3, help="integration grid 0-9 (default: %(default)s)")
@@ -367,6 +372,8 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     check_spins(spins, len(centres))
     multiplicity = check_high_spin(molecule, spins)
     check_method(molecule, arguments.xc, arguments.basis)
+    if arguments.guess_basis is not None:
+        check_method(molecule, arguments.xc, arguments.guess_basis, name="guess_basis")
     try:
         SCFSettings(
             xc=arguments.xc,
@@ -440,7 +447,7 @@ def read_molecule(text: str, charge: int | None = None) -> tuple[Molecule, Libra
         entry = library_entry(text)
         return Molecule.from_smiles(entry.smiles, charge=charge), entry
     if text.lower().endswith(".xyz"):
-        return Molecule.from_xyz(text, charge=0 if charge is None else charge), None
+        return Molecule.from_xyz(text, charge=charge), None
     try:
         return Molecule.from_smiles(text, charge=charge), None
     except ValueError as error:
@@ -471,26 +478,37 @@ def read_centres(molecule: Molecule, words: list[str]) -> tuple[list[tuple[int, 
 def parse_atoms(text: str) -> tuple[int, ...]:
     """Return the atom indices of e.g. ``0,1,3-5``."""
     atoms: list[int] = []
+    reversed_ranges: list[str] = []
     try:
         for part in text.split(","):
             first, dash, last = part.partition("-")
-            atoms.extend(range(int(first), int(last) + 1) if dash else [int(first)])
+            found = range(int(first), int(last) + 1) if dash else [int(first)]
+            if not found:
+                reversed_ranges.append(part)
+            atoms.extend(found)
     except ValueError:
         raise ValueError(
             f"Option `--centres` must hold atom sets such as 0,1 or 3-12, radicals or chromophore, but holds {text!r}."
         ) from None
+    if reversed_ranges:
+        raise ValueError(
+            f"Option `--centres` must hold ranges from the smaller to the larger index, such as 3-12, but holds "
+            f"{reversed_ranges[0]!r}, which is reversed."
+        )
     return tuple(atoms)
 
 
 def describe(result: ExchangeResult) -> str:
     """Return a result as text: one line for each determinant and each coupling."""
-    lines = ["state                          E / hartree       <S^2>   spin on centres (Löwdin)  cycles  stable"]
+    lines = [
+        "state                          E / hartree       <S^2>  spin on centres (Löwdin)  cycles  seconds  stable"
+    ]
     for state in result.states:
         spins = " ".join(f"{x:+.3f}" for x in state.lowdin_spins)
         stable = {True: "yes", False: "no", None: "not analysed"}[state.stable]
         lines.append(
-            f"{state.label:<28s} {state.energy_hartree:16.8f} {state.s2:9.4f}   {spins:<24s} {state.cycles:6d}"
-            f"  {stable}"
+            f"{state.label:<28s} {state.energy_hartree:16.8f} {state.s2:9.4f}  {spins:<24s} {state.cycles:6d}"
+            f"  {state.seconds:7.1f}  {stable}"
         )
     lines.append("J in cm^-1, H = -2 J Si.Sj   Yamaguchi  Noodleman  unprojected")
     for i in range(len(result.spins)):
@@ -498,9 +516,11 @@ def describe(result: ExchangeResult) -> str:
             values = (result.j_yamaguchi_cm1[i, j], result.j_noodleman_cm1[i, j], result.j_unprojected_cm1[i, j])
             lines.append(f"centres {i} and {j:<14d} " + " ".join(f"{x:+12.3f}" for x in values))
             lines.append(f"  J = {result.error_bar(i, j)}: a lower bound of the error while sources are missing")
-    if len(result.states) > 1 + len(result.spins) * (len(result.spins) - 1) // 2:
-        residual = max(abs(x) for x in result.residual_cm1)
-        lines.append(f"Largest residual of the Heisenberg fit: {residual:.3g} cm^-1.")
+    if result.overdetermined:
+        residual, of_s2 = (max(abs(x) for x in found) for found in (result.residual_cm1, result.residual_s2))
+        lines.append(f"Largest residual of the Heisenberg fit: {residual:.3g} cm^-1; of <S^2>: {of_s2:.2g}.")
+    elif len(result.spins) > 2:
+        lines.append("As many determinants as unknowns: the Heisenberg fit has no residual (not overdetermined).")
     if result.poor_fit:
         lines.append(
             "The Heisenberg model does not describe these determinants: more than a tenth of their energy range is "

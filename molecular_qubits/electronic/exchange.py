@@ -62,7 +62,8 @@ class ExchangeResult:
     j_yamaguchi_cm1, j_noodleman_cm1, j_unprojected_cm1
         Couplings ``(n, n)``, symmetric, zero diagonal.
     residual_cm1
-        Energy of each determinant minus that of the fitted Ising model ``(n_states,)``.
+        Energy of each determinant minus that of the fitted model ``(n_states,)``. It means something only where there
+        are more determinants than unknowns, see `overdetermined`: from four centres on.
     provenance
         Versions, commit, command, machine, and the seconds spent on the fields of all states, resumed parts included.
     solutions
@@ -82,10 +83,27 @@ class ExchangeResult:
     solutions: tuple[SCFSolution, ...] = field(default=(), repr=False, compare=False)
 
     @property
-    def poor_fit(self) -> bool:
-        """Whether the Heisenberg model misses an energy by more than a tenth of what the flips of spins change."""
+    def overdetermined(self) -> bool:
+        """Whether there are more determinants than unknowns (couplings and offset), so that a fit can fail."""
+        n_centres = len(self.spins)
+        return len(self.states) > n_centres * (n_centres - 1) // 2 + 1
+
+    @property
+    def residual_s2(self) -> np.ndarray:
+        """<S^2> of each determinant minus that of the fitted overlaps of the Yamaguchi map ``(n_states,)``."""
+        determinants = [state.determinant for state in self.states]
+        return map_heisenberg([state.s2 for state in self.states], self.spins, determinants).residual_cm1
+
+    @property
+    def poor_fit(self) -> bool | None:
+        """Whether the Heisenberg model misses an energy, or the Yamaguchi map an <S^2>, by more than a tenth of what
+        the flips of spins change; ``None`` if the determinants are as many as the unknowns: the fit cannot fail then.
+        """
+        if not self.overdetermined:
+            return None
         energies = np.array([state.energy_hartree for state in self.states]) * HARTREE_TO_CM1
-        return bool(np.abs(self.residual_cm1).max() > POOR_FIT_SHARE * np.ptp(energies))
+        found = ((self.residual_cm1, energies), (self.residual_s2, [state.s2 for state in self.states]))
+        return any(bool(np.abs(residual).max() > POOR_FIT_SHARE * np.ptp(values)) for residual, values in found)
 
     def error_bar(self, i: int, j: int) -> ErrorBar:
         """Return the Yamaguchi coupling of centres `i` and `j` with the error of the projection, the only part that one
@@ -106,7 +124,8 @@ class ExchangeResult:
             "j_yamaguchi_cm1": self.j_yamaguchi_cm1.tolist(),
             "j_noodleman_cm1": self.j_noodleman_cm1.tolist(),
             "j_unprojected_cm1": self.j_unprojected_cm1.tolist(),
-            "residual_cm1": self.residual_cm1.tolist(),
+            "residual_cm1": self.residual_cm1.tolist() if self.overdetermined else None,
+            "residual_s2": self.residual_s2.tolist() if self.overdetermined else None,
             "poor_fit": self.poor_fit,
             "error_bars": [
                 {"centres": [i, j]} | self.error_bar(i, j).to_dict() for i, j in combinations(range(len(self.spins)), 2)
@@ -132,7 +151,7 @@ class ExchangeResult:
             j_yamaguchi_cm1=np.array(record["j_yamaguchi_cm1"]),
             j_noodleman_cm1=np.array(record["j_noodleman_cm1"]),
             j_unprojected_cm1=np.array(record["j_unprojected_cm1"]),
-            residual_cm1=np.array(record["residual_cm1"]),
+            residual_cm1=np.array(record["residual_cm1"] or [0.0] * len(record["states"])),
             provenance=record["provenance"],
         )
 

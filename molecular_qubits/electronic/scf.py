@@ -29,8 +29,8 @@ LADDER: tuple[str, ...] = ("diis", "level shift", "newton")
 
 HELD: tuple[str, ...] = ("maximum overlap", "shifted maximum overlap")
 """Solvers that hold a state: in every cycle the orbitals that overlap most with those of the guess are occupied, not
-the lowest ones. Plain DIIS also ends at a saddle point; with a level shift it is steadier, but may leave one. Each starts
-from the guess, also after an interruption: DIIS goes a long way round."""
+the lowest ones. Plain DIIS also ends at a saddle point; with a level shift it is steadier, but may leave one. Each
+starts from the guess, also after an interruption: DIIS goes a long way round."""
 
 HELD_LEVEL_SHIFT = 0.1
 """Level shift of the second one, hartree."""

@@ -38,7 +38,7 @@ class ExchangeConfig(FrozenConfig):
     stability: bool = Field(False, description="internal stability of each state; doubles the time")
     radical_triplet: str = "naphthylmethyl-nitroxide"
     diradical: str = "phenylene-bis-nitroxide"
-    benchmark_distances_angstrom: tuple[float, ...] = (1.25, 2.0)
+    benchmark_distances_angstrom: tuple[float, ...] = (1.25, 1.5, 1.75, 2.0)
     benchmark_basis: str = "6-311g**"
     benchmark_grid_level: int = Field(5, ge=0, le=9)
     benchmark_conv_tol: float = Field(1e-11, gt=0, le=1e-3)

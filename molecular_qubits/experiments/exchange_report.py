@@ -113,8 +113,9 @@ def torsion_average(temperature_k: float = ROOM_TEMPERATURE_K, **options: Any) -
 def mono_error_bar(temperature_k: float = ROOM_TEMPERATURE_K) -> ErrorBar:
     """Return J_RT of the mono-radical, averaged over its torsion, with its error and its parts.
 
-    Functional, basis and grid were varied at one torsion; their relative spread is taken for the average. Geometry: the
-    average over the profile of GFN2-xTB, over that of UKS, and J at the minimum of the latter.
+    Functional, basis and grid were varied at one torsion; their relative spread is taken for the average. Grid: the
+    last step and the fitted density, whatever their signs. Geometry: the average over the profile of GFN2-xTB, over
+    that of UKS, and J at the minimum of the latter.
     """
     average = torsion_average(temperature_k)
     (here,) = rows_of("mono-torsion", torsion_degrees=50.0, xc="b3lyp", basis="6-31g*", grid_level=2)
@@ -128,15 +129,16 @@ def mono_error_bar(temperature_k: float = ROOM_TEMPERATURE_K) -> ErrorBar:
     bases = sorted(rows_of("mono-basis"), key=lambda row: order.index(row["basis"]))
     grids = sorted([*rows_of("mono-grid"), *rows_of("mono-basis", basis="6-31g")], key=lambda row: row["grid_level"])
     fitted = [row["J Yamaguchi (cm^-1)"] for row in numerical_error.read()["rows"]]
-    fit_error = scale * coupling(here) * abs(fitted[1] / fitted[0] - 1)
+    fit_error = abs(scale * coupling(here) * (fitted[1] / fitted[0] - 1))
     steps = at(grids)
+    grid_error = fit_error + (abs(steps[-1] - steps[-2]) if len(steps) > 1 else 0.0)
     _, energies, couplings = torsion_profile()
     return combine_errors(
         average.mean_cm1,
         projections_cm1=[torsion_average(temperature_k, projection=name).mean_cm1 for name in PROJECTIONS],
         functionals_cm1=functionals if len(functionals) > 1 else None,
         bases_cm1=at(bases) if len(bases) > 1 else None,
-        grids_cm1=[steps[-2] - fit_error, steps[-1]] if len(steps) > 1 else None,
+        grids_cm1=[0.0, grid_error] if len(steps) > 1 else None,
         geometries_cm1=[
             average.mean_cm1,
             torsion_average(temperature_k, energy="gfn2").mean_cm1,
@@ -177,28 +179,48 @@ def bi_rows() -> list[dict[str, Any]]:
                     "geometry relaxed in": row.get("geometry") or row["state"],
                     "torsions (°)": ", ".join(f"{abs(angle):.0f}" for angle in row["held_torsions_degrees"]),
                     **values,
-                    "largest residual (cm^-1)": max(abs(x) for x in row["residual_cm1"]) if excited and three else None,
+                    "stable": stability_of(row),
+                    "largest residual (cm^-1)": largest_residual(row),
                 }
             )
     return table
 
 
+def stability_of(row: dict[str, Any]) -> str:
+    """Return whether all states of a row are internally stable, or that this was not analysed."""
+    found = [state["stable"] for state in row["states"]]
+    return "not analysed" if not found or None in found else "yes" if all(found) else "no"
+
+
+def largest_residual(row: dict[str, Any]) -> float | str | None:
+    """Return the largest residual of the Heisenberg fit of a row in cm^-1, or that there are no more states than
+    unknowns: a residual would then say nothing; ``None`` for two centres, where nothing is fitted.
+    """
+    n_centres = len(row["j_yamaguchi_cm1"])
+    if n_centres == 2:
+        return None
+    return "not overdetermined" if row["residual_cm1"] is None else max(abs(x) for x in row["residual_cm1"])
+
+
 def switching() -> dict[str, Any]:
     """Return |J_RT (lit) / J_RR (dark)| of the bi-radical, or its lower bound, at the geometry of each state.
 
-    Both couplings carry the relative error of the mono-radical's functional and projection parts (`mono_error_bar`),
-    the dark one at least `RESOLUTION_CM1`.
+    Both couplings carry the relative error of the mono-radical (`mono_error_bar`), the dark one at least
+    `RESOLUTION_CM1`. The halves of the molecule are equivalent: half the difference of their lit couplings is an error
+    of the geometry, added to the square.
     """
     bar = mono_error_bar()
     relative = bar.total_cm1 / abs(bar.value_cm1)
     (lit,) = rows_of("bi", state="excited")
     dark = {row.get("geometry") or row["state"]: row for row in rows_of("bi", state="ground")}
-    on = float(np.mean([coupling(lit, 0, 1), coupling(lit, 1, 2)]))
-    found: dict[str, Any] = {"j_on_cm1": on, "j_on_error_cm1": relative * abs(on), "ratios": {}}
+    halves = [coupling(lit, 0, 1), coupling(lit, 1, 2)]
+    on, geometry_error = float(np.mean(halves)), abs(halves[1] - halves[0]) / 2
+    on_error = float(np.hypot(relative * on, geometry_error))
+    found: dict[str, Any] = {"j_on_cm1": on, "j_on_error_cm1": on_error, "ratios": {}}
     for geometry, row in dark.items():
         off = coupling(row)
         error = max(RESOLUTION_CM1, relative * abs(off))
-        ratio, ratio_error = ratio_or_bound(on, relative * abs(on), off, error)
+        ratio, ratio_error = ratio_or_bound(on, on_error, off, error)
         found["ratios"][geometry] = {
             "j_off_cm1": off,
             "j_off_error_cm1": error,

@@ -166,7 +166,8 @@ def row(calculation: Calculation, cache: Cache | None = None) -> dict[str, Any]:
         "j_yamaguchi_cm1": found.j_yamaguchi_cm1.tolist(),
         "j_noodleman_cm1": found.j_noodleman_cm1.tolist(),
         "j_unprojected_cm1": found.j_unprojected_cm1.tolist(),
-        "residual_cm1": found.residual_cm1.tolist(),
+        "residual_cm1": found.residual_cm1.tolist() if found.overdetermined else None,
+        "residual_s2": found.residual_s2.tolist() if found.overdetermined else None,
         "states": [
             {
                 "label": state.label,

@@ -91,9 +91,9 @@ def switching_sentences() -> list[str]:
         value = f"at least {ratio['ratio']:.3g}" if ratio["lower_bound"] else f"{ratio['ratio']:.3g}"
         error = "" if ratio["ratio_error"] is None else f" ± {ratio['ratio_error']:.2g}"
         sentences.append(
-            f"With J_RT = {found['j_on_cm1']:+.1f} cm^-1 lit and J_RR = {ratio['j_off_cm1']:+.3f} ± "
-            f"{ratio['j_off_error_cm1']:.2g} cm^-1 dark (geometry of the {geometry} state), |J_on/J_off| is "
-            f"{value}{error}."
+            f"With J_RT = {found['j_on_cm1']:+.1f} ± {found['j_on_error_cm1']:.2g} cm^-1 lit and "
+            f"J_RR = {ratio['j_off_cm1']:+.3f} ± {ratio['j_off_error_cm1']:.2g} cm^-1 dark (geometry of the {geometry} "
+            f"state), |J_on/J_off| is {value}{error}."
         )
     return sentences
 

@@ -41,7 +41,7 @@ def as_molecule(source: Any, *, multiplicity: int | None = None, charge: int | N
         new_multiplicity = source.multiplicity if multiplicity is None else multiplicity
         return replace(source, charge=new_charge, multiplicity=new_multiplicity)
     if isinstance(source, Path) or (isinstance(source, str) and source.lower().endswith(".xyz")):
-        return Molecule.from_xyz(source, multiplicity=multiplicity, charge=charge or 0)
+        return Molecule.from_xyz(source, multiplicity=multiplicity, charge=charge)
     if isinstance(source, str):
         return Molecule.from_smiles(source, multiplicity=multiplicity, charge=charge)
     package = type(source).__module__.partition(".")[0]  # neither package is loaded to find out

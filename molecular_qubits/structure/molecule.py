@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,17 +113,17 @@ class Molecule:
         return cls(symbols, _rows(positions), total_charge, multiplicity, smiles, bond_list)
 
     @classmethod
-    def from_xyz(cls, path: str | Path, *, multiplicity: int | None = None, charge: int = 0) -> Molecule:
-        """Read a molecule from an XYZ file (coordinates in Å).
+    def from_xyz(cls, path: str | Path, *, multiplicity: int | None = None, charge: int | None = None) -> Molecule:
+        """Read a molecule from an XYZ file (coordinates in Å), with ``charge=`` and ``multiplicity=`` of its comment.
 
         Parameters
         ----------
         path
             The file: number of atoms, comment, one ``symbol x y z`` line for each atom.
         multiplicity
-            2S + 1, or ``None``.
+            2S + 1; ``None``: that of the comment, if it holds one.
         charge
-            Total charge.
+            Total charge; ``None``: that of the comment, or 0.
 
         Returns
         -------
@@ -134,7 +135,7 @@ class Molecule:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If the file is not a valid XYZ file; the message names it.
+            If the file is not a valid XYZ file, or its comment contradicts an argument; the message names it.
         """
         path = Path(path)
         if not path.is_file():
@@ -147,7 +148,7 @@ class Molecule:
             raise XYZError(f"{str(path)!r}: {error}") from None
 
     @classmethod
-    def from_xyz_text(cls, text: str, *, multiplicity: int | None = None, charge: int = 0) -> Molecule:
+    def from_xyz_text(cls, text: str, *, multiplicity: int | None = None, charge: int | None = None) -> Molecule:
         """Read a molecule from the text of an XYZ file; see `from_xyz`."""
         lines = text.splitlines()
         try:
@@ -166,7 +167,10 @@ class Molecule:
         if unknown:
             line, symbol = unknown[0]
             raise XYZError(f"Line {line} must begin with an element such as C, but begins with {symbol!r}.")
-        return cls(symbols, _rows(positions), charge, multiplicity, None, _bonds.from_distances(symbols, positions))
+        charge = _from_comment(lines[1], "charge", charge)
+        multiplicity = _from_comment(lines[1], "multiplicity", multiplicity)
+        bond_list = _bonds.from_distances(symbols, positions)
+        return cls(symbols, _rows(positions), charge or 0, multiplicity, None, bond_list)
 
     @classmethod
     def from_ase(cls, atoms: Any, *, multiplicity: int | None = None, charge: int | None = None) -> Molecule:
@@ -334,6 +338,19 @@ class Molecule:
 def _rows(positions: np.ndarray) -> tuple[tuple[float, float, float], ...]:
     """Return an array as nested tuples; a wrong shape is kept, for the check of the constructor."""
     return tuple(tuple(float(x) for x in row) for row in positions)  # type: ignore[misc]
+
+
+def _from_comment(comment: str, name: str, given: int | None) -> int | None:
+    """Return e.g. the ``charge=1`` of the comment of an XYZ file, which an argument must not contradict."""
+    found = re.search(rf"(?<!\S){name}=([+-]?\d+)(?!\S)", comment, re.IGNORECASE)
+    if found is None:
+        return given
+    if given is not None and given != int(found[1]):
+        raise XYZError(
+            f"Argument `{name}` must agree with the comment of the XYZ file, {found[0]}, but is {given}. Correct the "
+            f"comment, or leave `{name}` out."
+        )
+    return int(found[1])
 
 
 def check_multiplicity(n_electrons: int, multiplicity: int) -> None:

@@ -48,6 +48,8 @@ def test_exchange_of_an_xyz_file(xyz, tmp_path, capsys):
         (["absent.xyz", "--centres", "0", "1"], "no XYZ file"),
         (["[O]NCN[O]"], "--centres"),
         (["[O]NCN[O]", "--centres", "0,x", "3"], "'0,x'"),
+        (["[O]NCN[O]", "--centres", "3-0", "4"], "'3-0', which is reversed"),
+        (["[O]NCN[O]", "--centres", "0", "3", "--guess-basis", "sto-4g"], "Did you mean 'sto-3g'"),
         (["[O]NCN[O]", "--centres", "0-1", "1"], "disjoint"),
         (["[O]NCN[O]", "--centres", "0", "99"], "indices from 0"),
         (["[O]NCN[O]", "--centres", "0", "3", "--spins", "0.5", "1"], "multiplicity 4, which 40 electrons"),

@@ -81,9 +81,24 @@ def test_four_centres_use_all_eight_determinants_and_report_the_residual(tmp_pat
     assert neighbour < -50  # antiferromagnetic
     assert abs(far) < 0.05 * abs(neighbour)
     assert 0 < np.abs(result.residual_cm1).max() < 0.1 * abs(neighbour)
-    assert not result.poor_fit
+    assert result.overdetermined
+    assert result.poor_fit is False
+    assert 0 < np.abs(result.residual_s2).max() < 0.1
     assert "Largest residual" in cli.describe(result)
+    assert np.array_equal(ExchangeResult.from_json(result.to_json()).residual_cm1, result.residual_cm1)
     assert "does not describe" not in cli.describe(result)
+
+
+def test_a_fit_that_cannot_fail_has_no_residual(tmp_path):
+    places = ((0, 0, 0), (0, 0, 2.6), (0, 0, 5.8))
+    result = exchange_couplings(Molecule(("H",) * 3, places), [[0], [1], [2]], cache=Cache(tmp_path), **FAST)
+    assert not result.overdetermined
+    assert result.poor_fit is None
+    record = json.loads(result.to_json())
+    assert record["residual_cm1"] is record["residual_s2"] is record["poor_fit"] is None
+    assert ExchangeResult.from_json(result.to_json()).states == result.states
+    assert "not overdetermined" in cli.describe(result)
+    assert "seconds  stable" in cli.describe(result)
 
 
 def test_a_poor_fit_is_reported(tmp_path):

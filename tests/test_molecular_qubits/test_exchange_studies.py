@@ -157,7 +157,35 @@ def bi_row(state, j_cm1, **more):
     three = [[0.0, j_cm1, 0.5], [j_cm1, 0.0, j_cm1], [0.5, j_cm1, 0.0]]
     couplings = three if state == "excited" else [[0.0, j_cm1], [j_cm1, 0.0]]
     row = Calculation("bi", state, basis="6-31g", **more).key() | {"held_torsions_degrees": [57.0, -57.2]}
-    return row | {"j_yamaguchi_cm1": couplings, "residual_cm1": [0.0, 0.1], "states": []}
+    return row | {"j_yamaguchi_cm1": couplings, "residual_cm1": None, "states": [{"stable": None}]}
+
+
+def test_the_error_of_the_mean_holds_the_difference_of_equivalent_halves(monkeypatch):
+    lit, dark = bi_row("excited", 70.0), bi_row("ground", -1.0)
+    lit["j_yamaguchi_cm1"] = [[0.0, 60.0, 0.1], [60.0, 0.0, 80.0], [0.1, 80.0, 0.0]]
+    rows_of = report.rows_of
+
+    def rows(study, **wanted):
+        return ([lit] if wanted["state"] == "excited" else [dark]) if study == "bi" else rows_of(study, **wanted)
+
+    monkeypatch.setattr(report, "rows_of", rows)
+    found, bar = report.switching(), report.mono_error_bar()
+    relative = bar.total_cm1 / abs(bar.value_cm1)
+    assert found["j_on_cm1"] == 70
+    assert found["j_on_error_cm1"] == pytest.approx(np.hypot(70 * relative, 10))
+    assert found["ratios"]["ground"]["ratio_error"] > found["j_on_error_cm1"]
+
+
+@pytest.mark.parametrize("step", [0.4, -0.4])
+def test_the_grid_error_does_not_cancel_that_of_the_fit(step, monkeypatch):
+    (here,) = report.rows_of("mono-torsion", torsion_degrees=50.0)
+    grids = [
+        here | {"grid_level": level, "j_yamaguchi_cm1": [[0.0, j], [j, 0.0]]} for level, j in ((1, 80), (3, 80 + step))
+    ]
+    rows_of = report.rows_of
+    monkeypatch.setattr(report, "rows_of", lambda study, **w: grids if study == "mono-grid" else rows_of(study, **w))
+    scale = report.torsion_average().mean_cm1 / report.coupling(here)
+    assert report.mono_error_bar().parts_cm1["grid"] > 0.4 * scale
 
 
 def test_sections_say_what_the_rows_say(tmp_path, monkeypatch):
@@ -193,6 +221,7 @@ def test_sections_say_what_the_rows_say(tmp_path, monkeypatch):
     lit = sections["Exchange with the chromophore lit and dark"]
     assert "(geometry of the ground state), |J_on/J_off| is at least" in lit
     assert "|J_on/J_off| is 70 ±" in lit
+    assert "not overdetermined" in (folder / "switching.md").read_text(encoding="utf-8")
     assert (
         "1 of 2 calculations reached the checked states, 1 were refused"
         in sections["Diradicals against published gaps"]

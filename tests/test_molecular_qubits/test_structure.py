@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molecular_qubits import Molecule
+from molecular_qubits import Molecule, as_molecule, cli
 from molecular_qubits.structure.bonds import from_distances
 from molecular_qubits.structure.centres import radical_centres
 from molecular_qubits.structure.library import LIBRARY, library_entry, start_geometry
@@ -42,6 +42,22 @@ def test_formal_charges_become_the_total_charge():
 def test_molecule_is_immutable():
     with pytest.raises(FrozenInstanceError):
         WATER.charge = 1
+
+
+def test_xyz_keeps_charge_and_multiplicity(tmp_path):
+    ion = Molecule(("He", "H"), ((0, 0, 0), (0, 0, 0.77)), charge=1, multiplicity=1)
+    path = tmp_path / "ion.xyz"
+    path.write_text(ion.to_xyz(), encoding="utf-8")
+    for read in (Molecule.from_xyz(path), as_molecule(path), cli.read_molecule(str(path))[0]):
+        assert (read.charge, read.multiplicity, read.n_electrons) == (1, 1, 2)
+    assert Molecule.from_xyz(path, charge=1, multiplicity=1) == Molecule.from_xyz(path)
+    with pytest.raises(ValueError, match=r"`charge` must agree .*charge=1, but is 0"):
+        Molecule.from_xyz(path, charge=0)
+    with pytest.raises(ValueError, match=r"`multiplicity` must agree .*multiplicity=1, but is 3"):
+        Molecule.from_xyz(path, multiplicity=3)
+    assert cli.main(["exchange", str(path), "--centres", "0", "1", "--charge", "0"]) == 2
+    free = Molecule.from_xyz_text("1\nrecharge=3 charge=0.5\nH 0 0 0\n")
+    assert (free.charge, free.multiplicity) == (0, None)
 
 
 def test_xyz_round_trip(tmp_path):
