@@ -98,13 +98,14 @@ def relax_uks(
 
     check_method(molecule, xc, basis)
     check_environment(solvent_epsilon, dispersion, device)
+    fit = is_fitted(molecule.n_atoms, density_fit)
     method = {
-        "xc": xc, "basis": basis, "grid_level": grid_level, "density_fit": is_fitted(molecule.n_atoms, density_fit),
+        "xc": xc, "basis": basis, "grid_level": grid_level, "density_fit": fit,
         "conv_tol": conv_tol, "solvent_epsilon": solvent_epsilon, "dispersion": dispersion,
     }  # fmt: skip
     steps = _Steps(molecule, method, checkpoint)
     mole = build_mole(molecule.with_positions(steps.positions), basis)
-    mean_field = surrounded(make_uks(mole, xc, grid_level, method["density_fit"]), solvent_epsilon, dispersion)
+    mean_field = surrounded(make_uks(mole, xc, grid_level, fit), solvent_epsilon, dispersion)
     mean_field.conv_tol, mean_field.max_cycle = conv_tol, max_cycle
     if device == "gpu":
         mean_field = mean_field.to_gpu()
