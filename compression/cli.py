@@ -80,7 +80,8 @@ def _parser() -> argparse.ArgumentParser:
 
     text = "a table over seeds: file sizes, the released k-means, and what each part of the recipe adds"
     study = commands.add_parser("study", parents=[settings, clustering], help=text, description=_sentence(text))
-    study.add_argument("name", nargs="?", help="minilm-rt or minilm-boolq (in place of --config)")
+    text = "minilm-rt, minilm-boolq or minilm-rt-reviews (in place of --config)"
+    study.add_argument("name", nargs="?", help=text)
     study.add_argument("--out", type=Path, help="folder of the runs (default: results/study/NAME)")
     study.add_argument("--json", type=Path, help="write rows, runs and provenance")
     study.add_argument("--finished", action="store_true", help="tables of the runs that are finished; computes nothing")
@@ -98,6 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     ablation.add_argument("--json", type=Path, help="with --measure: write what was measured, with provenance")
     ablation.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the empty codewords of each iteration")
     ablation.set_defaults(run=_ablation)
+
+    text = "questions of the paper's reviews: published compressors beside ours, other k-means in the same recipe"
+    reviews = commands.add_parser("reviews", help=text, description=_sentence(text))
+    reviews.set_defaults(run=_reviews)
 
     text = "compress a fine-tuned classifier to a number of bytes"
     compress = commands.add_parser("compress", parents=[clustering], help=text, description=_sentence(text))
@@ -296,6 +301,22 @@ def _ablation(arguments: argparse.Namespace) -> None:
         with style():
             (figure, *_) = save_figure(draw_ablation(measured["rows"]), arguments.plots / "empty_by_iteration")
         print(f"figure: {figure}")
+
+
+def _reviews(arguments: argparse.Namespace) -> None:
+    from compression.experiments.reviews import STUDY, kmeans_rows, our_rows, published_rows
+    from compression.experiments.study_tables import load_study
+    from shared.results import markdown_table
+
+    print("Published, development sets of GLUE, sizes as their authors give them:\n")
+    print(markdown_table(published_rows()))
+    print("Ours, MiniLM on 2,128 sentiment snippets, sizes of files:\n")
+    print(markdown_table(our_rows(load_study("minilm-rt"))))
+    found = kmeans_rows()
+    if found is None:
+        print(f"PG against other k-means: not run yet (`pg-ipq study {STUDY}`).")
+    else:
+        print(markdown_table(found))
 
 
 def _compress(arguments: argparse.Namespace) -> None:

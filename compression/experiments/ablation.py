@@ -176,7 +176,7 @@ def draw_ablation(rows: Sequence[Mapping[str, Any]]) -> Any:
                 range(1, len(values) + 1), values, dashed, marker=marker, markersize=3, color=colour, label=method
             )
         axes.set_yscale("symlog", linthresh=1)
-        axes.set(xlabel="iteration", ylim=(-0.1, None), title=weights)
+        axes.set(xlabel="iteration", xticks=(1, 5, 10, 15), ylim=(-0.1, None), title=weights)
     panels[0].set_ylabel("empty codewords found")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4)

@@ -11,6 +11,9 @@ RUNS = ("minilm-rt", "minilm-boolq", "mpnet-rt")
 STUDIES = ("minilm-rt", "minilm-boolq")
 """Tables over seeds."""
 
+REVIEWS = ("minilm-rt-reviews",)
+"""Studies with the recipe and the sizes of another one, for what the paper's reviewers asked."""
+
 
 def config_file(name: str) -> Path:
     """Return a configuration file of this package, such as that of ``"full"``, ``"fast"`` or ``"budget"``."""
@@ -29,14 +32,14 @@ def run_file(name: str | None = None) -> Path:
 
 
 def study_file(name: str) -> Path:
-    """Return the settings of a study of `STUDIES`.
+    """Return the settings of a study of `STUDIES` or `REVIEWS`.
 
     Raises
     ------
     ValueError
         If there is no such study; the nearest name is given.
     """
-    return config_file(f"study-{check_name(name, STUDIES, 'Argument `name`')}")
+    return config_file(f"study-{check_name(name, STUDIES + REVIEWS, 'Argument `name`')}")
 
 
 def reproduce_file(fast: bool = False) -> Path:

@@ -59,3 +59,15 @@ def test_command_measures_draws_and_reads(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(ablation, "COMMITTED", path)
     assert main(["ablation"]) == 0
     assert "pre-assignment only" in capsys.readouterr().out
+
+
+def test_committed_ablation_is_that_of_the_shipped_settings(capsys):
+    assert main(["ablation"]) == 0
+    printed = capsys.readouterr().out
+    found = json.loads(ablation.COMMITTED.read_text())
+    assert found["provenance"]["config"] == json.loads(ablation.AblationConfig().to_json())
+    table = {(row["weights"], row["method"]): row for row in ablation_rows(found["rows"])}
+    assert {method for _, method in table} == set(OPTIONS)
+    assert table[STRESS, "PG"]["left empty"] == table[STRESS, "PG, consolidated"]["left empty"] == 0
+    assert table[STRESS, "released"]["left empty"] > 500
+    assert f"| {table[STRESS, 'released']['left empty']:,} |" in printed

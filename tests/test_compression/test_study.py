@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from compression.cli import main
-from compression.experiments.presets import STUDIES, run_file, study_file
+from compression.experiments.presets import REVIEWS, STUDIES, run_file, study_file
 from compression.experiments.run_config import RunConfig
 from compression.experiments.study import StudyConfig, plan, run_study
 from compression.experiments.study_tables import beats_majority, draw_study, gain_rows, score_rows
@@ -201,6 +201,18 @@ def test_a_study_is_named_or_given(capsys):
     assert main(["study"]) == 2
     assert main(["study", "minilm-tr"]) == 2
     assert "minilm-rt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", REVIEWS)
+def test_studies_for_reviews_share_the_runs_of_their_study(name):
+    theirs, ours = (plan(load_config(StudyConfig, study_file(one))) for one in (name.removesuffix("-reviews"), name))
+    assert [item for item in ours if item.variant in ("PG", "released")] == [
+        item for item in theirs if item.variant in ("PG", "released")
+    ]
+    configs = {item.variant: item.config for item in ours}
+    assert len({config.to_json() for config in configs.values()}) == len(configs) == 8
+    assert {config.pq.init for config in configs.values()} == {"partition", "random", "k-means++"}
+    assert all(config.budget is not None or config.pq.codebook_dtype == "int8" for config in configs.values())
 
 
 @pytest.mark.parametrize("name", STUDIES)
