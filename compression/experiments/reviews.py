@@ -38,7 +38,7 @@ def published_rows(path: Path = PUBLISHED) -> list[dict[str, Any]]:
                 "base model": row["base model"],
                 "of fp32": ratio,
                 **{task: float(row[task]) if row[task] else None for task in _TASKS},
-                **(dict.fromkeys(lost) if row is base else lost),
+                **(dict.fromkeys(lost) if row["method"] == "fp32" else lost),
                 "source": row["source"],
             }
         )
