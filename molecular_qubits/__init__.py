@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "control.fidelity": ["average_gate_fidelity", "best_local_fidelity", "decay_bound"],
         "control.pulses": ["ControlProblem", "optimise_pulse"],
         "control.switched_gate": ["GateConditions", "predict_gate"],
+        "electronic.density_centres": ["centres_from_density"],
         "electronic.cube": ["write_spin_density_cube"],
         "electronic.errors": ["InsufficientMemoryError", "SCFNotConvergedError", "WrongStateError"],
         "electronic.exchange": ["ExchangeResult", "exchange_couplings", "map_heisenberg", "project_j"],

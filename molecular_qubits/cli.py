@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from molecular_qubits import cli_processor
 from shared.cli import add_set, add_settings, parse, run_command, shown
@@ -55,8 +55,12 @@ def build_parser() -> argparse.ArgumentParser:
     exchange.add_argument("molecule", help="a name of the library (e.g. mono), an XYZ file, or a SMILES string")
     exchange.add_argument(
         "--centres", nargs="+", metavar="ATOMS", help="atom sets of the spin centres from 0, e.g. 0,1 3-12; or the "
-        "words radicals (each radical of the SMILES) and chromophore (its largest aromatic system, spin 1); required "
-        "unless the molecule is from the library",
+        "words radicals (each radical of the SMILES) and chromophore (its largest aromatic system, spin 1); or density "
+        "alone (from the spin density of --multiplicity); required unless the molecule is from the library",
+    )  # fmt: skip
+    exchange.add_argument(
+        "--multiplicity", type=int, default=None, help="of all spins up, for --centres density (default: that of the "
+        "comment of the XYZ file)",
     )  # fmt: skip
     exchange.add_argument("--spins", nargs="+", type=float, help="spin of each centre (default: 0.5 each, or library)")
     exchange.add_argument(
@@ -363,14 +367,20 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     molecule, entry = read_molecule(arguments.molecule, arguments.charge)
     if arguments.centres is None and entry is None:
         raise ValueError("Option `--centres` must be given for a molecule that is not in the library.")
-    if arguments.centres is None and entry:
-        centres, spins = list(entry.centres), list(entry.spins)
+    from_density = arguments.centres == ["density"]
+    if from_density:
+        multiplicity = density_multiplicity(molecule, arguments)
     else:
-        centres, spins = read_centres(molecule, arguments.centres)
-    spins = spins if arguments.spins is None else arguments.spins
-    check_centres(centres, molecule.n_atoms)
-    check_spins(spins, len(centres))
-    multiplicity = check_high_spin(molecule, spins)
+        if arguments.multiplicity is not None:
+            raise ValueError("Option `--multiplicity` goes with `--centres density`: else it follows from the spins.")
+        if arguments.centres is None and entry:
+            centres, spins = list(entry.centres), list(entry.spins)
+        else:
+            centres, spins = read_centres(molecule, arguments.centres)
+        spins = spins if arguments.spins is None else arguments.spins
+        check_centres(centres, molecule.n_atoms)
+        check_spins(spins, len(centres))
+        multiplicity = check_high_spin(molecule, spins)
     check_method(molecule, arguments.xc, arguments.basis)
     if arguments.guess_basis is not None:
         check_method(molecule, arguments.xc, arguments.guess_basis, name="guess_basis")
@@ -394,23 +404,40 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         say(f"Relaxing the geometry with {geometry} at multiplicity {multiplicity}.")
         cache = Cache(arguments.cache, name="geometry")
         molecule = cached_relaxation(start_geometry(molecule), geometry, multiplicity, cache)
-    return exchange_couplings(
-        molecule,
-        centres,
-        spins=spins,
-        xc=arguments.xc,
-        basis=arguments.basis,
-        grid_level=arguments.grid_level,
-        conv_tol=arguments.conv_tol,
-        max_cycle=arguments.max_cycle,
-        density_fit=False if arguments.exact_integrals else None,
-        guess_basis=arguments.guess_basis,
-        solvent_epsilon=arguments.solvent,
-        dispersion=arguments.dispersion,
-        device=arguments.device,
-        stability=not arguments.no_stability,
-        cache=Cache(arguments.cache, name="scf"),
-    )
+    options: dict[str, Any] = {
+        "xc": arguments.xc,
+        "basis": arguments.basis,
+        "grid_level": arguments.grid_level,
+        "conv_tol": arguments.conv_tol,
+        "max_cycle": arguments.max_cycle,
+        "density_fit": False if arguments.exact_integrals else None,
+        "guess_basis": arguments.guess_basis,
+        "solvent_epsilon": arguments.solvent,
+        "dispersion": arguments.dispersion,
+        "device": arguments.device,
+        "stability": not arguments.no_stability,
+        "cache": Cache(arguments.cache, name="scf"),
+    }
+    if from_density:
+        from molecular_qubits.electronic.density_centres import centres_from_density
+
+        found = centres_from_density(molecule, multiplicity, **options)
+        centres, spins = [centre.atoms for centre in found], [centre.spin for centre in found]
+        say("Centres: " + "; ".join(f"{','.join(map(str, c.atoms))} (S = {c.spin:g})" for c in found))
+    return exchange_couplings(molecule, centres, spins=spins, **options)
+
+
+def density_multiplicity(molecule: Molecule, arguments: argparse.Namespace) -> int:
+    """Return the multiplicity in which ``--centres density`` looks for the centres."""
+    from molecular_qubits.structure.molecule import check_multiplicity
+
+    multiplicity = molecule.multiplicity if arguments.multiplicity is None else arguments.multiplicity
+    if multiplicity is None:
+        raise ValueError("Option `--multiplicity` must be given with `--centres density`: that of all spins up.")
+    if arguments.spins is not None:
+        raise ValueError("Option `--spins` must be left out with `--centres density`: they follow from the density.")
+    check_multiplicity(molecule.n_electrons, multiplicity)
+    return int(multiplicity)
 
 
 def list_molecules(arguments: argparse.Namespace) -> None:

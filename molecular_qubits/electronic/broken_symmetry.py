@@ -240,12 +240,15 @@ class StateRunner:
             if solvers is HELD and not _collapsed(failures, resumed=here == (name, True)):
                 continue
             resumed = here == (name, solvers is HELD)
-            density = None if resumed and solvers is not HELD else self._guess(name, determinant, n_unpaired)
             try:
-                solution = run_scf(
-                    self.workspace, n_unpaired, density, label=label, guess=name, checkpoint=checkpoint,
-                    solvers=solvers, stability=self.stability,
-                )  # fmt: skip
+                if high_spin and self.aligned_from is None and not checkpoint.is_file():
+                    solution = self._high_spin_field(name, n_unpaired, label)
+                else:
+                    density = None if resumed and solvers is not HELD else self._guess(name, determinant, n_unpaired)
+                    solution = run_scf(
+                        self.workspace, n_unpaired, density, label=label, guess=name, checkpoint=checkpoint,
+                        solvers=solvers, stability=self.stability,
+                    )  # fmt: skip
             except SCFNotConvergedError as error:
                 failures.append(error)
                 continue
@@ -263,6 +266,53 @@ class StateRunner:
         wrong = [failure for failure in failures if isinstance(failure, WrongStateError)]
         unmatched = [failure for failure in wrong if isinstance(failure, UnmatchedStatesError)]
         raise (*unmatched, *wrong[::-1], *failures[::-1])[0]
+
+    def _high_spin_field(self, guess: str, n_unpaired: int, label: str) -> SCFSolution:
+        """Return the field with all spins up from the cache, where it does not depend on the centres, or run it."""
+        molecule = self.workspace.molecule
+        key = {
+            "kind": "high-spin field",
+            "symbols": list(molecule.symbols),
+            "coordinates_angstrom": [[round(x, 8) for x in row] for row in molecule.coordinates],
+            "charge": molecule.charge,
+            "n_unpaired": n_unpaired,
+            "settings": self.workspace.settings.to_dict(),
+            "guess": self.guess_basis if guess == "small basis" else guess,
+            "stability": self.stability,
+            "versions": versions(("pyscf",)),
+        }
+
+        def make(folder: Path) -> None:
+            density = None
+            checkpoint = self.cache.work_folder(key) / "orbitals.npz"
+            if not checkpoint.is_file():
+                density = self._guess(guess, (1,) * len(self.spins), n_unpaired)
+            found = run_scf(
+                self.workspace, n_unpaired, density, label=label, guess=guess, checkpoint=checkpoint,
+                solvers=self.solvers, stability=self.stability,
+            )  # fmt: skip
+            np.savez(folder / "orbitals.npz", mo_coeff=found.mo_coeff, mo_occ=found.mo_occ)
+            record = asdict(replace(found, mo_coeff=np.empty(0), mo_occ=np.empty(0)))
+            write_json(folder / "field.json", {name: record[name] for name in record if not name.startswith("mo_")})
+
+        folder = self.cache.get_or_make(key, make)
+        record = json.loads((folder / "field.json").read_text(encoding="utf-8"))
+        history = tuple((energy, gradient) for energy, gradient in record.pop("history"))
+        with np.load(folder / "orbitals.npz") as saved:
+            return SCFSolution(mo_coeff=saved["mo_coeff"], mo_occ=saved["mo_occ"], history=history, **record)
+
+    def high_spin_atomic_spins(self) -> np.ndarray:
+        """Return the Löwdin spin population of each atom ``(n_atoms,)`` with all spins up; the centres do not count."""
+        n_unpaired = round(2 * sum(self.spins))
+        failures: list[SCFNotConvergedError] = []
+        for name in ("small basis", "minao") if self.guess_basis else ("minao",):
+            try:
+                solution = self._high_spin_field(name, n_unpaired, state_label((1,)))
+            except SCFNotConvergedError as error:
+                failures.append(error)
+                continue
+            return lowdin_spins(solution.density, self.overlap, self.owner)
+        raise failures[-1]
 
     def restart(self, error: UnmatchedStatesError) -> bool:
         """Seek a lower high-spin state from a broken-symmetry state that does not match the one found.

@@ -253,26 +253,11 @@ def exchange_couplings(
     if not solvers or tuple(solvers) != tuple(name for name in LADDER if name in solvers):
         raise ValueError(f"Argument `solvers` must hold some of {LADDER} in this order, but was {tuple(solvers)}.")
     check_clashes(molecule)
-    check_method(molecule, xc, basis)
-    where = ("gpu" if gpu_available() else "cpu") if device is None else device
-    fit = is_fitted(molecule.n_atoms, density_fit)
-    settings = SCFSettings(
-        xc=xc,
-        basis=basis,
-        grid_level=grid_level,
-        density_fit=fit,
-        auxbasis=auxbasis,
-        conv_tol=conv_tol,
-        max_cycle=max_cycle,
-        ramp=(where == "cpu" and can_ramp(xc, fit, conv_tol)) if ramp is None else ramp,
-        solvent_epsilon=solvent_epsilon,
-        dispersion=dispersion,
-        device=where,
-    )
-    if guess_basis is None and settings.ramp and settings.basis.lower() != GUESS_BASIS:
-        guess_basis = GUESS_BASIS
-    if guess_basis is not None:
-        check_method(molecule, xc, guess_basis, name="guess_basis")
+    settings, guess_basis = prepare_settings(
+        molecule, xc=xc, basis=basis, grid_level=grid_level, density_fit=density_fit, auxbasis=auxbasis,
+        conv_tol=conv_tol, max_cycle=max_cycle, guess_basis=guess_basis, ramp=ramp, solvent_epsilon=solvent_epsilon,
+        dispersion=dispersion, device=device,
+    )  # fmt: skip
     workspace = Workspace(molecule, settings)
     if settings.density_fit:
         check_fit_memory(workspace.mole, basis, auxbasis)
@@ -296,6 +281,33 @@ def exchange_couplings(
         provenance=provenance(settings.to_dict(), sum(state.seconds for state in states)),
         solutions=solutions,
     )
+
+
+def prepare_settings(
+    molecule: Molecule,
+    *,
+    xc: str = "b3lyp",
+    basis: str = "6-31g*",
+    density_fit: bool | None = None,
+    conv_tol: float = 1e-9,
+    guess_basis: str | None = None,
+    ramp: bool | None = None,
+    device: str | None = None,
+    **others: Any,
+) -> tuple[SCFSettings, str | None]:
+    """Return the settings of the fields and the guess basis for the arguments of `exchange_couplings`, checked."""
+    check_method(molecule, xc, basis)
+    where = ("gpu" if gpu_available() else "cpu") if device is None else device
+    fit = is_fitted(molecule.n_atoms, density_fit)
+    ramped = (where == "cpu" and can_ramp(xc, fit, conv_tol)) if ramp is None else ramp
+    settings = SCFSettings(
+        xc=xc, basis=basis, density_fit=fit, conv_tol=conv_tol, ramp=ramped, device=where, **others
+    )  # fmt: skip
+    if guess_basis is None and settings.ramp and settings.basis.lower() != GUESS_BASIS:
+        guess_basis = GUESS_BASIS
+    if guess_basis is not None:
+        check_method(molecule, xc, guess_basis, name="guess_basis")
+    return settings, guess_basis
 
 
 def _run_states(runner: StateRunner, determinants: Sequence[tuple[int, ...]]) -> list[tuple[StateResult, SCFSolution]]:

@@ -12,7 +12,8 @@ import numpy as np
 from molecular_qubits.electronic.thermal_average import ThermalAverage, boltzmann_average
 from molecular_qubits.electronic.uncertainty import ErrorBar, combine_errors, ratio_or_bound
 from molecular_qubits.experiments import numerical_error
-from molecular_qubits.experiments.exchange_studies import BASES, FUNCTIONALS, PUBLISHED, path_of, read
+from molecular_qubits.experiments.exchange_rows import Calculation
+from molecular_qubits.experiments.exchange_studies import BASES, FUNCTIONALS, PAPER, PUBLISHED, STUDIES, path_of, read
 from molecular_qubits.structure.library import library_entry
 from molecular_qubits.units import EV_TO_CM1, HARTREE_TO_CM1, KCAL_PER_MOL_TO_CM1
 
@@ -184,6 +185,39 @@ def bi_rows() -> list[dict[str, Any]]:
                 }
             )
     return table
+
+
+def method_rows() -> list[dict[str, Any]]:
+    """Return one table row for each calculation of the studies `PAPER`: its coupling, or that it was not computed."""
+    table = []
+    files = [study for study in ("mono-torsion", *PAPER) if path_of(study).exists()]
+    known = {Calculation.from_row(row): row for study in files for row in read(study)["rows"]}
+    for study in PAPER:
+        for calculation in STUDIES[study]:
+            torsion, relaxed = calculation.torsion_degrees, calculation.geometry or calculation.state
+            table.append(
+                {
+                    "study": study,
+                    "molecule": calculation.molecule,
+                    "state": calculation.state,
+                    "functional": calculation.xc,
+                    "basis": calculation.basis,
+                    "grid": calculation.grid_level,
+                    "torsion (°)": f"relaxed, {relaxed}" if torsion is None else f"{torsion:g}",
+                    "J (cm^-1)": _j_or_reason(known.get(calculation)),
+                }
+            )
+    return table
+
+
+def _j_or_reason(row: dict[str, Any] | None) -> str:
+    """Return the coupling of radical and triplet (mean over the radicals), or of the radicals in the dark, as text."""
+    if row is None:
+        return "not computed"
+    if "error" in row:
+        return "refused"
+    pairs = ((0, 1), (1, 2)) if len(row["j_yamaguchi_cm1"]) == 3 else ((0, 1),)
+    return f"{np.mean([coupling(row, *pair) for pair in pairs]):+.3g}"
 
 
 def stability_of(row: dict[str, Any]) -> str:

@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 
 def write_studies(writer: ResultsWriter) -> None:
     """Write a section for each study of which there are committed rows."""
-    for write in (write_torsion, write_switching, write_grid, write_diradicals, write_triplet, write_guesses):
+    for write in (
+        write_torsion,
+        write_switching,
+        write_methods,
+        write_grid,
+        write_diradicals,
+        write_triplet,
+        write_guesses,
+    ):
         write(writer)
 
 
@@ -96,6 +104,19 @@ def switching_sentences() -> list[str]:
             f"state), |J_on/J_off| is {value}{error}."
         )
     return sentences
+
+
+def write_methods(writer: ResultsWriter) -> None:
+    """Write what one functional, basis, grid or torsion after the other changes, and what was not computed."""
+    rows = report.method_rows()
+    missing = sum(row["J (cm^-1)"] == "not computed" for row in rows)
+    writer.section(
+        "The paper's molecules, one axis at a time",
+        f"{len(rows) - missing} of {len(rows)} calculations are there; the others are not computed: "
+        "`python -m molecular_qubits.experiments.exchange_studies STUDY` (hours each). Lit: J_RT, mean over the "
+        "radicals; ground: J_RR. Yamaguchi.",
+    )
+    writer.table(rows, "methods", "J of the paper's molecules by functional, basis, grid and torsion (committed).")
 
 
 def write_grid(writer: ResultsWriter) -> None:

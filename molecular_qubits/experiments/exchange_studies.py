@@ -47,11 +47,18 @@ STUDIES: dict[str, tuple[Calculation, ...]] = {
     ),
     "bi-torsion": tuple(Calculation("bi", basis="6-31g", torsion_degrees=degrees) for degrees in (70.0, 40.0, 90.0)),
     "verdazyl": (Calculation("verdazyl-mono", basis="6-31g"), Calculation("verdazyl-bi", basis="6-31g")),
+    "verdazyl-torsion": tuple(
+        Calculation("verdazyl-mono", basis="6-31g", torsion_degrees=degrees) for degrees in (50.0, 70.0, 90.0, 40.0)
+    ),
+    "verdazyl-dark": (Calculation("verdazyl-bi", "ground", basis="6-31g"),),
     "mono-functional": tuple(Calculation("mono", xc=xc, torsion_degrees=50.0) for xc in FUNCTIONALS),
     "mono-basis": tuple(
         Calculation("mono", basis=basis, torsion_degrees=50.0) for basis in ("6-31g", "def2-svp", "def2-tzvp")
     ),
     "mono-grid": tuple(Calculation("mono", basis="6-31g", grid_level=level, torsion_degrees=50.0) for level in (1, 3)),
+    "bi-functional": tuple(Calculation("bi", xc=xc, basis="6-31g") for xc in FUNCTIONALS if xc != "b3lyp"),
+    "bi-basis": tuple(Calculation("bi", basis=basis) for basis in ("6-31g*", "def2-svp")),
+    "bi-grid": tuple(Calculation("bi", basis="6-31g", grid_level=level) for level in (1, 3)),
     "small-grid": tuple(
         Calculation(SMALL, xc=xc, basis=basis, torsion_degrees=degrees, torsion_atoms=SMALL_TORSION)
         for basis in BASES
@@ -73,6 +80,12 @@ STUDIES: dict[str, tuple[Calculation, ...]] = {
     ),
 }
 """Calculations of each study, the most telling ones first."""
+
+PAPER = (
+    "mono-functional", "mono-basis", "mono-grid", "bi", "bi-torsion", "bi-functional", "bi-basis", "bi-grid",
+    "verdazyl", "verdazyl-torsion", "verdazyl-dark",
+)  # fmt: skip
+"""Studies of the paper's molecules and their analogues that vary one thing at a time."""
 
 
 def path_of(study: str) -> Path:

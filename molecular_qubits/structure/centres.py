@@ -94,7 +94,7 @@ def _mol(molecule: Molecule, what: str) -> Any:
     if molecule.smiles is None:
         raise ValueError(
             f"Argument `molecule` must have been made from a SMILES to find {what} in its graph. Give the centres as "
-            "atom sets, or find them from the spin density."
+            "atom sets, or find them from the spin density (`centres_from_density`, `--centres density`)."
         )
     return molecule.to_rdkit()
 

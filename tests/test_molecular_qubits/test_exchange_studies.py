@@ -221,6 +221,11 @@ def test_sections_say_what_the_rows_say(tmp_path, monkeypatch):
     lit = sections["Exchange with the chromophore lit and dark"]
     assert "(geometry of the ground state), |J_on/J_off| is at least" in lit
     assert "|J_on/J_off| is 70 ±" in lit
+    planned = sections["The paper's molecules, one axis at a time"]
+    assert planned.startswith("4 of ")
+    table = (folder / "methods.md").read_text(encoding="utf-8")
+    assert "| bi-functional | bi | excited | pbe | 6-31g | 2 | relaxed, excited | not computed |" in table
+    assert "| bi | bi | excited | b3lyp | 6-31g | 2 | relaxed, excited | +70 |" in table
     assert "not overdetermined" in (folder / "switching.md").read_text(encoding="utf-8")
     assert (
         "1 of 2 calculations reached the checked states, 1 were refused"

@@ -1,0 +1,69 @@
+"""Spin centres of a molecule from the spin density of its high-spin field, which the couplings then start from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from molecular_qubits.electronic.broken_symmetry import StateRunner
+from molecular_qubits.electronic.exchange import prepare_settings
+from molecular_qubits.electronic.scf import Workspace
+from molecular_qubits.electronic.spin_centres import SpinCentre, find_spin_centres
+from molecular_qubits.structure.clashes import check_clashes
+from molecular_qubits.structure.interfaces import as_molecule
+from molecular_qubits.structure.molecule import check_multiplicity
+from shared.artifacts import Cache
+
+
+def centres_from_density(
+    molecule: Any,
+    multiplicity: int,
+    *,
+    threshold: float = 0.1,
+    stability: bool = True,
+    cache: Cache | None = None,
+    **method: Any,
+) -> tuple[SpinCentre, ...]:
+    """Find the spin centres in the spin density of the high-spin field.
+
+    Parameters
+    ----------
+    molecule
+        As for `exchange_couplings`; the SMILES is not used.
+    multiplicity
+        2S + 1 with all spins up.
+    threshold
+        See `find_spin_centres`.
+    stability, cache, method
+        As for `exchange_couplings` (``xc``, ``basis`` and others). With the same values it takes the field from the
+        cache.
+
+    Returns
+    -------
+    tuple of SpinCentre
+        By their first atom; their spins add up to that of the multiplicity.
+
+    Raises
+    ------
+    ValueError
+        If the multiplicity is impossible, or the density does not hold two centres or more whose spins add up to it.
+    SCFNotConvergedError
+        If the field does not converge.
+    """
+    molecule = as_molecule(molecule)
+    check_multiplicity(molecule.n_electrons, multiplicity)
+    check_clashes(molecule)
+    settings, guess_basis = prepare_settings(molecule, **method)
+    everything = tuple(range(molecule.n_atoms))
+    runner = StateRunner(
+        Workspace(molecule, settings), (everything,), ((multiplicity - 1) / 2,),
+        Cache(name="scf") if cache is None else cache, stability=stability, guess_basis=guess_basis,
+    )  # fmt: skip
+    found = find_spin_centres(molecule, runner.high_spin_atomic_spins(), threshold=threshold)
+    total = sum(centre.spin for centre in found)
+    if len(found) < 2 or total != (multiplicity - 1) / 2:
+        seen = "; ".join(f"atoms {','.join(map(str, centre.atoms))} with {centre.population:+.2f}" for centre in found)
+        raise ValueError(
+            f"The spin density of multiplicity {multiplicity} must hold two centres or more whose spins add up to "
+            f"{(multiplicity - 1) / 2:g}, but holds {seen}. Give the centres as atom sets, or another multiplicity."
+        )
+    return found

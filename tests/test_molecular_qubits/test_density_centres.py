@@ -1,0 +1,64 @@
+"""Centres found in the spin density, and the high-spin field that they and all other centres share."""
+
+import pytest
+
+from molecular_qubits import Molecule, centres_from_density, cli, exchange_couplings
+from molecular_qubits.electronic import broken_symmetry
+from molecular_qubits.electronic.errors import WrongStateError
+from molecular_qubits.structure.library import library_entry
+from shared.artifacts import Cache
+
+H_HE_H = Molecule(("H", "He", "H"), ((0, 0, -1.5), (0, 0, 0), (0, 0, 1.5)))
+FAST = {"xc": "hf", "basis": "sto-3g", "stability": False}
+
+
+@pytest.fixture
+def fields(monkeypatch):
+    """Labels of the fields that were run."""
+    labels, run = [], broken_symmetry.run_scf
+
+    def counted(*arguments, **options):
+        labels.append(options["label"])
+        return run(*arguments, **options)
+
+    monkeypatch.setattr(broken_symmetry, "run_scf", counted)
+    return labels
+
+
+def test_nitroxides_are_found_and_their_field_is_used_again(tmp_path, fields):
+    entry = library_entry("methylene-bis-nitroxide")
+    molecule, cache = Molecule.from_smiles(entry.smiles), Cache(tmp_path)
+    found = centres_from_density(molecule, 3, cache=cache, **FAST)
+    assert [centre.spin for centre in found] == [0.5, 0.5]
+    for named, centre in zip(entry.centres, found, strict=True):
+        assert set(named) & set(centre.atoms), found
+    result = exchange_couplings(molecule, [centre.atoms for centre in found], cache=cache, **FAST)
+    assert fields == ["high-spin state ↑", "broken-symmetry state ↑↓"]
+    assert result.states[0].cycles > 0
+    named = exchange_couplings(molecule, entry.centres, cache=cache, **FAST)
+    assert named.j_yamaguchi_cm1 == pytest.approx(result.j_yamaguchi_cm1, rel=1e-4)
+
+
+def test_wrong_centres_do_not_cost_the_high_spin_field_again(tmp_path, fields):
+    with pytest.raises(WrongStateError, match="centre 1"):
+        exchange_couplings(H_HE_H, [[0], [1]], cache=Cache(tmp_path), **FAST)
+    exchange_couplings(H_HE_H, [[0], [2]], cache=Cache(tmp_path), **FAST)
+    assert [label[:9] for label in fields] == ["high-spin", "broken-sy"]
+
+
+def test_the_command_finds_centres_of_a_file(tmp_path, capsys):
+    path = tmp_path / "pair.xyz"
+    path.write_text(H_HE_H.with_multiplicity(3).to_xyz(), encoding="utf-8")
+    arguments = ["exchange", str(path), "--centres", "density", "--xc", "hf", "--basis", "sto-3g", "--no-stability"]
+    assert cli.main([*arguments, "--cache", str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    assert "Centres: 0 (S = 0.5); 2 (S = 0.5)" in printed.err
+    assert "centres 0 and 1" in printed.out
+
+
+def test_a_density_without_two_centres_is_refused(tmp_path):
+    oxygen = Molecule(("O", "O"), ((0, 0, 0), (0, 0, 1.2)), bonds=((0, 1),))
+    with pytest.raises(ValueError, match="must hold two centres or more"):
+        centres_from_density(oxygen, 3, cache=Cache(tmp_path), **FAST)
+    with pytest.raises(ValueError, match="must be odd"):
+        centres_from_density(oxygen, 2, cache=Cache(tmp_path), **FAST)
