@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,7 +37,7 @@ class NetworkConfig(FrozenConfig):
     radicals, couplers
         Kinds of molecules.
     exchange
-        Result file of ``molecular-qubits exchange`` whose J and error the couplers get; a relative path starts from the
+        Result file of ``molecular-qubits exchange`` whose J the couplers get; a relative path starts from the
         folder of the configuration.
     settings
         Other fields of `molecular_qubits.MolecularNetwork`.
@@ -86,8 +87,7 @@ def make_network(config: NetworkConfig, folder: Path = Path()) -> MolecularNetwo
     couplers = list(config.couplers)
     if config.exchange is not None:
         found = Coupler.from_exchange(folder / config.exchange)
-        measured = {"j_on_cm1": found.j_on_cm1, "j_on_error_cm1": found.j_on_error_cm1}
-        couplers = [coupler.model_copy(update=measured) for coupler in couplers or [Coupler()]]
+        couplers = [coupler.model_copy(update={"j_on_cm1": found.j_on_cm1}) for coupler in couplers or [Coupler()]]
     options: dict[str, Any] = {"radicals": config.radicals, "couplers": couplers, **config.settings}
     if config.lattice == "square":
         network = MolecularNetwork.square(config.rows, config.columns, config.spacing_nm, **options)
@@ -206,21 +206,31 @@ def describe(network: MolecularNetwork) -> dict[str, Any]:
         "fidelity of readout": network.readout.fidelity,
     }
     if network.bonds:
-        light = addressing.light_of(network, 0)
-        gates = [network.coupler_ns(number) for number, bond in enumerate(network.bonds) if bond.alive]
+        living = [number for number, bond in enumerate(network.bonds) if bond.alive]
+        light = [addressing.light_of(network, number) for number in living]
+
         row |= {
-            "wavelength classes": len({bond.wavelength_class for bond in network.bonds if bond.alive}),
+            "wavelength classes": len({network.bonds[number].wavelength_class for number in living}),
             "classes that fit": addressing.available_classes(network),
             "couplers not lit alone": len({meant for meant, _, _ in addressing.not_alone(network)}),
-            **({"shortest coupler gate (ns)": min(gates), "longest coupler gate (ns)": max(gates)} if gates else {}),
-            "spot (nm)": light.spot_nm,
-            "fluence (mJ/cm^2)": 1e3 * light.fluence_j_per_cm2,
-            "pulse energy (pJ)": 1e12 * light.energy_j,
-            "triplet switched on within (ps)": 1e3 * light.switching_ns,
-            "birth of triplet, spread (ps)": 1e3 * light.birth_spread_ns,
-            "warming at 1 nm after 10 ps (K)": light.warming_k,
+            **_range("coupler gate (ns)", [network.coupler_ns(number) for number in living]),
+            **_range("triplet probability", addressing.triplets_made(network)[living].tolist()),
+            **_range("spot (nm)", [one.spot_nm for one in light]),
+            **_range("fluence (mJ/cm^2)", [1e3 * one.fluence_j_per_cm2 for one in light]),
+            **_range("pulse energy (pJ)", [1e12 * one.energy_j for one in light]),
+            **_range("quenching pulse energy (pJ)", [1e12 * one.quench_energy_j for one in light]),
+            **_range("triplet switched on within (ps)", [1e3 * one.switching_ns for one in light]),
+            **_range("birth of triplet, spread (ps)", [1e3 * one.birth_spread_ns for one in light]),
+            **_range("warming at 1 nm after 10 ps (K)", [one.warming_k for one in light]),
         }
     return row
+
+
+def _range(name: str, values: Sequence[float]) -> dict[str, float]:
+    """Return one number for all, or the least and the most."""
+    if not values or math.isclose(min(values), max(values), rel_tol=1e-9):
+        return {name: values[0]} if values else {}
+    return {f"{name}, least": min(values), f"{name}, most": max(values)}
 
 
 def draw_needed_classes(

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from molecular_qubits.experiments.disorder import SWEEPS, Sweep
 from molecular_qubits.experiments.network import NetworkConfig, make_network
 from molecular_qubits.network.molecules import Coupler
 from molecular_qubits.network.noise import Source
+from molecular_qubits.spins.operators import FloatArray
 from shared.config import FrozenConfig
 from shared.progress import track
 
 if TYPE_CHECKING:
     from molecular_qubits.network.lattice import MolecularNetwork
+    from molecular_qubits.network.operating_region import Cycles
     from shared.artifacts import Cache
 
 COMMITTED = Path(__file__).resolve().parent / "data" / "processor.json"
-PARTS = ("circuits", "budget", "region", "codes")
+PARTS = ("circuits", "budget", "region", "disorder", "codes")
 
 
 class CodeStudy(FrozenConfig):
@@ -31,7 +35,7 @@ class CodeStudy(FrozenConfig):
     Parameters
     ----------
     code, distance
-        See `molecular_qubits.network.codes.code_memory`; as many rounds as the distance.
+        See `molecular_qubits.network.codes.code_memory`; the distance is odd, the rounds are as many.
     shots
         For each scale.
     """
@@ -39,6 +43,17 @@ class CodeStudy(FrozenConfig):
     code: Literal["repetition", "surface"]
     distance: int = Field(3, ge=3)
     shots: int = Field(2000, ge=1)
+
+    @model_validator(mode="after")
+    def _odd(self) -> Self:
+        if self.distance % 2 == 0:
+            raise ValueError(f"distance must be odd, but was {self.distance}")
+        return self
+
+
+Positive = Annotated[float, Field(gt=0)]
+Whole = Annotated[int, Field(ge=1)]
+Shape = tuple[Whole, Whole]
 
 
 class ProcessorStudy(FrozenConfig):
@@ -63,13 +78,16 @@ class ProcessorStudy(FrozenConfig):
     target
         Entangling gate of the operating region.
     j_cm1, t2_ns, lifetime_ns
-        Axes of the region.
+        Axes of the region, each rising.
     longest_hold
         Longest hold tried, times 1 / J (ns cm^-1).
     region_without
         Sources of error that are left out of the region: those that no J, T2 or lifetime mends.
     error_rates
-        For which the smallest J, T2 and lifetime are given.
+        For which the J, T2 and lifetime needed are given.
+    disorder, disorder_shape, disorder_seeds
+        How molecules differ (`molecular_qubits.experiments.disorder.Sweep`), on which lattice, and how many networks
+        are drawn for each.
     codes, scales
         Memories, and factors on the probability of every error of the network.
     seed
@@ -79,30 +97,50 @@ class ProcessorStudy(FrozenConfig):
     network: NetworkConfig = NetworkConfig(
         spacing_nm=4.0, couplers=(Coupler(linewidth_cm1=60.0),), settings={"microwaves": {"addressing": "local"}}
     )
-    ghz_shapes: tuple[tuple[int, int], ...] = ((1, 2), (1, 3), (2, 2), (2, 3), (2, 4), (3, 3), (3, 4), (4, 4), (5, 5))
+    ghz_shapes: tuple[Shape, ...] = Field(
+        ((1, 2), (1, 3), (2, 2), (2, 3), (2, 4), (3, 3), (3, 4), (4, 4), (5, 5)), min_length=1
+    )
     shots: int = Field(1000, ge=1)
-    shape: tuple[int, int] = (2, 3)
-    qaoa_rounds: tuple[int, ...] = (1, 2, 3, 4)
-    trotter_steps: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12)
+    shape: Shape = (2, 3)
+    qaoa_rounds: tuple[Whole, ...] = Field((1, 2, 3, 4), min_length=1)
+    trotter_steps: tuple[Whole, ...] = Field((1, 2, 3, 4, 6, 8, 12), min_length=1)
     trotter_time: float = Field(1.0, gt=0)
     field: float = 1.0
-    budget_shape: tuple[int, int] = (3, 3)
+    budget_shape: Shape = (3, 3)
     target: str = "cz"
-    j_cm1: tuple[float, ...] = (0.01, 0.02, 0.035, 0.06, 0.1, 0.15, 0.24, 0.35, 0.5, 0.7, 1.0, 1.5, 2.5)
-    t2_ns: tuple[float, ...] = (100.0, 300.0, 1e3, 2.1e3, 5e3, 1e4, 3e4, 1e5)
-    lifetime_ns: tuple[float, ...] = (10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 1e5)
+    j_cm1: tuple[Positive, ...] = Field(
+        (0.0012, 0.0016, 0.002, 0.0025, 0.003, 0.0036, 0.0043, 0.0052, 0.0064, 0.008, 0.01, 0.013, 0.018, 0.024, 0.032,
+         0.045, 0.06, 0.08, 0.1, 0.13, 0.16, 0.19, 0.24, 0.3, 0.36, 0.44, 0.55, 0.75, 1.0, 1.5), min_length=2
+    )  # fmt: skip
+    t2_ns: tuple[Positive, ...] = Field((100.0, 300.0, 1e3, 2.1e3, 5e3, 1e4, 3e4, 1e5), min_length=2)
+    lifetime_ns: tuple[Positive, ...] = Field((10.0, 30.0, 100.0, 300.0, 1e3, 1e4, 1e5, 1e6), min_length=2)
     longest_hold: float = Field(2.7, gt=0)
     region_without: tuple[Source, ...] = ("triplet yield",)
-    error_rates: tuple[float, ...] = (0.03, 0.02, 0.01, 0.005)
-    codes: tuple[CodeStudy, ...] = (
-        CodeStudy(code="repetition", distance=3, shots=40_000),
+    error_rates: tuple[Positive, ...] = Field((0.03, 0.02, 0.01, 0.005), min_length=1)
+    disorder: tuple[Sweep, ...] = Field(SWEEPS, min_length=1)
+    disorder_shape: Shape = (3, 3)
+    disorder_seeds: int = Field(20, ge=2)
+    codes: tuple[CodeStudy, ...] = Field(
+        (CodeStudy(code="repetition", distance=3, shots=40_000),
         CodeStudy(code="repetition", distance=5, shots=10_000),
         CodeStudy(code="repetition", distance=7, shots=4000),
         CodeStudy(code="surface", distance=3, shots=10_000),
-        CodeStudy(code="surface", distance=5, shots=1000),
-    )
-    scales: tuple[float, ...] = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05)
+        CodeStudy(code="surface", distance=5, shots=1000)), min_length=1
+    )  # fmt: skip
+    scales: tuple[Positive, ...] = Field((1.0, 0.5, 0.3, 0.2, 0.1, 0.05), min_length=1)
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        from molecular_qubits.control.fidelity import TARGETS
+
+        if self.target not in TARGETS:
+            raise ValueError(f"target must be one of {list(TARGETS)}, but was {self.target!r}")
+        for name in ("j_cm1", "t2_ns", "lifetime_ns"):
+            values = getattr(self, name)
+            if any(second <= first for first, second in itertools.pairwise(values)):
+                raise ValueError(f"{name} must rise, but was {list(values)}")
+        return self
 
 
 def network_of(study: ProcessorStudy, shape: tuple[int, int], folder: Path = Path()) -> MolecularNetwork:
@@ -181,47 +219,84 @@ def budget(study: ProcessorStudy) -> dict[str, Any]:
     return {name: error_budget(network, program).to_rows() for name, program in programs.items()}
 
 
-def region(study: ProcessorStudy) -> dict[str, Any]:
-    """Return the errors of gate and cycle over (J, T2) and (J, lifetime), by name.
+def cycles_of(study: ProcessorStudy) -> Cycles:
+    """Return the cycles of two neighbours of the network, without the sources in `region_without`.
 
-    All else is that of the first bond of the network, without the sources in `region_without`.
+    The rotations are as long as on that network.
     """
-    from molecular_qubits.network.merits import operating_region
     from molecular_qubits.network.noise import GateChannels, NoiseSettings
+    from molecular_qubits.network.operating_region import Cycles
+    from molecular_qubits.network.pulses import rotation_times
 
-    channels = GateChannels.from_network(network_of(study, (1, 2)), NoiseSettings(off=study.region_without))
-    found = operating_region(
-        channels.couplers[0, 1], study.target, j_cm1=study.j_cm1, t2_ns=study.t2_ns, lifetime_ns=study.lifetime_ns,
-        longest_hold=study.longest_hold,
-    )  # fmt: skip
-    return {str(name): value.values.tolist() for name, value in found.data_vars.items()}
+    network = network_of(study, (1, 2))
+    channels = GateChannels.from_network(network, NoiseSettings(off=study.region_without))
+    rotation = float(rotation_times(network, range(network.n_sites))[0].max())
+    return Cycles(channels.couplers[0, 1], study.target, rotation, study.longest_hold)
 
 
-def smallest_values(study: ProcessorStudy, maps: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the smallest J, T2 and lifetime for each error rate of a cycle: table rows, ``None`` if out of reach.
+def region(study: ProcessorStudy) -> dict[str, Any]:
+    """Return the errors of gate and cycle over T2, lifetime and J, and the smallest of them together.
 
-    J at the T2 of the network and at the largest one; T2 and lifetime at the best J, all else at its best.
+    Returns
+    -------
+    dict
+        ``"rotation (ns)"``; ``"gate"`` and ``"cycle"``: nested lists (T2, lifetime, J); ``"smallest"``: table rows,
+        one for each error rate, with the J at which the network's T2 and the largest one keep it, and the point of
+        `molecular_qubits.network.operating_region.smallest_together`, ``None`` if out of reach.
     """
-    from molecular_qubits.network.merits import smallest
+    from molecular_qubits.network.operating_region import kept_intervals, operating_region, smallest_together
 
-    t2, lifetime = np.array(maps["cycle_t2"]), np.array(maps["cycle_lifetime"])
+    cycles = cycles_of(study)
+    found = operating_region(cycles, j_cm1=study.j_cm1, t2_ns=study.t2_ns, lifetime_ns=study.lifetime_ns)
+    cycle = found["cycle"].values
     own = network_of(study, (1, 2)).sites[0].t2_ns
     near = int(np.argmin(np.abs(np.log(np.array(study.t2_ns) / own))))
-    best = int(np.argmin(t2[-1]))
-
-    def exchange(row: int) -> float | None:
-        return smallest(np.minimum.accumulate(t2[row]), study.j_cm1, rate)
-
     rows = []
     for rate in study.error_rates:
+        point = smallest_together(cycles, found, rate)
+
+        def spans(errors: FloatArray, limit: float = rate) -> list[list[float | None]]:
+            return [list(span) for span in kept_intervals(errors, study.j_cm1, limit)]
+
         rows.append({
             "error rate": rate,
-            f"J at T2 = {study.t2_ns[near]:g} ns": exchange(near),
-            f"J at T2 = {study.t2_ns[-1]:g} ns": exchange(-1),
-            f"T2 (ns) at J = {study.j_cm1[best]:g}": smallest(t2[:, best], study.t2_ns, rate),
-            f"lifetime (ns) at J = {study.j_cm1[best]:g}": smallest(lifetime[:, best], study.lifetime_ns, rate),
+            **{f"J at T2 = {study.t2_ns[k]:g} ns": spans(cycle[k, -1]) for k in (near, -1)},
+            **({"J": None, "T2 (ns)": None, "lifetime (ns)": None, "error there": None} if point is None else {
+                "J": point.j_cm1, "T2 (ns)": point.t2_ns, "lifetime (ns)": point.lifetime_ns,
+                "error there": point.error,
+            }),
         })  # fmt: skip
+    maps = {str(name): value.values.tolist() for name, value in found.data_vars.items()}
+    return {"rotation (ns)": cycles.rotation_ns, **maps, "smallest": rows}
+
+
+def boundary(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the smallest lifetime of the triplet for each T2 and error rate, at the best J: table rows."""
+    from molecular_qubits.network.operating_region import smallest
+
+    study, cycle = found["study"], np.array(found["region"]["cycle"])
+    rows = []
+    for t2, errors in zip(study["t2_ns"], cycle, strict=True):
+        row: dict[str, Any] = {"T2 (ns)": t2}
+        for rate in study["error_rates"]:
+            pairs = [
+                (least, j)
+                for j, column in zip(study["j_cm1"], errors.T, strict=True)
+                if (least := smallest(column, study["lifetime_ns"], rate)) is not None
+            ]
+            row[f"error {rate:g}: lifetime (ns)"], row[f"J for {rate:g}"] = min(pairs, default=(None, None))
+        rows.append(row)
     return rows
+
+
+def disorder(study: ProcessorStudy) -> list[dict[str, Any]]:
+    """Return the fidelity of a GHZ state over networks whose molecules differ: table rows."""
+    from molecular_qubits.experiments.disorder import sweep_rows
+    from molecular_qubits.network import examples
+
+    rows, columns = study.disorder_shape
+    circuit = examples.ghz(rows * columns, examples.square_edges(rows, columns))
+    return sweep_rows(network_of(study, study.disorder_shape), circuit, study.disorder, study.disorder_seeds)
 
 
 def codes(study: ProcessorStudy) -> list[dict[str, Any]]:
@@ -249,13 +324,14 @@ def codes(study: ProcessorStudy) -> list[dict[str, Any]]:
 
 
 _MAKE: dict[str, Callable[[ProcessorStudy], Any]] = {
-    "circuits": circuits, "budget": budget, "region": region, "codes": codes,
+    "circuits": circuits, "budget": budget, "region": region, "disorder": disorder, "codes": codes,
 }  # fmt: skip
 _FIELDS = {
     "circuits": {"network", "ghz_shapes", "shots", "shape", "qaoa_rounds", "trotter_steps", "trotter_time", "field",
                  "seed"},
     "budget": {"network", "budget_shape", "field"},
-    "region": {"network", "target", "j_cm1", "t2_ns", "lifetime_ns", "longest_hold", "region_without"},
+    "region": {"network", "target", "j_cm1", "t2_ns", "lifetime_ns", "longest_hold", "region_without", "error_rates"},
+    "disorder": {"network", "disorder", "disorder_shape", "disorder_seeds"},
     "codes": {"network", "codes", "scales", "seed"},
 }  # fmt: skip
 """What of the study each part depends on."""
@@ -291,7 +367,6 @@ def write(
     found = committed_result(committed, "study", plain)
     if found is None:
         found = {"study": plain} | {part: _part(part, study, cache) for part in PARTS}
-        found["smallest"] = smallest_values(study, found["region"])
         found |= {"provenance": provenance(study, time.monotonic() - start)}
     write_json(folder / "processor.json", found)
     with style():
@@ -310,9 +385,28 @@ def tables(found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
         f"QAOA, MaxCut of {lattice}": parts["qaoa"],
         f"Trotter steps of the Ising model, {lattice}": parts["trotter"],
         **{f"Error budget: {name}": part for name, part in found["budget"].items()},
-        "Smallest J (cm^-1), T2 and lifetime for an error of a cycle": found["smallest"],
+        "J (cm^-1), T2 and lifetime that keep the error of a cycle": [
+            {name: _spans(value) if isinstance(value, list) else value for name, value in row.items()}
+            for row in found["region"]["smallest"]
+        ],
+        "Smallest lifetime of the triplet for each T2, at the best J (cm^-1)": boundary(found),
+        "Networks whose molecules differ: fidelity of a GHZ state": found["disorder"],
         "Logical error of the codes against the scale of all errors": found["codes"],
     }
+
+
+def _spans(intervals: list[list[float | None]]) -> str:
+    """Return intervals as text; an end of the axis is said to be one."""
+    parts = []
+    for low, high in intervals:
+        if low is None and high is None:
+            parts.append("the whole axis")
+        elif low is None or high is None:
+            known = f"{high if low is None else low:.2g}"
+            parts.append(f"from {known} to the {'start' if low is None else 'end'} of the axis")
+        else:
+            parts.append(f"{low:.2g} to {high:.2g}")
+    return "; ".join(parts) or "none"
 
 
 def _part(name: str, study: ProcessorStudy, cache: Cache | None) -> Any:

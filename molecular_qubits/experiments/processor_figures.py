@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import cycle
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,40 +100,101 @@ def draw_budget(found: dict[str, Any]) -> Figure:
 
 
 def draw_region(found: dict[str, Any]) -> Figure:
-    """Draw the error of a cycle over J and T2, and over J and the triplet's lifetime, with lines of equal error."""
+    """Draw the error of a cycle over pairs of J, T2 and the triplet's lifetime, with lines of equal error."""
     from matplotlib.colors import LogNorm
     from matplotlib.lines import Line2D
 
-    study, maps = found["study"], found["region"]
-    figure, axes = new_figure("page", 0.48, 1, 2, sharex=True)
-    both = np.concatenate([np.ravel(maps[f"cycle_{name}"]) for name in ("t2", "lifetime")])
-    norm = LogNorm(float(both.min()), float(both.max()))
-    looks = dict(zip(sorted(study["error_rates"]), cycle(("solid", "dashed", "dotted", "dashdot")), strict=False))
+    study, cycle = found["study"], np.array(found["region"]["cycle"])  # T2, lifetime, J
+    j, t2, lifetime = (study[name] for name in ("j_cm1", "t2_ns", "lifetime_ns"))
+    figure, axes = new_figure("page", 0.42, 1, 3)
+    norm = LogNorm(float(cycle.min()), float(cycle.max()))
+    looks = dict(zip(sorted(study["error_rates"]), itertools.cycle(("solid", "dashed", "dotted", "dashdot")),
+                     strict=False))  # fmt: skip
     drawn: set[float] = set()
-    yields = "" if "triplet yield" not in study["region_without"] else "; triplet always formed"
-    for ax, name, label, held in (
-        (axes[0], "t2", "T2 of the radicals (ns)", "triplet lasts until switched off"),
-        (axes[1], "lifetime", "lifetime of the triplet (ns)", f"T2 = {max(study['t2_ns']):,g} ns"),
-    ):
-        values = np.array(maps[f"cycle_{name}"])
-        j, axis = study["j_cm1"], study[f"{name}_ns"]
-        mesh = ax.pcolormesh(cell_edges(j), cell_edges(axis), values, norm=norm, cmap="cividis_r")
+    exchange = "exchange with the triplet J (cm$^{-1}$)"
+    for ax, values, x, y, labels, title in (
+        (axes[0], cycle[:, -1], j, t2, (exchange, "T2 of the radicals (ns)"), f"lifetime {lifetime[-1]:g} ns"),
+        (axes[1], cycle[-1], j, lifetime, (exchange, "lifetime of the triplet (ns)"), f"T2 = {t2[-1]:g} ns"),
+        (axes[2], cycle.min(axis=-1).T, t2, lifetime,
+         ("T2 of the radicals (ns)", "lifetime of the triplet (ns)"), "best J of all"),
+    ):  # fmt: skip
+        mesh = ax.pcolormesh(cell_edges(x), cell_edges(y), values, norm=norm, cmap="cividis_r")
         for level, line in looks.items():
             if values.min() < level < values.max():
                 drawn.add(level)
-                ax.contour(
-                    j, axis, np.log10(values), levels=[np.log10(level)], colors="black", linewidths=1.1, linestyles=line
-                )
-        ax.set(xscale="log", yscale="log", xlabel="exchange with the triplet J (cm$^{-1}$)", ylabel=label)
-        ax.set_title(f"{held}{yields}", fontsize="small")
+                ax.contour(x, y, np.log10(values), levels=[np.log10(level)], colors="black", linewidths=1.0,
+                           linestyles=line)  # fmt: skip
+        ax.set(xscale="log", yscale="log", xlabel=labels[0], ylabel=labels[1])
+        ax.set_title(title, fontsize="small")
+    points = [row for row in found["region"]["smallest"] if row["J"] is not None]
+    for row in points:
+        place = row["T2 (ns)"], row["lifetime (ns)"]
+        axes[2].plot(*place, marker="o", color="white", markeredgecolor="black", markersize=4.5, linestyle="")
+        axes[2].annotate(f"{row['error rate']:g}, J {row['J']:g}", place, (4, 4), textcoords="offset points",
+                         fontsize="x-small")  # fmt: skip
     figure.colorbar(mesh, ax=axes, label="error of a cycle (gate and rotations)")
     handles = [
         Line2D([], [], color="black", linestyle=looks[level], linewidth=1.1, label=f"error {level:g}")
         for level in sorted(drawn)
     ]
+    if points:
+        handles.append(Line2D([], [], color="white", marker="o", markeredgecolor="black", markersize=4.5,
+                              linestyle="", label="T2, lifetime and J together"))  # fmt: skip
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
+
+
+_SWEPT = {
+    "j_relative": "spread of J (relative)",
+    "g": "spread of g",
+    "offset_mhz": "spread of the resonance (MHz)",
+    "isc_logit": "spread of ln(y / (1 - y)), y: yield",
+    "dead": "share of dead couplers",
+}
+
+
+def draw_disorder(found: dict[str, Any]) -> Figure:
+    """Draw the mean fidelity of a GHZ state with the spread over networks, against the size of each disorder."""
+    rows, shape = found["disorder"], found["study"]["disorder_shape"]
+    quantities = list(dict.fromkeys(row["disorder"] for row in rows))
+    figure, axes = new_figure("page", 0.3 * -(-len(quantities) // 2), -(-len(quantities) // 2), 2, sharey=True)
+    for ax, quantity in zip(np.ravel(axes), quantities, strict=False):
+        here = [row for row in rows if row["disorder"] == quantity]
+        kinds = list(dict.fromkeys((row["calibrated"], row["by frequency"]) for row in here))
+        for (calibrated, by_frequency), marker in zip(kinds, "osD^", strict=False):
+            kind = (calibrated, by_frequency)
+            points = [row for row in here if (row["calibrated"], row["by frequency"]) == kind and row["fidelity"]]
+            sizes, values, bars = (
+                [row[key] for row in points if row["size"]] for key in ("size", "fidelity", "spread")
+            )  # fmt: skip
+            ax.errorbar(sizes, values, bars, marker=marker, label=_kind(quantity, calibrated, by_frequency))
+        ax.axhline(here[0]["fidelity"], color="0.5", linewidth=0.7, linestyle=":", label="molecules alike")
+        if quantity == "dead":
+            for row in here:
+                if row["cut apart"]:
+                    place = (row["size"], 0.03)
+                    text = f"{row['cut apart']} of {row['networks']}\ncut apart"
+                    ax.annotate(text, place, ha="center", va="bottom", fontsize="x-small")
+            ax.set_xlim(0, 1.15 * max(row["size"] for row in here))
+        else:
+            ax.set_xscale("log")
+        ax.set(xlabel=_SWEPT[quantity], ylim=(0, 1.45 * max(row["fidelity"] or 0.0 for row in rows)))
+        ax.legend(loc="upper right", fontsize="x-small", ncols=2)
+    for ax in np.ravel(axes)[len(quantities) :]:
+        ax.axis("off")
+    for ax in np.reshape(axes, (-1, 2))[:, 0]:
+        ax.set_ylabel(f"fidelity of the GHZ state, {shape[0] * shape[1]} radicals", fontsize="small")
+    return figure
+
+
+def _kind(quantity: str, calibrated: bool, by_frequency: bool) -> str:
+    if by_frequency:
+        return "radicals told apart by frequency"
+    own = {"j_relative": "hold", "isc_logit": "light"}.get(quantity)
+    if own is None:
+        return "drawn networks"
+    return f"{own} of each coupler its own" if calibrated else f"{own} as without disorder"
 
 
 def draw_codes(found: dict[str, Any]) -> Figure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from molecular_qubits.spins.operators import FloatArray, IntArray
 if TYPE_CHECKING:
     import networkx as nx
 
-    from molecular_qubits.network.lattice import MolecularNetwork
+    from molecular_qubits.network.lattice import Bond, MolecularNetwork
 
 
 _CHUNK = 1_000_000
@@ -28,24 +29,40 @@ _LINE_FIELDS = (
 )  # fmt: skip
 
 
-@lru_cache(maxsize=64)
+_NEARLY = 0.99
+"""Share of the largest probability for which light is enough where the probability wanted is out of reach."""
+
+
+@lru_cache(maxsize=4096)
 def _dose(probability: float, pulse_ns: float, isc_time_ns: float, isc_yield: float) -> float:
-    return light.needed_dose(probability, pulse_ns, isc_time_ns, isc_yield)
+    most = light.largest_triplet_probability(pulse_ns, isc_time_ns, isc_yield)
+    return light.needed_dose(min(probability, _NEARLY * most), pulse_ns, isc_time_ns, isc_yield)
+
+
+def _dose_of(bond: Bond, optics: light.Optics) -> float:
+    if bond.dose is not None:
+        return bond.dose
+    return float(_dose(optics.triplet_probability, optics.pulse_ns, bond.isc_time_ns, bond.isc_yield))
 
 
 def doses(network: MolecularNetwork) -> FloatArray:
-    """Return the dose (m,) that each coupler needs; see `molecular_qubits.network.optics.needed_dose`."""
-    optics = network.optics
-    return np.array(
-        [_dose(optics.triplet_probability, optics.pulse_ns, bond.isc_time_ns, bond.isc_yield) for bond in network.bonds]
-    )
+    """Return the dose (m,) of each coupler's pulse: its own, or what the probability wanted takes.
+
+    A coupler that cannot reach `Optics.triplet_probability` gets light for 99 % of what it can reach.
+    """
+    return np.array([_dose_of(bond, network.optics) for bond in network.bonds])
+
+
+def triplets_made(network: MolecularNetwork) -> FloatArray:
+    """Return the probability (m,) with which each coupler's own pulse leaves it in its triplet, dead or alive."""
+    lines = _lines(network)
+    return light.triplet_probability(doses(network), network.optics.pulse_ns, lines["isc_time_ns"], lines["isc_yield"])
 
 
 def crosstalk(network: MolecularNetwork, lit: list[int] | None = None) -> FloatArray:
     """Return the probability that the pulse for one coupler puts another one into its triplet.
 
-    The pulse is on the origin of the coupler that it is meant for, its spot over it, and strong enough for
-    `Optics.triplet_probability` there.
+    The pulse is on the origin of the coupler that it is meant for, its spot over it, with the dose of `doses` there.
 
     Parameters
     ----------
@@ -109,6 +126,8 @@ class CouplerLight:
         Mean number of absorptions that the coupler would have if it could not be used up.
     fluence_j_per_cm2, energy_j
         Energy per area in the middle of the spot, and in all.
+    quench_energy_j
+        Energy of the pulse that quenches the triplet, see `molecular_qubits.network.optics.QUENCH_DOSE`.
     switching_ns
         When the triplet is there with all but a hundredth of the probability wanted, from the begin of the pulse.
     birth_spread_ns
@@ -121,6 +140,7 @@ class CouplerLight:
     dose: float
     fluence_j_per_cm2: float
     energy_j: float
+    quench_energy_j: float
     switching_ns: float
     birth_spread_ns: float
     warming_k: float
@@ -129,7 +149,7 @@ class CouplerLight:
 def light_of(network: MolecularNetwork, bond: int) -> CouplerLight:
     """Return what it takes to light a coupler."""
     coupler, optics = network.bonds[bond], network.optics
-    dose = float(_dose(optics.triplet_probability, optics.pulse_ns, coupler.isc_time_ns, coupler.isc_yield))
+    dose = _dose_of(coupler, optics)
     overlap = float(
         light.line_shape(
             0.0,
@@ -140,6 +160,7 @@ def light_of(network: MolecularNetwork, bond: int) -> CouplerLight:
         )
     )
     fluence = light.peak_fluence_j_per_cm2(dose, coupler.extinction_per_m_cm, coupler.absorption_nm, overlap)
+    quench = light.peak_fluence_j_per_cm2(light.QUENCH_DOSE, coupler.quench_extinction_per_m_cm, coupler.quench_nm)
     times, born = light.triplet_birth(dose, optics.pulse_ns, coupler.isc_time_ns, coupler.isc_yield)
     weights = np.diff(born) / born[-1]
     middles = (times[1:] + times[:-1]) / 2
@@ -149,6 +170,7 @@ def light_of(network: MolecularNetwork, bond: int) -> CouplerLight:
         dose=dose,
         fluence_j_per_cm2=fluence,
         energy_j=light.pulse_energy_j(fluence, optics.spot_area_nm2(coupler.absorption_nm)),
+        quench_energy_j=light.pulse_energy_j(quench, optics.spot_area_nm2(coupler.quench_nm)),
         switching_ns=float(np.interp(0.99 * born[-1], born, times)),
         birth_spread_ns=float(np.sqrt(weights @ (middles - mean) ** 2)),
         warming_k=float(light.temperature_rise_k(light.photon_energy_j(coupler.absorption_nm), 1.0, 1e-2)),
@@ -210,16 +232,23 @@ def wavelengths_nm(network: MolecularNetwork) -> FloatArray:
     return np.asarray(1e7 / (low + spacing * np.arange(int((high - low) / spacing) + 1)))
 
 
-def colour_classes(network: MolecularNetwork) -> list[int]:
+def colour_classes(network: MolecularNetwork, taken: Sequence[set[int]] | None = None) -> list[int]:
     """Return a class for every coupler such that couplers in conflict differ: DSATUR on the conflict graph.
 
     D. Brelaz, Commun. ACM 22, 251 (1979).
+
+    Parameters
+    ----------
+    network
+        The network.
+    taken
+        For each coupler the classes that it may not have; none by default.
     """
     near = conflict_graph(network).adj
     free = set(range(len(network.bonds)))
-    seen: list[set[int]] = [set() for _ in network.bonds]
+    seen: list[set[int]] = [set() for _ in network.bonds] if taken is None else [set(classes) for classes in taken]
     colours = [-1] * len(network.bonds)
-    heap = [(0, -len(near[bond]), bond) for bond in free]
+    heap = [(-len(seen[bond]), -len(near[bond]), bond) for bond in free]
     heapq.heapify(heap)
     while free:
         saturation, _, bond = heapq.heappop(heap)
@@ -234,18 +263,41 @@ def colour_classes(network: MolecularNetwork) -> list[int]:
     return colours
 
 
-def assign_wavelengths(network: MolecularNetwork) -> MolecularNetwork:
+def assign_wavelengths(network: MolecularNetwork, fixed: Sequence[int] = ()) -> MolecularNetwork:
     """Return the network with wavelength classes, and so absorption lines, given to its couplers.
 
     If more classes are needed than the range holds, classes share wavelengths: then some couplers cannot be lit alone,
     which `crosstalk` shows and the compiler refuses.
+
+    Parameters
+    ----------
+    network
+        The network.
+    fixed
+        Couplers that keep their lines: each line is a class of its own, after those that are given. Couplers in
+        conflict with them do not get lines that are as near as neighbouring classes are to each other.
     """
-    lines = wavelengths_nm(network)
-    classes = [colour % len(lines) for colour in colour_classes(network)]
-    bonds = tuple(
-        bond.model_copy(update={"wavelength_class": kind, "absorption_nm": float(lines[kind])})
-        for bond, kind in zip(network.bonds, classes, strict=True)
-    )
+    lines, kept = wavelengths_nm(network), set(fixed)
+    own = sorted({network.bonds[bond].absorption_nm for bond in kept}, reverse=True)
+    taken: list[set[int]] = [set() for _ in network.bonds]
+    if kept and len(kept) < len(network.bonds):
+        near, origins = conflict_graph(network).adj, light.wavenumber_cm1(lines)
+        spacing = float(origins[1] - origins[0]) if len(lines) > 1 else np.inf
+        for one in kept:
+            apart = np.abs(origins - light.wavenumber_cm1(network.bonds[one].absorption_nm))
+            for other in near[one]:
+                taken[other].update(np.flatnonzero(apart < spacing).tolist())
+    classes = colour_classes(network, taken)
+    update: list[dict[str, float]] = []
+    for number, bond in enumerate(network.bonds):
+        if number in kept:
+            update.append({"wavelength_class": len(lines) + own.index(bond.absorption_nm)})
+        else:
+            kind = classes[number] % len(lines)
+            update.append({"wavelength_class": kind, "absorption_nm": float(lines[kind])})
+    if len(kept) == len(network.bonds):
+        update = [{"wavelength_class": own.index(bond.absorption_nm)} for bond in network.bonds]
+    bonds = tuple(bond.model_copy(update=new) for bond, new in zip(network.bonds, update, strict=True))
     return network.model_copy(update={"bonds": bonds})
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
+from molecular_qubits.network.addressing import doses
 from shared.config import FrozenConfig
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class Disorder(FrozenConfig):
     dead
         Probability that a coupler is dead.
     calibrated
-        Whether each gate keeps its own best hold; otherwise all keep that of the coupler before J was drawn.
+        Whether each coupler has its own best hold and light; otherwise all keep those of the coupler before J and the
+        yield were drawn.
     """
 
     j_relative: float = Field(0.0, ge=0)
@@ -62,6 +64,7 @@ def draw(network: MolecularNetwork, disorder: Disorder, seed: int) -> MolecularN
     offset = disorder.offset_mhz * streams[1].normal(size=n)
     factor = np.exp(disorder.j_relative * streams[2].normal(size=m))
     shift = np.exp(-disorder.isc_logit * streams[3].normal(size=m))
+    light = None if disorder.calibrated else doses(network)
     alive = streams[4].random(size=m) >= disorder.dead
     sites = tuple(
         site.model_copy(update={"g": site.g + float(g[k]), "offset_mhz": site.offset_mhz + float(offset[k])})
@@ -73,6 +76,7 @@ def draw(network: MolecularNetwork, disorder: Disorder, seed: int) -> MolecularN
                 "hold_ns": bond.hold_ns if disorder.calibrated else network.hold_ns(k),
                 "j_on_cm1": bond.j_on_cm1 * float(factor[k]),
                 "isc_yield": bond.isc_yield / (bond.isc_yield + (1 - bond.isc_yield) * float(shift[k])),
+                "dose": bond.dose if light is None else float(light[k]),
                 "alive": bond.alive and bool(alive[k]),
             }
         )

@@ -26,6 +26,9 @@ from shared.files import reason
 if TYPE_CHECKING:
     import networkx as nx
 
+UNCOLOURED_NM = 400.0
+"""Absorption of couplers to which none was given."""
+
 GHZ_PER_TESLA = BOHR_MAGNETON_J_PER_T / PLANCK_J_S * 1e-9
 """Resonance frequency of g = 1 in 1 T."""
 
@@ -58,6 +61,7 @@ class Bond(Coupler):
         Number of its class: couplers of one class absorb the same wavelength.
     """
 
+    absorption_nm: float = Field(UNCOLOURED_NM, gt=0)
     sites: tuple[int, int]
     alive: bool = True
     wavelength_class: int = Field(0, ge=0)
@@ -180,8 +184,8 @@ class MolecularNetwork(FrozenConfig):
             Kinds of molecules; several are spread so that near ones differ. The defaults of `Radical`, `Coupler` if
             none is given.
         colour
-            Whether couplers that light cannot tell apart are given different wavelengths
-            (`molecular_qubits.network.addressing.assign_wavelengths`).
+            Whether couplers whose `Coupler.absorption_nm` is not given get wavelengths by which light can tell them
+            apart (`molecular_qubits.network.addressing.assign_wavelengths`).
         **settings
             Fields of `MolecularNetwork`. Without `gradient_tesla_per_m` it is 3 T/um (less if that changed the field
             by more than a quarter) along the direction in which the smallest difference of two sites is the largest.
@@ -198,7 +202,7 @@ class MolecularNetwork(FrozenConfig):
             for kind, place in zip(which, positions_nm, strict=True)
         ]
         bonds = [
-            bridges[kind].model_dump() | {"sites": tuple(int(s) for s in pair)}
+            bridges[kind].model_dump(exclude_none=True) | {"sites": tuple(int(s) for s in pair)}
             for kind, pair in zip(bridge, pairs, strict=True)
         ]
         if "gradient_tesla_per_m" not in settings:
@@ -210,7 +214,9 @@ class MolecularNetwork(FrozenConfig):
         if colour and network.bonds:
             from molecular_qubits.network.addressing import assign_wavelengths
 
-            return assign_wavelengths(network)
+            return assign_wavelengths(
+                network, [bond for bond, kind in enumerate(bridge) if bridges[kind].absorption_nm is not None]
+            )
         return network
 
     @property

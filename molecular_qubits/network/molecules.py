@@ -46,13 +46,12 @@ class Coupler(FrozenConfig):
     ----------
     molecule
         Kind of molecule; a name for figures and tables.
-    j_on_cm1, j_on_error_cm1
-        Exchange of each radical with the triplet, H = -2 J S_R.S_T, and its standard error. The default beats well
-        with the default splitting for a CZ; in directly bound phenyl-anthracenes J is about 100 cm^-1, for which no
-        light pulse is short enough.
-    j_off_cm1, j_off_error_cm1
-        Exchange of the two radicals through the dark coupler. The default error is 5 MHz, the bound measured in
-        ground-state C60 bis-nitroxides.
+    j_on_cm1
+        Exchange of each radical with the triplet, H = -2 J S_R.S_T. The default beats well with the default splitting
+        for a CZ; in directly bound phenyl-anthracenes J is about 100 cm^-1, for which no light pulse is short enough.
+    j_off_cm1
+        Exchange of the two radicals through the dark coupler (in ground-state C60 bis-nitroxides below 5 MHz,
+        1.7e-4 cm^-1).
     d_t_cm1, share_z, jitter_ns
         Zero-field splitting of the triplet, share of Tz at its birth, and standard deviation of the time for which it
         is present; see `molecular_qubits.GateConditions`.
@@ -61,41 +60,52 @@ class Coupler(FrozenConfig):
     isc_yield
         Probability that an excited coupler ends in its triplet (0.7 in anthracene, S. L. Murov et al., Handbook of
         Photochemistry; near 1 where a radical catalyses the crossing).
+    dose
+        Mean number of absorptions that its pulse makes, if it could not be used up; ``None``: what
+        `Optics.triplet_probability` takes, or 99 % of the largest probability where that is less.
     isc_time_ns
         Lifetime of the excited singlet. The default, 100 fs, is about what the fastest crossings show; a slower one
         makes the birth of the triplet, and so the gate, uncertain in time.
     triplet_lifetime_ns
         Of the triplet's own decay; ``None``: it lasts until it is switched off.
     absorption_nm, linewidth_cm1
-        Origin of the absorption and full width at half maximum of its (Gaussian) lines: some hundred cm^-1 in a glass,
-        far less in a crystal, but not less than the bandwidth 53 cm^-1 that a lifetime of 100 fs leaves.
+        Origin of the absorption (``None``: chosen so that light tells couplers apart) and full width at half maximum of
+        its (Gaussian) lines: some hundred cm^-1 in a glass, far less in a crystal, but not less than the bandwidth
+        53 cm^-1 that a lifetime of 100 fs leaves.
     extinction_per_m_cm
         Molar extinction coefficient at the origin, L / (mol cm), for light of the best polarisation.
     huang_rhys, vibration_cm1
         Strength and spacing of a vibrational progression above the origin; 0: the origin alone.
+    quench_nm, quench_extinction_per_m_cm
+        Where the triplet absorbs the light that quenches it, and how strongly (assumed; triplet anthracene absorbs near
+        420 nm).
     """
 
     molecule: str = "anthracene derivative"
     j_on_cm1: float = 0.24
-    j_on_error_cm1: float = Field(0.0, ge=0)
     j_off_cm1: float = 0.0
-    j_off_error_cm1: float = Field(1.7e-4, ge=0)
     d_t_cm1: float = 0.07
     share_z: float = Field(1.0, ge=0, le=1)
     jitter_ns: float = Field(2e-4, ge=0)
     hold_ns: float | None = Field(None, gt=0)
     isc_yield: float = Field(0.98, gt=0, le=1)
+    dose: float | None = Field(None, gt=0)
     isc_time_ns: float = Field(1e-4, gt=0)
     triplet_lifetime_ns: float | None = Field(None, gt=0)
-    absorption_nm: float = Field(400.0, gt=0)
+    absorption_nm: float | None = Field(None, gt=0)
     linewidth_cm1: float = Field(200.0, gt=0)
     extinction_per_m_cm: float = Field(1e4, gt=0)
     huang_rhys: float = Field(0.0, ge=0)
     vibration_cm1: float = Field(1400.0, gt=0)
+    quench_nm: float = Field(420.0, gt=0)
+    quench_extinction_per_m_cm: float = Field(5e4, gt=0)
 
     @classmethod
     def from_exchange(cls, path: str | Path, **values: Any) -> Coupler:
-        """Return a coupler with the J and error of a result file of ``molecular-qubits exchange``.
+        """Return a coupler with the J of a result file of ``molecular-qubits exchange``.
+
+        Its error is left out: a gate's hold is made for the J that the molecule has, and how much molecules differ is
+        `molecular_qubits.Disorder`.
 
         Parameters
         ----------
@@ -116,7 +126,7 @@ class Coupler(FrozenConfig):
         if not path.is_file():
             raise ValueError(f"Argument `path` must name a result file, but there is no file {str(path)!r}.")
         found = radical_triplet_exchange(ExchangeResult.from_json(path))
-        return cls.build({name: found[name] for name in ("j_on_cm1", "j_on_error_cm1")} | values)
+        return cls.build({"j_on_cm1": found["j_on_cm1"]} | values)
 
 
 class Preparation(FrozenConfig):
@@ -137,19 +147,16 @@ class Preparation(FrozenConfig):
 
 
 class Readout(FrozenConfig):
-    """How the radicals are read.
+    """How the radicals are read: optically (detected resonance) or electrically (spin-dependent current).
 
     Parameters
     ----------
-    method
-        ``"optical"`` (optically detected resonance) or ``"electrical"`` (spin-dependent current through a tip).
     fidelity_0, fidelity_1
         Probability to report 0 of |0>, and 1 of |1>.
     duration_ns
         Length of a readout.
     """
 
-    method: Literal["optical", "electrical"] = "optical"
     fidelity_0: float = Field(0.98, ge=0.5, le=1)
     fidelity_1: float = Field(0.98, ge=0.5, le=1)
     duration_ns: float = Field(500.0, ge=0)

@@ -22,8 +22,16 @@ CM1_PER_INVERSE_NS = 1e9 / (100 * SPEED_OF_LIGHT_M_PER_S)
 _LN2 = float(np.log(2))
 
 
+QUENCH_DOSE = 25.0
+"""Absorptions of a quenching pulse: exp(-25) = 1e-11 of the triplets survive it, which is negligible."""
+
+
 class Optics(FrozenConfig):
     """Light on the network.
+
+    A pump makes the triplet, a quench ends it. The quench is light that the triplet absorbs, which takes it to a higher
+    triplet and from there to the ground state; every absorption is assumed to do so, and the light to reach the
+    triplets of its own coupler only.
 
     Parameters
     ----------
@@ -42,7 +50,11 @@ class Optics(FrozenConfig):
     shortest_nm, longest_nm
         Range of the wavelengths that can be made.
     beams
-        How many couplers can be lit at once; ``None``: any number.
+        How many couplers can be lit at once; ``None``: any number. Tips that light at once do not overlap: their
+        couplers are at least a tip's diameter apart.
+    retarget_ns
+        Time to go on to another coupler: between the pulses of one beam, and of couplers nearer than a tip's diameter.
+        The default is an idealisation; moving a tip takes microseconds.
     """
 
     spot: Literal["diffraction", "plasmonic"] = "plasmonic"
@@ -55,12 +67,18 @@ class Optics(FrozenConfig):
     shortest_nm: float = Field(350.0, gt=0)
     longest_nm: float = Field(800.0, gt=0)
     beams: int | None = Field(None, ge=1)
+    retarget_ns: float = Field(0.0, ge=0)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.longest_nm < self.shortest_nm:
             raise ValueError(f"longest_nm must be at least {self.shortest_nm:g} nm, but was {self.longest_nm:g} nm")
         return self
+
+    @property
+    def least_distance_nm(self) -> float:
+        """Distance of two couplers below which they are not lit at once: the diameter of a tip; 0 for a lens."""
+        return 2 * self.tip_radius_nm if self.spot == "plasmonic" else 0.0
 
     def profile(self, distance_nm: Any, wavelength_nm: Any) -> FloatArray:
         """Return the intensity at a distance from the middle of the spot, relative to the middle."""

@@ -3,7 +3,7 @@
 - Operations that share a site do not overlap.
 - Radicals whose frequencies cannot be told apart turn together: the same pulse at the same moment, or none.
 - Couplers lit at once put no dark coupler beside a used site into its triplet with more than the crosstalk limit.
-- There are only so many tones and so many beams.
+- There are only so many tones and so many beams. Tips do not overlap, and take time to go on to another coupler.
 - The frames of two radicals of different frequency turn against each other. A coupler gate that does not commute with
   that starts when the frames agree with the changes of frame made so far; where waiting for it takes too long, two
   pulses by pi turn one of the frames.
@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from molecular_qubits.network.addressing import crosstalk
 from molecular_qubits.network.late_starts import start_late
@@ -106,6 +107,12 @@ class _Scheduler:
         bonds, limit = self.network.bonds, self.network.optics.crosstalk_limit
         needed = sorted({self._bond(step) for step in self.steps if isinstance(step, Operation) and _is_lit(step)})
         beside = np.array([bond.alive and bool({*bond.sites} & {*used}) for bond in bonds], dtype=bool)
+        near = needed and self.network.optics.least_distance_nm
+        self.crowded: dict[int, set[int]] = {}
+        if near:
+            middles = self.network.bond_positions_nm[needed]
+            around = cKDTree(middles).query_ball_point(middles, near * (1 - 1e-9))
+            self.crowded = {bond: {needed[k] for k in row} - {bond} for bond, row in zip(needed, around, strict=True)}
         self.stray: dict[int, dict[int, float]] = {}
         self.reaching: dict[int, dict[int, float]] = defaultdict(dict)  # dark coupler -> lit one -> probability
         for row, bond in zip(crosstalk(self.network, needed), needed, strict=True):
@@ -242,24 +249,31 @@ class _Scheduler:
         if bond not in self.coupler_ns:
             self.coupler_ns[bond] = self.network.coupler_ns(bond)
         duration = self.coupler_ns[bond]
-        self.lit = [pulse for pulse in self.lit if pulse[1] > ready]  # steps are taken in the order of their `ready`
+        rest = self.network.optics.retarget_ns
+        self.lit = [pulse for pulse in self.lit if pulse[1] + rest > ready]  # steps come in the order of their `ready`
         start = ready
         if self.rule == "mixes":
             start = self._turn_frame(step.sites, start)
-        moments = iter(sorted(end for _, end, _ in self.lit if end > start))
-        while not self._dark_enough(bond, start, start + duration):
-            start = next(moments)
+        moments = iter(sorted({t for _, end, _ in self.lit for t in (end, end + rest) if t > start}))
+        while not self._free(bond, start, start + duration) or not self._dark_enough(bond, start, start + duration):
+            start = max(start, next(moments))
             if self.rule == "mixes":
                 start = self._agree(step.sites, start)
         self.lit.append((start, start + duration, bond))
         self._place(step, start, duration)
 
+    def _free(self, bond: int, start: float, end: float) -> bool:
+        """Return whether a beam is free and no tip in the way; a beam is busy until it can be at another coupler."""
+        beams, rest = self.network.optics.beams, self.network.optics.retarget_ns
+        crowded = self.crowded.get(bond, ())
+        if beams is None and not crowded:
+            return True
+        others = [(a, b + rest, k) for a, b, k in self.lit if k != bond and a < end + rest and b + rest > start]
+        return (beams is None or _deepest(others) < beams) and not any(k in crowded for _, _, k in others)
+
     def _dark_enough(self, bond: int, start: float, end: float) -> bool:
-        """Return whether a beam is free, and dark couplers get little light whenever a pulse begins in this time."""
+        """Return whether dark couplers get little light whenever a pulse begins in this time."""
         others = [(a, b, k) for a, b, k in self.lit if a < end and b > start]
-        beams = self.network.optics.beams
-        if beams is not None and _deepest(others) >= beams:
-            return False
         limit = self.network.optics.crosstalk_limit
         for moment in {start, *(a for a, _, _ in others if a > start)}:
             now = {k for a, b, k in others if a <= moment < b}

@@ -14,6 +14,7 @@ from molecular_qubits.network import result as outcome
 from molecular_qubits.network.coupler_gate import CouplerGate, CouplerNoise, best_frames, framed_gate
 from molecular_qubits.network.levels import LevelModel, LightSwitch, Segment
 from molecular_qubits.network.noise import GateChannels, Source
+from molecular_qubits.network.optics import QUENCH_DOSE
 from molecular_qubits.network.program import build_program
 from molecular_qubits.network.schedule import Operation, Schedule
 from molecular_qubits.network.simulate_channels import logical_expectations, pure_expectations, table
@@ -23,9 +24,6 @@ from shared.progress import track
 
 if TYPE_CHECKING:
     from molecular_qubits.network.lattice import MolecularNetwork
-
-QUENCHED = 25.0
-"""Rate times length of the quenching pulse: exp(-25) = 1e-11 of the triplets survive it, which is negligible."""
 
 
 def memory_gib(n_radicals: int, n_couplers: int) -> float:
@@ -60,7 +58,7 @@ def switches(network: MolecularNetwork) -> dict[tuple[int, int], LightSwitch]:
     pulse = network.optics.pulse_ns
     return {
         (bond.sites[0], bond.sites[1]): LightSwitch(
-            float(dose) / pulse, QUENCHED / pulse, pulse, bond.isc_time_ns, bond.isc_yield
+            float(dose) / pulse, QUENCH_DOSE / pulse, pulse, bond.isc_time_ns, bond.isc_yield
         )
         for bond, dose in zip(network.bonds, doses(network), strict=True)
         if bond.alive
