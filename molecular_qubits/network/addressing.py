@@ -29,7 +29,7 @@ _LINE_FIELDS = (
 )  # fmt: skip
 
 
-_NEARLY = 0.99
+_NEARLY = 0.995
 """Share of the largest probability for which light is enough where the probability wanted is out of reach."""
 
 
@@ -48,7 +48,7 @@ def _dose_of(bond: Bond, optics: light.Optics) -> float:
 def doses(network: MolecularNetwork) -> FloatArray:
     """Return the dose (m,) of each coupler's pulse: its own, or what the probability wanted takes.
 
-    A coupler that cannot reach `Optics.triplet_probability` gets light for 99 % of what it can reach.
+    A coupler that cannot reach `Optics.triplet_probability` gets light for 99.5 % of what it can reach.
     """
     return np.array([_dose_of(bond, network.optics) for bond in network.bonds])
 

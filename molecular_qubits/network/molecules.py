@@ -62,7 +62,7 @@ class Coupler(FrozenConfig):
         Photochemistry; near 1 where a radical catalyses the crossing).
     dose
         Mean number of absorptions that its pulse makes, if it could not be used up; ``None``: what
-        `Optics.triplet_probability` takes, or 99 % of the largest probability where that is less.
+        `Optics.triplet_probability` takes, or 99.5 % of the largest probability where that is less.
     isc_time_ns
         Lifetime of the excited singlet. The default, 100 fs, is about what the fastest crossings show; a slower one
         makes the birth of the triplet, and so the gate, uncertain in time.
