@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 CONFIGS = Path(__file__).resolve().parent / "configs"
 
 
+MOST_SITES = 10_000
+"""The crosstalk of all couplers takes some gigabytes then."""
+
+SiteNumber = Annotated[int, Field(ge=0, lt=MOST_SITES)]
+
+
 class NetworkConfig(FrozenConfig):
     """A network and a circuit.
 
@@ -33,7 +39,8 @@ class NetworkConfig(FrozenConfig):
     rows, columns, spacing_nm
         Size of the lattice and length of a bond.
     edges, positions_nm
-        Bonds of a graph as pairs of sites from 0, and the place of each site; drawn if not given.
+        Bonds of a graph as pairs of sites from 0, and the place of each site; drawn if not given. A network has at most
+        10,000 sites.
     radicals, couplers
         Kinds of molecules.
     exchange
@@ -55,7 +62,7 @@ class NetworkConfig(FrozenConfig):
     rows: int = Field(3, ge=1)
     columns: int = Field(3, ge=1)
     spacing_nm: float = Field(2.0, gt=0)
-    edges: tuple[tuple[int, int], ...] = ()
+    edges: tuple[tuple[SiteNumber, SiteNumber], ...] = ()
     positions_nm: tuple[tuple[float, float], ...] | None = None
     radicals: tuple[Radical, ...] = ()
     couplers: tuple[Coupler, ...] = ()
@@ -75,6 +82,9 @@ class NetworkConfig(FrozenConfig):
             raise ValueError("edges must be given with lattice: graph, and only then")
         if self.positions_nm is not None and not self.edges:
             raise ValueError("positions_nm must be given with lattice: graph only")
+        sites = self.rows * self.columns * (2 if self.lattice == "honeycomb" else 1)
+        if self.lattice != "graph" and sites > MOST_SITES:
+            raise ValueError(f"rows and columns must make at most {MOST_SITES:,} sites, but make {sites:,}")
         return self
 
 
@@ -126,8 +136,9 @@ def run(
     config
         The configuration.
     out
-        Folder of ``network.json``, ``network.png``, ``network.pdf`` and, with a circuit, ``schedule.json``,
-        ``schedule.png``, ``schedule.pdf`` and ``page.html``; ``summary.json`` has the numbers with provenance.
+        Folder of ``network.json``, ``network.png``, ``network.pdf`` and, with a circuit, ``schedule.json`` (operations
+        and the list of pulses), ``schedule.png``, ``schedule.pdf`` and ``page.html``; ``summary.json`` has the numbers
+        with provenance.
     folder
         Where relative paths of the configuration start.
     screenshot
@@ -148,7 +159,8 @@ def run(
     from molecular_qubits.network.drawing import draw_network, draw_schedule
     from molecular_qubits.network.layers import cut_layers
     from molecular_qubits.network.page import take_screenshot, write_page
-    from shared.artifacts import provenance, write_json, write_text
+    from molecular_qubits.network.pulse_list import schedule_record
+    from shared.artifacts import provenance, write_json
     from shared.plotting import save_figure, style
 
     start = time.monotonic()
@@ -173,7 +185,7 @@ def run(
         if schedule is not None:
             save_figure(draw_schedule(schedule, network), out / "schedule")
     if schedule is not None and circuit is not None:
-        write_text(out / "schedule.json", schedule.to_json() + "\n")
+        write_json(out / "schedule.json", schedule_record(schedule, network))
         write_page(out / "page.html", network, schedule, title=Path(config.circuit or "").stem.replace("_", " "))
         summary |= {
             "qubits": circuit.n_qubits,

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molecular_qubits.network.addressing import light_of
 from molecular_qubits.network.drawing import wavelength_colours
 from molecular_qubits.network.layers import Layer, cut_layers
 from molecular_qubits.network.schedule import Operation, Schedule
@@ -126,9 +127,12 @@ def page_data(network: MolecularNetwork, schedule: Schedule) -> dict[str, Any]:
                 "colour": colour,
                 "alive": bond.alive,
                 "j": round(bond.j_on_cm1, 4),
+                "fj": float(f"{1e15 * light_of(network, k).energy_j:.3g}"),
+                "quench_nm": round(bond.quench_nm, 1),
+                "quench_fj": float(f"{1e15 * light_of(network, k).quench_energy_j:.3g}"),
                 "spot": round(optics.spot_nm(bond.absorption_nm), 3),
             }
-            for bond, colour in zip(network.bonds, wavelength_colours(network), strict=True)
+            for k, (bond, colour) in enumerate(zip(network.bonds, wavelength_colours(network), strict=True))
         ],
         "layers": [_layer(layer) for layer in cut_layers(schedule, network)],
     }

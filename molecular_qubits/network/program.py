@@ -135,7 +135,9 @@ class _Builder:
     """Walks through the operations with a clock for each site and each pair with a dark exchange.
 
     What pulses for other radicals do to a site since it was last touched is one factor of Z and one of X and Y; what
-    light for other couplers does to a pair is one probability of its triplet.
+    light for other couplers does to a pair is one probability of its triplet. It acts after the gate whose light it
+    was: exact for couplers that share no radical; where they share one, the loss of fidelity is 0.6 to 1.6 times that
+    of both triplets at once.
     """
 
     def __init__(self, schedule: Schedule, channels: GateChannels) -> None:

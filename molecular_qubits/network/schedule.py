@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,14 +101,17 @@ class Schedule:
         """How often a coupler is lit."""
         return sum(operation.name == "coupler" for operation in self.operations)
 
+    def to_record(self) -> dict[str, Any]:
+        """Return the schedule as a JSON-able record."""
+        return asdict(self) | {"entangler": [[[v.real, v.imag] for v in row] for row in self.entangler.tolist()]}
+
     def to_json(self) -> str:
         """Return the schedule as JSON text; `from_json` reads it."""
-        record = asdict(self) | {"entangler": [[[v.real, v.imag] for v in row] for row in self.entangler.tolist()]}
-        return json.dumps(record, indent=1, allow_nan=False)
+        return json.dumps(self.to_record(), indent=1, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Schedule:
-        """Read what `to_json` wrote.
+        """Read what `to_json` wrote, or the text of `molecular_qubits.network.pulse_list.schedule_record`.
 
         Raises
         ------

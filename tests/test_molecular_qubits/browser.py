@@ -11,6 +11,9 @@ from pathlib import Path
 
 from molecular_qubits.network.page import BROWSERS, FLAGS
 
+NO_BROWSER = "the page was NOT tested in a browser: no Chromium or Chrome on the path (apt-get install chromium)"
+"""Why tests are left out."""
+
 OPTIONS = (*FLAGS, "--remote-debugging-port=0", "--remote-allow-origins=*")
 
 

@@ -1,3 +1,5 @@
+import itertools
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -69,6 +71,14 @@ def check_times(network, schedule):
         assert len(set(sites)) == len(sites)
         if network.optics.beams is not None:
             assert len(now) <= network.optics.beams
+        places = network.bond_positions_nm[now]
+        apart = [np.linalg.norm(a - b) for a, b in itertools.combinations(places, 2)]
+        assert min(apart, default=np.inf) >= network.optics.least_distance_nm - 1e-6
+    for (one, a), (other, b) in itertools.combinations(zip(lit, bonds, strict=True), 2):
+        apart = np.linalg.norm(network.bond_positions_nm[a] - network.bond_positions_nm[b])
+        if a != b and (apart < network.optics.least_distance_nm - 1e-6 or network.optics.beams == 1):
+            gap = max(other.start_ns - one.end_ns, one.start_ns - other.end_ns)
+            assert gap >= network.optics.retarget_ns - 1e-9
         for dark, bond in enumerate(network.bonds):
             if dark not in now and used & set(bond.sites):
                 assert stray[now, dark].sum() <= network.optics.crosstalk_limit + 1e-5
@@ -98,8 +108,23 @@ def test_a_schedule_is_its_circuit_on_random_graphs_with_dead_couplers(entangler
 @SLOW
 @given(seed=SEEDS)
 def test_limits_of_beams_and_tones_are_kept(seed):
-    network = MolecularNetwork.square(3, 3, optics=Optics(beams=1), microwaves=Microwaves(tones=2))
+    light = Optics(beams=1, retarget_ns=float(seed % 3) * 30.0)
+    network = MolecularNetwork.square(3, 3, optics=light, microwaves=Microwaves(tones=2))
     circuit = random_circuit(6, 10, seed)
+    schedule = compile_circuit(circuit, network, trials=2)
+    assert infidelity(circuit, schedule) < 1e-10
+    check_times(network, schedule)
+
+
+@pytest.mark.parametrize("entangler", ["cz", "iswap"])
+@SLOW
+@given(seed=SEEDS)
+def test_tips_do_not_overlap_and_take_time_to_go_on(entangler, seed):
+    light = Optics(tip_radius_nm=(2.0, 5.0)[seed % 2], retarget_ns=50.0)
+    network = MolecularNetwork.square(
+        3, 4, 4.0, optics=light, entangler=entangler, couplers=Coupler(linewidth_cm1=60.0)
+    )
+    circuit = random_circuit(8, 10, seed)
     schedule = compile_circuit(circuit, network, trials=2)
     assert infidelity(circuit, schedule) < 1e-10
     check_times(network, schedule)

@@ -1,12 +1,11 @@
-"""Example circuits against exact results, error budgets, operating region."""
+"""Example circuits against exact results, error budgets."""
 
 import numpy as np
 import pytest
 
 from molecular_qubits import Coupler, Microwaves, MolecularNetwork, read_circuit, run_circuit
 from molecular_qubits.network import examples
-from molecular_qubits.network.coupler_gate import CouplerNoise
-from molecular_qubits.network.merits import cycle_error, error_budget, operating_region, smallest
+from molecular_qubits.network.merits import error_budget
 from molecular_qubits.network.noise import SOURCES, NoiseSettings
 
 
@@ -81,34 +80,3 @@ def test_budget_adds_up_to_the_loss() -> None:
     only = error_budget(network, circuit, NoiseSettings().only("relaxation"))
     assert set(only.alone) == {"relaxation"}
     assert only.unexplained == pytest.approx(0, abs=1e-9)
-
-
-def test_cycle_error_is_that_of_relaxation_for_a_perfect_coupler() -> None:
-    """Each radical loses (2/5) t / T2 of the average fidelity in a time t, driven or not."""
-    coupler = CouplerNoise(j_on_cm1=(0.24, 0.24), share_z=1.0, jitter_ns=0.0, max_hold_ns=3.0)
-    quiet, _ = cycle_error(coupler, "cz", 1e12, 1e12, 20.0)
-    gate, cycle = cycle_error(coupler, "cz", 1e9, 1e4, 20.0)
-    assert 0 < quiet < gate < cycle
-    assert cycle - gate == pytest.approx(2 * 0.4 * 20.0 / 1e4, rel=0.02)
-
-
-def test_region_improves_with_t2_and_lifetime() -> None:
-    coupler = CouplerNoise(share_z=1.0, jitter_ns=2e-4)
-    found = operating_region(
-        coupler, "cz", j_cm1=(0.05, 0.24), t2_ns=(200.0, 2000.0, 20_000.0), lifetime_ns=(20.0, 2000.0), longest_hold=2.0
-    )
-    assert dict(found.sizes) == {"t2_ns": 3, "j_cm1": 2, "lifetime_ns": 2}
-    for name in ("t2", "lifetime"):
-        gate, cycle = found[f"gate_{name}"].values, found[f"cycle_{name}"].values
-        assert np.all(np.diff(gate, axis=0) < 0)
-        assert np.all(np.diff(cycle, axis=0) < 0)
-        assert np.all(cycle > gate)
-
-
-def test_smallest_value_that_keeps_an_error_rate() -> None:
-    axis = [1.0, 10.0, 100.0]
-    assert smallest(np.array([1e-1, 1e-2, 1e-3]), axis, 1e-2) == pytest.approx(10.0)
-    assert smallest(np.array([1e-1, 1e-2, 1e-3]), axis, np.sqrt(1e-5)) == pytest.approx(10**1.5)
-    assert smallest(np.array([1e-1, 1e-2, 1e-3]), axis, 1e-4) is None
-    assert smallest(np.array([1e-5, 1e-5, 1e-5]), axis, 1e-4) == 1.0
-    assert smallest(np.array([1e-3, 1e-1, 1e-3]), axis, 1e-2) == pytest.approx(10**1.5)

@@ -181,6 +181,20 @@ def test_a_progression_lights_couplers_of_longer_wavelength_too():
     assert all(bonds[a].absorption_nm < bonds[b].absorption_nm for a, b, _ in pairs)
 
 
+def test_lines_that_are_given_are_kept_and_the_others_keep_clear_of_them():
+    given = [Coupler(absorption_nm=500.0), Coupler(absorption_nm=600.0)]
+    network = MolecularNetwork.chain(5, couplers=given)
+    assert {bond.absorption_nm for bond in network.bonds} == {500.0, 600.0}
+    assert {bond.absorption_nm: bond.wavelength_class for bond in network.bonds} == {600.0: 0, 500.0: 1}
+    free = addressing.wavelengths_nm(MolecularNetwork.chain(5))
+    mixed = MolecularNetwork.square(2, 3, couplers=[Coupler(absorption_nm=float(free[1]) + 0.5), Coupler()])
+    kept = [bond.absorption_nm == float(free[1]) + 0.5 for bond in mixed.bonds]
+    assert 0 < sum(kept) < len(kept)
+    assert not {0, 1} & {bond.wavelength_class for bond, own in zip(mixed.bonds, kept, strict=True) if not own}
+    assert all(kept[a] and kept[b] for a, b, _ in addressing.not_alone(mixed))
+    assert MolecularNetwork.build(mixed.model_dump()) == mixed
+
+
 def test_dead_couplers_take_no_part_in_crosstalk():
     network = MolecularNetwork.chain(3, 1.0, colour=False)
     bonds = (network.bonds[0], network.bonds[1].model_copy(update={"alive": False}))

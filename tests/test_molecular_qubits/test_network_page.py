@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from molecular_qubits import Disorder, MolecularNetwork, compile_circuit
+from molecular_qubits import Disorder, MolecularNetwork, Optics, compile_circuit
 from molecular_qubits.experiments.network import describe
 from molecular_qubits.network import addressing
 from molecular_qubits.network.drawing import draw_network
@@ -12,7 +12,7 @@ from molecular_qubits.network.layers import FAINTEST, cut_layers
 from molecular_qubits.network.page import page_data, take_screenshot, write_page
 from molecular_qubits.network.schedule import Schedule
 from shared.plotting import style
-from tests.test_molecular_qubits.browser import Browser, find_chromium
+from tests.test_molecular_qubits.browser import NO_BROWSER, Browser, find_chromium
 from tests.test_molecular_qubits.circuit_helpers import random_circuit
 
 QASM = """OPENQASM 3;
@@ -28,7 +28,8 @@ c = measure q;
 @pytest.fixture(scope="module")
 def network():
     disorder = Disorder(j_relative=0.05, dead=0.15)
-    return MolecularNetwork.square(3, 3).with_disorder(disorder, 2)
+    narrow = Optics(tip_radius_nm=1.0)  # so that several couplers can be lit at once
+    return MolecularNetwork.square(3, 3, optics=narrow).with_disorder(disorder, 2)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_colours_and_classes_are_those_of_the_figure(network, schedule):
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     if find_chromium() is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
+        pytest.skip(NO_BROWSER)
     pytest.importorskip("websocket", reason="needs websocket-client (extra notebooks)")
     browser = Browser(tmp_path_factory.mktemp("profile"))
     yield browser
@@ -122,6 +123,11 @@ def test_clicks_and_keys_step_through_the_layers(network, schedule, browser, tmp
         assert f"Layer {k + 1} of {len(layers)}" in browser.ask("document.getElementById('said').textContent")
         shown = browser.ask("[...document.querySelectorAll('#lit td:first-child')].map((e) => parseInt(e.textContent))")
         assert shown == layers[k]["lit"]
+        energies = browser.ask(
+            "[...document.querySelectorAll('#lit td:nth-child(3)')].map((e) => parseFloat(e.textContent))"
+        )
+        wanted = [1e15 * addressing.light_of(network, bond).energy_j for bond in layers[k]["lit"]]
+        assert energies == pytest.approx(wanted, rel=5e-3)
         rings = browser.ask("[...document.querySelectorAll('.bond.stray')].map((e) => Number(e.dataset.bond))")
         assert rings == sorted(bond for bond, _ in layers[k]["stray"])
         probabilities = browser.ask(
@@ -165,7 +171,7 @@ def test_an_address_opens_its_layer_and_a_circuit_without_pulses_has_a_page(netw
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_chromium() is None, reason="needs Chromium: apt-get install chromium")
+@pytest.mark.skipif(find_chromium() is None, reason=NO_BROWSER)
 def test_screenshots_of_two_layers_differ(network, schedule, tmp_path):
     from matplotlib.image import imread
 

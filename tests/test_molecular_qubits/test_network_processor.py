@@ -3,7 +3,8 @@ import pytest
 from qutip import basis, ket2dm, rand_ket, tensor
 from qutip_qip.circuit import QubitCircuit
 
-from molecular_qubits import MolecularNetwork, Preparation, Radical
+from molecular_qubits import Coupler, Microwaves, MolecularNetwork, NoiseSettings, Preparation, Radical, run_circuit
+from molecular_qubits.network import examples
 from molecular_qubits.network.processor import NetworkProcessor, ThermalRelaxation
 from molecular_qubits.network.schedule import Operation, Schedule
 from tests.test_molecular_qubits.circuit_helpers import random_circuit
@@ -118,3 +119,20 @@ def test_wrong_input_is_named():
         processor.generate_init_processor_state(basis(2, 0))
     with pytest.raises(ValueError, match="`schedule_mode` and `compiler`"):
         processor.load_circuit(QubitCircuit(1), schedule_mode="ALAP")
+
+
+def test_a_ghz_state_with_relaxation_is_that_of_the_gate_channels():
+    """Two descriptions of the same noise: Lindblad equation of the pulses, and a channel for each operation."""
+    network = MolecularNetwork.chain(
+        3, 4.0, couplers=Coupler(linewidth_cm1=60.0), microwaves=Microwaves(addressing="local"),
+        radicals=Radical(t1_ns=3e3, t2_ns=8e2),
+    )  # fmt: skip
+    processor = NetworkProcessor(network)
+    processor.load_circuit(examples.ghz(3))
+    noise = NoiseSettings().only("relaxation", "initialisation")
+    channels = run_circuit(network, processor.schedule, method="channels", noise=noise)
+    final = processor.run_state(processor.generate_init_processor_state(), options=TIGHT).states[-1]
+    ghz = (basis([2] * 3, [0] * 3) + basis([2] * 3, [1] * 3)).unit()
+    found = (ghz.dag() * processor.get_final_circuit_state(final) * ghz).real
+    assert 0.5 < channels.fidelity < 0.75
+    assert found == pytest.approx(channels.fidelity, abs=1e-6)

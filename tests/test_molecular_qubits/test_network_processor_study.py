@@ -9,6 +9,7 @@ import pytest
 from benchmarks.network import ladder, ladder_figures
 from molecular_qubits import cli
 from molecular_qubits.experiments import processor, processor_figures
+from molecular_qubits.experiments.disorder import Sweep
 from molecular_qubits.experiments.network import CONFIGS
 from shared.artifacts import Cache
 from shared.plotting import style
@@ -16,7 +17,9 @@ from shared.plotting import style
 TINY = {
     "ghz_shapes": ((1, 2), (2, 2)), "shape": (2, 2), "qaoa_rounds": (1, 2), "trotter_steps": (1, 2),
     "budget_shape": (1, 2), "j_cm1": (0.05, 0.24), "t2_ns": (300.0, 3e4), "lifetime_ns": (100.0, 1e5),
-    "longest_hold": 1.0, "scales": (1.0, 0.2),
+    "longest_hold": 1.0, "scales": (1.0, 0.2), "error_rates": (0.03, 1e-4), "disorder_shape": (2, 2),
+    "disorder_seeds": 2,
+    "disorder": (Sweep(quantity="j_relative", sizes=(0.01,)), Sweep(quantity="dead", sizes=(0.3,))),
     "codes": (processor.CodeStudy(code="repetition", distance=3, shots=300),),
 }  # fmt: skip
 
@@ -44,7 +47,11 @@ def test_study_writes_its_parts_and_continues_from_the_cache(tmp_path, monkeypat
     assert ghz[0]["fidelity"] > ghz[1]["fidelity"] > 0.5
     assert all(row["fidelity, perfect start"] > row["fidelity"] for row in ghz)
     assert all(row["guessing"] < row["mean cut"] < row["mean cut without noise"] for row in found["circuits"]["qaoa"])
-    assert all(row["error rate"] == rate for row, rate in zip(found["smallest"], study.error_rates, strict=True))
+    reached, out_of_reach = found["region"]["smallest"]
+    assert reached["error there"] <= 0.03
+    assert out_of_reach["J"] is None
+    assert processor.boundary(found)[1]["error 0.03: lifetime (ns)"] == 100.0
+    assert [row["size"] for row in found["disorder"]] == [0.0, 0.01, 0.0, 0.3]
     assert found["codes"][0]["error per round"] > found["codes"][1]["error per round"]
 
 
@@ -52,9 +59,8 @@ def test_committed_study_is_that_of_the_defaults_and_makes_sense():
     found = json.loads(processor.COMMITTED.read_text(encoding="utf-8"))
     assert found["study"] == json.loads(processor.ProcessorStudy().to_json())
     assert {"command", "versions", "seconds"} <= set(found["provenance"])
-    for name in ("t2", "lifetime"):
-        values = np.array(found["region"][f"cycle_{name}"])
-        assert np.all(np.diff(values, axis=0) < 1e-9)  # a longer T2 or lifetime never hurts
+    for axis in (0, 1):
+        assert np.all(np.diff(found["region"]["cycle"], axis=axis) < 1e-9)  # a longer T2 or lifetime never hurts
     best = {(row["code"], row["distance"], row["scale"]): row for row in found["codes"]}
     for code, large in (("repetition", 7), ("surface", 5)):
         small, big = best[code, 3, 0.1], best[code, large, 0.1]
@@ -107,6 +113,28 @@ def test_bad_circuits_at_the_prompt(text, arguments, message, tmp_path, capsys):
     code = cli.main(["run-circuit", str(tmp_path / "bad.qasm"), "--out", str(tmp_path / "out"), *arguments])
     assert code == 2
     assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("error_rates=[]", "error_rates"),
+        ("t2_ns=[100]", "t2_ns"),
+        ("j_cm1=[0.2, 0.1]", "j_cm1 must rise"),
+        ("lifetime_ns=[-1, 5]", "lifetime_ns"),
+        ("qaoa_rounds=[]", "qaoa_rounds"),
+        ("scales=[0]", "scales"),
+        ("target=cnot", "target must be one of"),
+        ("codes=[{code: surface, distance: 4}]", "distance must be odd, but was 4"),
+        ("disorder=[{quantity: dead, sizes: [2]}]", "dead"),
+        ("ghz_shapes=[[0, 2]]", "ghz_shapes"),
+    ],
+)
+def test_processor_refuses_values_before_any_work(setting, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(processor, "_MAKE", {})
+    assert cli.main(["processor", "--again", "--set", setting, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
