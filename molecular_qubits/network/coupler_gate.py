@@ -240,22 +240,19 @@ def _best_hold(
     coupler: CouplerNoise, entangler: bytes, relaxation_ns: tuple[tuple[float, float], tuple[float, float]]
 ) -> tuple[float, tuple[float, float, float, float]]:
     target = from_unitary(np.frombuffer(entangler, dtype=complex).reshape(4, 4))
-    holds = coupler.hold_grid()
+    lit = coupler.model_copy(update={"isc_yield": 1.0})  # what stays dark does not tell holds apart
+    holds, width = _trial_holds(lit)
     if not np.all(holds >= 3 * coupler.jitter_ns):
         raise ValueError(
             f"Argument `max_hold_ns` must be at least three times the jitter of {coupler.jitter_ns:g} ns, but was "
             f"{coupler.max_hold_ns:g} ns."
         )
-    lit = coupler.model_copy(update={"isc_yield": 1.0})  # what stays dark does not tell holds apart
 
     def score(times: FloatArray, sweeps: int, starts: int) -> tuple[FloatArray, FloatArray]:
-        return best_frames(relaxed(lit.raw_channels(times), times, relaxation_ns), target, sweeps=sweeps, starts=starts)
+        return best_frames(relaxed(_raw_at(lit, times), times, relaxation_ns), target, sweeps=sweeps, starts=starts)
 
-    width = float(holds[1] - holds[0]) if len(holds) > 1 else 0.0
-    if lit.phase_spread(float(holds[0])) <= _LOST:
-        holds = holds[lit.phase_spread(1.0) * holds <= _LOST]
-    rough = _rough_scores(lit, holds, np.frombuffer(entangler, dtype=complex).reshape(4, 4), relaxation_ns)
-    kept = holds[_candidates(holds, rough)]
+    alone = [(1 + np.exp(-holds / t1) + 2 * np.exp(-holds / t2)) / 4 for t1, t2 in relaxation_ns]
+    kept = holds[_candidates(holds, _rough_overlaps(lit, entangler) * alone[0] * alone[1])]
     best = float(kept[np.argmax(score(kept, 60, 4)[1])])
     for _ in range(3):
         near = np.clip(best + np.linspace(-width, width, 17), 3 * coupler.jitter_ns, coupler.max_hold_ns)
@@ -264,6 +261,30 @@ def _best_hold(
     angles, _ = score(np.array([best]), 200, 8)
     first, second, third, fourth = (float(angle) for angle in angles[0])
     return best, (first, second, third, fourth)
+
+
+@lru_cache(maxsize=4)
+def _trial_holds(lit: CouplerNoise) -> tuple[FloatArray, float]:
+    """Return the holds worth trying, (n,), and their distance at the start."""
+    holds = lit.hold_grid()
+    width = float(holds[1] - holds[0]) if len(holds) > 1 else 0.0
+    if lit.phase_spread(float(holds[0])) <= _LOST:
+        holds = holds[lit.phase_spread(1.0) * holds <= _LOST]
+    return holds, width
+
+
+@lru_cache(maxsize=4)
+def _known(lit: CouplerNoise) -> dict[float, FloatArray]:
+    return {}
+
+
+def _raw_at(lit: CouplerNoise, times: FloatArray) -> FloatArray:
+    """Return `CouplerNoise.raw_channels`; those of the last few couplers are kept, as only relaxation may differ."""
+    known = _known(lit)
+    new = np.array([time for time in dict.fromkeys(times.tolist()) if time not in known])
+    if new.size:
+        known.update(zip(new.tolist(), lit.raw_channels(new), strict=True))
+    return np.array([known[time] for time in times.tolist()])
 
 
 def _normal(phase: float) -> tuple[FloatArray, FloatArray]:
@@ -297,17 +318,17 @@ def _candidates(holds: FloatArray, rough: FloatArray) -> np.ndarray:
     return np.unique(np.concatenate(best))
 
 
-def _rough_scores(
-    coupler: CouplerNoise,
-    holds: FloatArray,
-    entangler: ComplexArray,
-    relaxation_ns: tuple[tuple[float, float], tuple[float, float]],
-) -> FloatArray:
-    """Return about the process fidelity (n,) of many holds, from no more elements than the ideal gate has.
+@lru_cache(maxsize=4)
+def _rough_overlaps(coupler: CouplerNoise, gate: bytes) -> FloatArray:
+    """Return the process fidelity (n,) of the holds of `_trial_holds` but for relaxation and the spread of J.
+
+    It takes no more elements than the ideal gate has.
 
     With the elements U_p = <o|U|i> that are not 0, the overlap is sum_pq U_p^* U_q <o_p|E(|i_p><i_q|)|o_q>, and a frame
-    turns the phase of U_p. The relaxation is that of radicals left alone.
+    turns the phase of U_p.
     """
+    holds, _ = _trial_holds(coupler)
+    entangler = np.frombuffer(gate, dtype=complex).reshape(4, 4)
     outs, ins = np.nonzero(np.abs(entangler) > 1e-9)
     values = entangler[outs, ins]
     units = np.eye(4)
@@ -334,8 +355,7 @@ def _rough_scores(
                     angles[:, which] = -np.angle(rising)
             value = (turned @ (np.abs(powers[which].ravel()) < 0.5)).real + 2 * np.abs(rising)
             best = np.maximum(best, value)
-        alone = [(1 + np.exp(-times / t1) + 2 * np.exp(-times / t2)) / 4 for t1, t2 in relaxation_ns]
-        found.append(best / 16 * alone[0] * alone[1])
+        found.append(best / 16)
     return np.concatenate(found)
 
 

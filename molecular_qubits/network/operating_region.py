@@ -103,9 +103,9 @@ def operating_region(
     """
     import xarray
 
-    cells = [(j, t2, lifetime) for t2 in t2_ns for lifetime in lifetime_ns for j in j_cm1]
+    cells = [(j, t2, lifetime) for lifetime in lifetime_ns for j in j_cm1 for t2 in t2_ns]
     found = np.array([cycles.errors(*cell) for cell in track(cells, "operating region")])
-    found = found.reshape(len(t2_ns), len(lifetime_ns), len(j_cm1), 2)
+    found = found.reshape(len(lifetime_ns), len(j_cm1), len(t2_ns), 2).transpose(2, 0, 1, 3)
     axes = ("t2_ns", "lifetime_ns", "j_cm1")
     return xarray.Dataset(
         {kind: (axes, found[..., place]) for place, kind in enumerate(("gate", "cycle"))},

@@ -50,11 +50,13 @@ class Optics(FrozenConfig):
     shortest_nm, longest_nm
         Range of the wavelengths that can be made.
     beams
-        How many couplers can be lit at once; ``None``: any number. Tips that light at once do not overlap: their
-        couplers are at least a tip's diameter apart.
+        How many couplers can be lit at once; ``None``: any number.
+    apart_nm
+        Couplers nearer than this are not lit at once; ``None``: the diameter of a tip, as tips do not overlap, 0 for a
+        lens.
     retarget_ns
-        Time to go on to another coupler: between the pulses of one beam, and of couplers nearer than a tip's diameter.
-        The default is an idealisation; moving a tip takes microseconds.
+        Time to go on to another coupler: between the pulses of one beam, and of couplers nearer than `apart_nm`. The
+        default is an idealisation; moving a tip takes microseconds.
     """
 
     spot: Literal["diffraction", "plasmonic"] = "plasmonic"
@@ -67,6 +69,7 @@ class Optics(FrozenConfig):
     shortest_nm: float = Field(350.0, gt=0)
     longest_nm: float = Field(800.0, gt=0)
     beams: int | None = Field(None, ge=1)
+    apart_nm: float | None = Field(None, ge=0)
     retarget_ns: float = Field(0.0, ge=0)
 
     @model_validator(mode="after")
@@ -77,7 +80,9 @@ class Optics(FrozenConfig):
 
     @property
     def least_distance_nm(self) -> float:
-        """Distance of two couplers below which they are not lit at once: the diameter of a tip; 0 for a lens."""
+        """Distance of two couplers below which they are not lit at once."""
+        if self.apart_nm is not None:
+            return self.apart_nm
         return 2 * self.tip_radius_nm if self.spot == "plasmonic" else 0.0
 
     def profile(self, distance_nm: Any, wavelength_nm: Any) -> FloatArray:
