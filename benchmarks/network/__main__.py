@@ -156,7 +156,8 @@ def run(out: Path, seeds: int, names: Sequence[str]) -> list[dict[str, Any]]:
     for name, (n_sites, make) in ON_CHAIN.items():
         if names and name not in names:
             continue
-        network = MolecularNetwork.chain(n_sites, 5.0, entangler="iswap", microwaves=Microwaves(addressing="local"))
+        settings = {"microwaves": Microwaves(addressing="local"), "optics": Optics(apart_nm=0.0)}
+        network = MolecularNetwork.chain(n_sites, 5.0, entangler="iswap", **settings)
         theirs = with_qutip(make(), n_sites)
         rows.append(compared(f"{name}, chain", "iswap", ours(make(), network, seeds), "qutip-qip", theirs))
     record = {"rows": rows, "peers": versions(("qiskit", "qutip-qip"))}

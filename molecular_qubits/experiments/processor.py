@@ -109,8 +109,8 @@ class ProcessorStudy(FrozenConfig):
     budget_shape: Shape = (3, 3)
     target: str = "cz"
     j_cm1: tuple[Positive, ...] = Field(
-        (0.0014, 0.002, 0.0025, 0.003, 0.0036, 0.0044, 0.0053, 0.0064, 0.009, 0.014, 0.022, 0.033, 0.047, 0.07, 0.1, 0.13,
-         0.165, 0.2, 0.24, 0.3, 0.4, 0.6, 1.0), min_length=2
+        (0.0014, 0.002, 0.0025, 0.003, 0.0036, 0.0044, 0.0053, 0.0064, 0.009, 0.014, 0.022, 0.033, 0.047, 0.07, 0.1,
+         0.13, 0.165, 0.2, 0.24, 0.3, 0.4, 0.6, 1.0), min_length=2
     )  # fmt: skip
     t2_ns: tuple[Positive, ...] = Field((300.0, 1e3, 2.1e3, 5e3, 1e4, 3e4, 1e5), min_length=2)
     lifetime_ns: tuple[Positive, ...] = Field((10.0, 30.0, 100.0, 300.0, 3e3, 1e5), min_length=2)
