@@ -45,7 +45,7 @@ class Sweep(FrozenConfig):
 
 SWEEPS = (
     Sweep(quantity="j_relative", sizes=(0.001, 0.003, 0.01, 0.03)),
-    Sweep(quantity="j_relative", sizes=(0.001, 0.003, 0.01, 0.03), calibrated=True),
+    Sweep(quantity="j_relative", sizes=(0.003, 0.03), calibrated=True),
     Sweep(quantity="g", sizes=(1e-5, 1e-4, 1e-3, 1e-2)),
     Sweep(quantity="g", sizes=(1e-5, 1e-4, 1e-3, 1e-2), by_frequency=True),
     Sweep(quantity="isc_logit", sizes=(0.2, 0.5, 1.0, 2.0)),
