@@ -109,17 +109,17 @@ class ProcessorStudy(FrozenConfig):
     budget_shape: Shape = (3, 3)
     target: str = "cz"
     j_cm1: tuple[Positive, ...] = Field(
-        (0.0014, 0.002, 0.0025, 0.003, 0.0036, 0.0044, 0.0053, 0.0064, 0.009, 0.014, 0.022, 0.033, 0.047, 0.07, 0.1,
-         0.13, 0.165, 0.2, 0.24, 0.3, 0.4, 0.6, 1.0), min_length=2
-    )  # fmt: skip
-    t2_ns: tuple[Positive, ...] = Field((300.0, 1e3, 2.1e3, 5e3, 1e4, 3e4, 1e5), min_length=2)
+        (0.002, 0.0026, 0.0036, 0.005, 0.0064, 0.01, 0.018, 0.033, 0.06, 0.1, 0.15, 0.19, 0.24, 0.3, 0.42, 0.7),
+        min_length=2,
+    )
+    t2_ns: tuple[Positive, ...] = Field((300.0, 1e3, 2.1e3, 5e3, 1.5e4, 1e5), min_length=2)
     lifetime_ns: tuple[Positive, ...] = Field((10.0, 30.0, 100.0, 300.0, 3e3, 1e5), min_length=2)
     longest_hold: float = Field(2.7, gt=0)
     region_without: tuple[Source, ...] = ("triplet yield",)
     error_rates: tuple[Positive, ...] = Field((0.03, 0.02, 0.01, 0.005), min_length=1)
     disorder: tuple[Sweep, ...] = Field(SWEEPS, min_length=1)
     disorder_shape: Shape = (3, 3)
-    disorder_seeds: int = Field(10, ge=2)
+    disorder_seeds: int = Field(8, ge=2)
     codes: tuple[CodeStudy, ...] = Field(
         (CodeStudy(code="repetition", distance=3, shots=40_000),
         CodeStudy(code="repetition", distance=5, shots=10_000),

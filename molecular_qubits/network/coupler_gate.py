@@ -29,6 +29,9 @@ EXCHANGE_SPREAD = 1e-3
 """Default relative standard deviation of J around the value that a hold is made for; assumed."""
 
 _CHUNK = 4_000
+_SLIGHT = 1.0
+"""Phases (rad) no more uncertain than this are averaged over half as many values of J, to 1e-13."""
+
 _LOST = 3.0
 """Holds in which the fastest beat has a phase as uncertain as this (rad) are not tried."""
 
@@ -282,8 +285,10 @@ def _raw_at(lit: CouplerNoise, times: FloatArray) -> FloatArray:
     """Return `CouplerNoise.raw_channels`; those of the last few couplers are kept, as only relaxation may differ."""
     known = _known(lit)
     new = np.array([time for time in dict.fromkeys(times.tolist()) if time not in known])
-    if new.size:
-        known.update(zip(new.tolist(), lit.raw_channels(new), strict=True))
+    long = lit.phase_spread(1.0) * new > _SLIGHT
+    for some in (new[~long], new[long]):
+        if some.size:
+            known.update(zip(some.tolist(), lit.raw_channels(some), strict=True))
     return np.array([known[time] for time in times.tolist()])
 
 
@@ -294,7 +299,7 @@ def _normal(phase: float) -> tuple[FloatArray, FloatArray]:
     nodes quantiles in the irregular order of the golden ratio.
     """
     if phase <= _LOST:
-        nodes, weights = np.polynomial.hermite_e.hermegauss(21)
+        nodes, weights = np.polynomial.hermite_e.hermegauss(11 if phase <= _SLIGHT else 21)
         return nodes, weights / weights.sum()
     count = int(np.ceil(12 * (phase + 7) / (2 * np.pi))) + 1
     if count <= 500:
