@@ -16,7 +16,6 @@ from molecular_qubits.experiments.disorder import SWEEPS, Sweep
 from molecular_qubits.experiments.network import NetworkConfig, make_network
 from molecular_qubits.network.molecules import Coupler
 from molecular_qubits.network.noise import Source
-from molecular_qubits.spins.operators import FloatArray
 from shared.config import FrozenConfig
 from shared.progress import track
 
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
     from shared.artifacts import Cache
 
 COMMITTED = Path(__file__).resolve().parent / "data" / "processor.json"
-PARTS = ("circuits", "budget", "region", "disorder", "codes")
+PARTS = ("circuits", "budget", "region", "exchange", "disorder", "codes")
+DRAWN = ("circuits", "budget", "region", "disorder", "codes")
 
 
 class CodeStudy(FrozenConfig):
@@ -79,6 +79,8 @@ class ProcessorStudy(FrozenConfig):
         Entangling gate of the operating region.
     j_cm1, t2_ns, lifetime_ns
         Axes of the region, each rising.
+    j_points
+        Values of J between the first and the last of the axis at which the fine structure is looked at.
     longest_hold
         Longest hold tried, times 1 / J (ns cm^-1).
     region_without
@@ -114,6 +116,7 @@ class ProcessorStudy(FrozenConfig):
     )
     t2_ns: tuple[Positive, ...] = Field((300.0, 1e3, 2.1e3, 5e3, 1.5e4, 1e5), min_length=2)
     lifetime_ns: tuple[Positive, ...] = Field((10.0, 30.0, 100.0, 300.0, 3e3, 1e5), min_length=2)
+    j_points: int = Field(100, ge=2)
     longest_hold: float = Field(2.7, gt=0)
     region_without: tuple[Source, ...] = ("triplet yield",)
     error_rates: tuple[Positive, ...] = Field((0.03, 0.02, 0.01, 0.005), min_length=1)
@@ -241,33 +244,49 @@ def region(study: ProcessorStudy) -> dict[str, Any]:
     -------
     dict
         ``"rotation (ns)"``; ``"gate"`` and ``"cycle"``: nested lists (T2, lifetime, J); ``"smallest"``: table rows,
-        one for each error rate, with the J at which the network's T2 and the largest one keep it, and the point of
+        one for each error rate, with the point of
         `molecular_qubits.network.operating_region.smallest_together`, ``None`` if out of reach.
     """
-    from molecular_qubits.network.operating_region import kept_intervals, operating_region, smallest_together
+    from molecular_qubits.network.operating_region import operating_region, smallest_together
 
     cycles = cycles_of(study)
     found = operating_region(cycles, j_cm1=study.j_cm1, t2_ns=study.t2_ns, lifetime_ns=study.lifetime_ns)
-    cycle = found["cycle"].values
-    own = network_of(study, (1, 2)).sites[0].t2_ns
-    near = int(np.argmin(np.abs(np.log(np.array(study.t2_ns) / own))))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for rate in study.error_rates:
         point = smallest_together(cycles, found, rate)
-
-        def spans(errors: FloatArray, limit: float = rate) -> list[list[float | None]]:
-            return [list(span) for span in kept_intervals(errors, study.j_cm1, limit)]
-
-        rows.append({
-            "error rate": rate,
-            **{f"J at T2 = {study.t2_ns[k]:g} ns": spans(cycle[k, -1]) for k in (near, -1)},
-            **({"J": None, "T2 (ns)": None, "lifetime (ns)": None, "error there": None} if point is None else {
-                "J": point.j_cm1, "T2 (ns)": point.t2_ns, "lifetime (ns)": point.lifetime_ns,
-                "error there": point.error,
-            }),
-        })  # fmt: skip
+        values = (None,) * 4 if point is None else (point.j_cm1, point.t2_ns, point.lifetime_ns, point.error)
+        names = ("J", "T2 (ns)", "lifetime (ns)", "error there")
+        rows.append({"error rate": rate, **dict(zip(names, values, strict=True))})
     maps = {str(name): value.values.tolist() for name, value in found.data_vars.items()}
     return {"rotation (ns)": cycles.rotation_ns, **maps, "smallest": rows}
+
+
+def exchange(study: ProcessorStudy) -> dict[str, Any]:
+    """Return the error of a cycle over J in fine steps, at the network's own T2 and the largest, longest lifetime.
+
+    The errors jump with J, as the gate must beat with the triplet's splitting: a coarse axis hides where they do.
+    """
+    cycles, own = cycles_of(study), network_of(study, (1, 2)).sites[0].t2_ns
+    j_cm1 = np.geomspace(study.j_cm1[0], study.j_cm1[-1], study.j_points).tolist()
+    t2_ns = [own, study.t2_ns[-1]]
+    cells = track([(j, t2) for j in j_cm1 for t2 in t2_ns], "exchange")
+    found = np.array([cycles.errors(j, t2, study.lifetime_ns[-1])[1] for j, t2 in cells])
+    return {"j_cm1": j_cm1, "t2_ns": t2_ns, "cycle": found.reshape(-1, 2).T.tolist()}
+
+
+def kept(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return which J keep each error rate, and what is needed together: table rows."""
+    from molecular_qubits.network.operating_region import kept_intervals
+
+    scan, rows = found["exchange"], []
+    for row in found["region"]["smallest"]:
+        intervals = {
+            f"J at T2 = {t2:g} ns": _spans(kept_intervals(np.array(errors), scan["j_cm1"], row["error rate"]))
+            for t2, errors in zip(scan["t2_ns"], scan["cycle"], strict=True)
+        }
+        together = {f"{name}, together" if name != "error rate" else name: value for name, value in row.items()}
+        rows.append(together | intervals)
+    return rows
 
 
 def boundary(found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -324,13 +343,15 @@ def codes(study: ProcessorStudy) -> list[dict[str, Any]]:
 
 
 _MAKE: dict[str, Callable[[ProcessorStudy], Any]] = {
-    "circuits": circuits, "budget": budget, "region": region, "disorder": disorder, "codes": codes,
+    "circuits": circuits, "budget": budget, "region": region, "exchange": exchange,
+    "disorder": disorder, "codes": codes,
 }  # fmt: skip
 _FIELDS = {
     "circuits": {"network", "ghz_shapes", "shots", "shape", "qaoa_rounds", "trotter_steps", "trotter_time", "field",
                  "seed"},
     "budget": {"network", "budget_shape", "field"},
     "region": {"network", "target", "j_cm1", "t2_ns", "lifetime_ns", "longest_hold", "region_without", "error_rates"},
+    "exchange": {"network", "target", "j_cm1", "j_points", "t2_ns", "lifetime_ns", "longest_hold", "region_without"},
     "disorder": {"network", "disorder", "disorder_shape", "disorder_seeds"},
     "codes": {"network", "codes", "scales", "seed"},
 }  # fmt: skip
@@ -370,7 +391,7 @@ def write(
         found |= {"provenance": provenance(study, time.monotonic() - start)}
     write_json(folder / "processor.json", found)
     with style():
-        for part in PARTS:
+        for part in DRAWN:
             save_figure(getattr(processor_figures, f"draw_{part}")(found), folder / part)
     return found
 
@@ -385,17 +406,14 @@ def tables(found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
         f"QAOA, MaxCut of {lattice}": parts["qaoa"],
         f"Trotter steps of the Ising model, {lattice}": parts["trotter"],
         **{f"Error budget: {name}": part for name, part in found["budget"].items()},
-        "J (cm^-1), T2 and lifetime that keep the error of a cycle": [
-            {name: _spans(value) if isinstance(value, list) else value for name, value in row.items()}
-            for row in found["region"]["smallest"]
-        ],
+        "J (cm^-1), T2 and lifetime that keep the error of a cycle": kept(found),
         "Smallest lifetime of the triplet for each T2, at the best J (cm^-1)": boundary(found),
         "Networks whose molecules differ: fidelity of a GHZ state": found["disorder"],
         "Logical error of the codes against the scale of all errors": found["codes"],
     }
 
 
-def _spans(intervals: list[list[float | None]]) -> str:
+def _spans(intervals: list[tuple[float | None, float | None]]) -> str:
     """Return intervals as text; an end of the axis is said to be one."""
     parts = []
     for low, high in intervals:

@@ -100,48 +100,45 @@ def draw_budget(found: dict[str, Any]) -> Figure:
 
 
 def draw_region(found: dict[str, Any]) -> Figure:
-    """Draw the error of a cycle over pairs of J, T2 and the triplet's lifetime, with lines of equal error."""
+    """Draw the error of a cycle over J, and over T2 and the triplet's lifetime at the best J, with what is needed."""
     from matplotlib.colors import LogNorm
     from matplotlib.lines import Line2D
 
-    study, cycle = found["study"], np.array(found["region"]["cycle"])  # T2, lifetime, J
-    j, t2, lifetime = (study[name] for name in ("j_cm1", "t2_ns", "lifetime_ns"))
-    figure, axes = new_figure("page", 0.42, 1, 3)
-    norm = LogNorm(float(cycle.min()), float(cycle.max()))
-    looks = dict(zip(sorted(study["error_rates"]), itertools.cycle(("solid", "dashed", "dotted", "dashdot")),
-                     strict=False))  # fmt: skip
-    drawn: set[float] = set()
-    exchange = "exchange with the triplet J (cm$^{-1}$)"
-    for ax, values, x, y, labels, title in (
-        (axes[0], cycle[:, -1], j, t2, (exchange, "T2 of the radicals (ns)"), f"lifetime {lifetime[-1]:g} ns"),
-        (axes[1], cycle[-1], j, lifetime, (exchange, "lifetime of the triplet (ns)"), f"T2 = {t2[-1]:g} ns"),
-        (axes[2], cycle.min(axis=-1).T, t2, lifetime,
-         ("T2 of the radicals (ns)", "lifetime of the triplet (ns)"), "best J of all"),
-    ):  # fmt: skip
-        mesh = ax.pcolormesh(cell_edges(x), cell_edges(y), values, norm=norm, cmap="cividis_r")
-        for level, line in looks.items():
-            if values.min() < level < values.max():
-                drawn.add(level)
-                ax.contour(x, y, np.log10(values), levels=[np.log10(level)], colors="black", linewidths=1.0,
+    study, scan = found["study"], found["exchange"]
+    rates, t2, lifetime = sorted(study["error_rates"]), study["t2_ns"], study["lifetime_ns"]
+    looks = dict(zip(rates, itertools.cycle(("solid", "dashed", "dotted", "dashdot")), strict=False))
+    figure, (first, second) = new_figure("page", 0.45, 1, 2)
+    for own, errors, marker in zip(scan["t2_ns"], scan["cycle"], "os", strict=True):
+        first.plot(scan["j_cm1"], errors, marker=marker, markersize=2.2, linewidth=0.8, label=f"T2 = {1e-3 * own:g} µs")
+    for rate in rates:
+        first.axhline(rate, color="black", linewidth=1.0, linestyle=looks[rate])
+    first.set(xscale="log", yscale="log", xlabel="exchange with the triplet J (cm$^{-1}$)",
+              ylabel="error of a cycle (gate and rotations)")  # fmt: skip
+    first.set_title(f"lifetime {1e-3 * lifetime[-1]:g} µs", fontsize="small")
+    first.legend(loc="upper right")
+    values = np.array(found["region"]["cycle"]).min(axis=-1).T  # lifetime, T2
+    norm = LogNorm(float(values.min()), float(values.max()))
+    mesh = second.pcolormesh(cell_edges(t2), cell_edges(lifetime), values, norm=norm, cmap="cividis_r")
+    for level, line in looks.items():
+        if values.min() < level < values.max():
+            second.contour(t2, lifetime, np.log10(values), levels=[np.log10(level)], colors="black", linewidths=1.0,
                            linestyles=line)  # fmt: skip
-        ax.set(xscale="log", yscale="log", xlabel=labels[0], ylabel=labels[1])
-        ax.set_title(title, fontsize="small")
     points = [row for row in found["region"]["smallest"] if row["J"] is not None]
     for row in points:
         place = row["T2 (ns)"], row["lifetime (ns)"]
-        axes[2].plot(*place, marker="o", color="white", markeredgecolor="black", markersize=4.5, linestyle="")
-        axes[2].annotate(f"{row['error rate']:g}, J {row['J']:g}", place, (4, 4), textcoords="offset points",
-                         fontsize="x-small")  # fmt: skip
-    figure.colorbar(mesh, ax=axes, label="error of a cycle (gate and rotations)")
+        second.plot(*place, marker="o", color="white", markeredgecolor="black", markersize=4.5, linestyle="")
+        second.annotate(f"J = {row['J']:g}", place, (-5, 3), textcoords="offset points", fontsize="x-small", ha="right",
+                        bbox={"facecolor": "white", "alpha": 0.7, "pad": 0.8, "linewidth": 0})  # fmt: skip
+    second.set(xscale="log", yscale="log", xlabel="T2 of the radicals (ns)", ylabel="lifetime of the triplet (ns)")
+    second.set_title("best J of the axis", fontsize="small")
+    figure.colorbar(mesh, ax=second, label="error of a cycle")
     handles = [
-        Line2D([], [], color="black", linestyle=looks[level], linewidth=1.1, label=f"error {level:g}")
-        for level in sorted(drawn)
+        Line2D([], [], color="black", linestyle=looks[rate], linewidth=1.1, label=f"error {rate:g}") for rate in rates
     ]
     if points:
         handles.append(Line2D([], [], color="white", marker="o", markeredgecolor="black", markersize=4.5,
-                              linestyle="", label="T2, lifetime and J together"))  # fmt: skip
-    if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+                              linestyle="", label="needed together"))  # fmt: skip
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
 
 

@@ -18,7 +18,7 @@ TINY = {
     "ghz_shapes": ((1, 2), (2, 2)), "shape": (2, 2), "qaoa_rounds": (1, 2), "trotter_steps": (1, 2),
     "budget_shape": (1, 2), "j_cm1": (0.05, 0.24), "t2_ns": (300.0, 3e4), "lifetime_ns": (100.0, 1e5),
     "longest_hold": 1.0, "scales": (1.0, 0.2), "error_rates": (0.03, 1e-4), "disorder_shape": (2, 2),
-    "disorder_seeds": 2,
+    "disorder_seeds": 2, "j_points": 3,
     "disorder": (Sweep(quantity="j_relative", sizes=(0.01,)), Sweep(quantity="dead", sizes=(0.3,))),
     "codes": (processor.CodeStudy(code="repetition", distance=3, shots=300),),
 }  # fmt: skip
@@ -36,7 +36,7 @@ def test_study_writes_its_parts_and_continues_from_the_cache(tmp_path, monkeypat
     study = processor.ProcessorStudy(**TINY)
     cache = Cache(tmp_path / "cache")
     found = processor.write(study, tmp_path / "out", cache)
-    for part in processor.PARTS:
+    for part in processor.DRAWN:
         assert (tmp_path / "out" / f"{part}.png").stat().st_size > 5000
     monkeypatch.setattr(processor, "_MAKE", {})  # nothing may be computed again
     again = processor.write(study, tmp_path / "again", cache)
@@ -61,12 +61,19 @@ def test_committed_study_is_that_of_the_defaults_and_makes_sense():
     assert {"command", "versions", "seconds"} <= set(found["provenance"])
     for axis in (0, 1):
         assert np.all(np.diff(found["region"]["cycle"], axis=axis) < 1e-9)  # a longer T2 or lifetime never hurts
+    scan = found["exchange"]
+    cycles = processor.cycles_of(processor.ProcessorStudy())
+    _, error = cycles.errors(scan["j_cm1"][70], scan["t2_ns"][1], found["study"]["lifetime_ns"][-1])
+    assert error == pytest.approx(scan["cycle"][1][70], abs=1e-9)
+    at_0_01 = next(row for row in processor.kept(found) if row["error rate"] == 0.01)
+    assert at_0_01["J at T2 = 2100 ns"] == "none"
+    assert ";" in at_0_01["J at T2 = 100000 ns"]  # islands
     best = {(row["code"], row["distance"], row["scale"]): row for row in found["codes"]}
     for code, large in (("repetition", 7), ("surface", 5)):
         small, big = best[code, 3, 0.1], best[code, large, 0.1]
         assert big["95 % low"] <= small["95 % high"]
     with style():
-        for part in processor.PARTS:
+        for part in processor.DRAWN:
             assert getattr(processor_figures, f"draw_{part}")(found).axes
 
 
