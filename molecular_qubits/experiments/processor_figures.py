@@ -167,12 +167,12 @@ def draw_disorder(found: dict[str, Any]) -> Figure:
             )  # fmt: skip
             ax.errorbar(sizes, values, bars, marker=marker, label=_kind(quantity, calibrated, by_frequency))
         ax.axhline(here[0]["fidelity"], color="0.5", linewidth=0.7, linestyle=":", label="molecules alike")
+        for row in here:
+            if row["not possible"]:
+                reason = "cut apart" if quantity == "dead" else "too near"
+                text = f"{row['not possible']} of {row['networks']}\n{reason}"
+                ax.annotate(text, (row["size"], 0.02), ha="center", va="bottom", fontsize="x-small")
         if quantity == "dead":
-            for row in here:
-                if row["cut apart"]:
-                    place = (row["size"], 0.03)
-                    text = f"{row['cut apart']} of {row['networks']}\ncut apart"
-                    ax.annotate(text, place, ha="center", va="bottom", fontsize="x-small")
             ax.set_xlim(0, 1.15 * max(row["size"] for row in here))
         else:
             ax.set_xscale("log")

@@ -83,7 +83,7 @@ def test_study_of_disorder_loses_with_its_size():
     assert own[1]["fidelity"] > fixed[2]["fidelity"] + 0.3
     assert all(row["lowest"] <= row["fidelity"] for row in fixed)
     dead = [row for row in rows if row["disorder"] == "dead"][1]
-    assert 0 < dead["cut apart"] <= 4
+    assert 0 < dead["not possible"] <= 4
     with pytest.raises(ValueError, match="dead"):
         Sweep(quantity="dead", sizes=(1.5,))
 
@@ -96,5 +96,5 @@ def test_committed_disorder_shows_what_each_kind_costs():
     assert table["j_relative", True, False, 0.03]["fidelity"] > 0.9 * alike
     assert table["g", False, False, 1e-3]["fidelity"] == pytest.approx(alike, rel=0.02)
     assert table["isc_logit", False, False, 2.0]["fidelity"] < table["isc_logit", False, False, 0.2]["fidelity"] < alike
-    assert table["dead", False, False, 0.3]["cut apart"] > table["dead", False, False, 0.03]["cut apart"]
+    assert table["dead", False, False, 0.3]["not possible"] > table["dead", False, False, 0.03]["not possible"]
     assert {row["networks"] for row in rows if row["size"]} == {8}
