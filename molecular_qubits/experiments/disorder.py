@@ -75,6 +75,9 @@ def sweep_rows(network: MolecularNetwork, circuit: Any, sweeps: tuple[Sweep, ...
         run the circuit; ``"not possible"``: those that cannot, as dead couplers cut them apart or radicals lie too near
         in frequency; ``"gate"``: mean average gate fidelity of the living couplers.
     """
+    from molecular_qubits.network.simulate import compiled
+
+    compiled(network, circuit)  # what it refuses here is no matter of disorder
     rows = []
     for sweep in sweeps:
         settings = {"microwaves": network.microwaves.model_copy(update={"addressing": "frequency"})}
