@@ -420,8 +420,7 @@ def _spans(intervals: list[tuple[float | None, float | None]]) -> str:
         if low is None and high is None:
             parts.append("the whole axis")
         elif low is None or high is None:
-            known = f"{high if low is None else low:.2g}"
-            parts.append(f"from {known} to the {'start' if low is None else 'end'} of the axis")
+            parts.append(f"start of the axis to {high:.2g}" if low is None else f"{low:.2g} to the end of the axis")
         else:
             parts.append(f"{low:.2g} to {high:.2g}")
     return "; ".join(parts) or "none"
