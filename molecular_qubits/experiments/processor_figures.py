@@ -175,7 +175,10 @@ def draw_disorder(found: dict[str, Any]) -> Figure:
         if quantity == "dead":
             ax.set_xlim(0, 1.15 * max(row["size"] for row in here))
         else:
+            ticks = sorted({row["size"] for row in here if row["size"]})
             ax.set_xscale("log")
+            ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            ax.minorticks_off()
         ax.set(xlabel=_SWEPT[quantity], ylim=(0, 1.45 * max(row["fidelity"] or 0.0 for row in rows)))
         ax.legend(loc="upper right", fontsize="x-small", ncols=2)
     for ax in np.ravel(axes)[len(quantities) :]:
