@@ -72,7 +72,7 @@ class SCFSettings:
     dispersion
         Empirical dispersion energy, one of `environment.DISPERSIONS`; it shifts all states of a geometry alike.
     device
-        ``"cpu"``, or ``"gpu"`` for gpu4pyscf (never ramped).
+        ``"cpu"``, or ``"gpu"`` for gpu4pyscf (never ramped; not tested on a card so far).
     """
 
     xc: str = "b3lyp"

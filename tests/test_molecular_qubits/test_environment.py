@@ -1,5 +1,6 @@
 """Solvent, dispersion and device of a field."""
 
+import importlib.util
 import sys
 import types
 
@@ -62,6 +63,18 @@ def test_dispersion_without_its_package_names_it(monkeypatch):
     monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="pip install pyscf-dispersion"):
         SCFSettings(dispersion="d3bj")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pyscf.dispersion") is None, reason="needs pip install pyscf-dispersion")
+@pytest.mark.parametrize("dispersion", ["d3bj", "d4"])
+def test_dispersion_lowers_all_states_alike_and_leaves_the_coupling(dispersion, tmp_path):
+    options = {"basis": "sto-3g", "grid_level": 0, "stability": False, "conv_tol": 1e-10, "cache": Cache(tmp_path)}
+    plain = exchange_couplings(DIRADICAL, [[0, 1], [4, 5]], **options)
+    found = exchange_couplings(DIRADICAL, [[0, 1], [4, 5]], dispersion=dispersion, **options)
+    high, broken = (b.energy_hartree - a.energy_hartree for a, b in zip(plain.states, found.states, strict=True))
+    assert -0.1 < high < -1e-3
+    assert broken == pytest.approx(high, abs=1e-8)
+    assert found.j_yamaguchi_cm1 == pytest.approx(plain.j_yamaguchi_cm1, rel=1e-4)
 
 
 def test_a_gpu_is_found_only_with_package_and_device(monkeypatch):

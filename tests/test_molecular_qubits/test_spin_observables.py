@@ -253,3 +253,18 @@ def test_projection_of_the_tensors_on_each_multiplet_is_the_law(multiplet, law):
     m = MULTIPLETS[multiplet].spin - np.arange(len(kets))
     expected = law * (m**2 - np.mean(m**2))
     np.testing.assert_allclose(inside, np.diag(expected), atol=1e-12)
+
+
+def test_projection_of_the_tensors_on_the_quartet_is_the_law():
+    tensors = {"d_t_cm1": COUPLINGS["d_t_cm1"], "d_rt_cm1": COUPLINGS["d_r1t_cm1"]}
+    system = SpinSystem(
+        (0.5, 1),
+        zfs={1: zfs_tensor(tensors["d_t_cm1"])},
+        dipolar={(0, 1): axial_coupling_tensor(tensors["d_rt_cm1"])},
+    )
+    large, small = np.sqrt(2 / 3), np.sqrt(1 / 3)  # Clebsch-Gordan; rows by falling M, columns ↑1 ↑0 ↑-1 ↓1 ↓0 ↓-1
+    kets = np.array([[1, 0, 0, 0, 0, 0], [0, large, 0, small, 0, 0], [0, 0, small, 0, large, 0], [0, 0, 0, 0, 0, 1]])
+    inside = kets @ system.hamiltonian_matrix() @ kets.T / CM1_TO_RAD_PER_NS
+    m = 1.5 - np.arange(4)
+    expected = zfs_quartet(*tensors.values()) * (m**2 - np.mean(m**2))
+    np.testing.assert_allclose(inside, np.diag(expected), atol=1e-12)
