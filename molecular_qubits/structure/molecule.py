@@ -121,7 +121,7 @@ class Molecule:
         path
             The file: number of atoms, comment, one ``symbol x y z`` line for each atom.
         multiplicity
-            2S + 1; ``None``: that of the comment, if it holds one.
+            2S + 1, a state of one's choice; ``None``: that of the comment, if it holds one.
         charge
             Total charge; ``None``: that of the comment, or 0.
 
@@ -135,7 +135,7 @@ class Molecule:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If the file is not a valid XYZ file, or its comment contradicts an argument; the message names it.
+            If the file is not a valid XYZ file, or its comment has another charge; the message names it.
         """
         path = Path(path)
         if not path.is_file():
@@ -167,8 +167,14 @@ class Molecule:
         if unknown:
             line, symbol = unknown[0]
             raise XYZError(f"Line {line} must begin with an element such as C, but begins with {symbol!r}.")
-        charge = _from_comment(lines[1], "charge", charge)
-        multiplicity = _from_comment(lines[1], "multiplicity", multiplicity)
+        commented = _from_comment(lines[1], "charge")
+        if None not in (charge, commented) and charge != commented:
+            raise XYZError(
+                f"Argument `charge` must agree with the comment of the XYZ file, charge={commented}, but is {charge}. "
+                "Correct the comment, or leave `charge` out."
+            )
+        charge = commented if charge is None else charge
+        multiplicity = _from_comment(lines[1], "multiplicity") if multiplicity is None else multiplicity
         bond_list = _bonds.from_distances(symbols, positions)
         return cls(symbols, _rows(positions), charge or 0, multiplicity, None, bond_list)
 
@@ -340,17 +346,10 @@ def _rows(positions: np.ndarray) -> tuple[tuple[float, float, float], ...]:
     return tuple(tuple(float(x) for x in row) for row in positions)  # type: ignore[misc]
 
 
-def _from_comment(comment: str, name: str, given: int | None) -> int | None:
-    """Return e.g. the ``charge=1`` of the comment of an XYZ file, which an argument must not contradict."""
+def _from_comment(comment: str, name: str) -> int | None:
+    """Return e.g. the 1 of ``charge=1`` in the comment of an XYZ file, ``None`` if there is no such word."""
     found = re.search(rf"(?<!\S){name}=([+-]?\d+)(?!\S)", comment, re.IGNORECASE)
-    if found is None:
-        return given
-    if given is not None and given != int(found[1]):
-        raise XYZError(
-            f"Argument `{name}` must agree with the comment of the XYZ file, {found[0]}, but is {given}. Correct the "
-            f"comment, or leave `{name}` out."
-        )
-    return int(found[1])
+    return None if found is None else int(found[1])
 
 
 def check_multiplicity(n_electrons: int, multiplicity: int) -> None:
