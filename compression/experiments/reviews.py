@@ -57,7 +57,7 @@ def our_rows(study: Mapping[str, Any]) -> list[dict[str, Any]]:
             "seeds": row["seeds"],
         }
         for row in score_rows(study["runs"])
-        if row["lost (points)"] is not None
+        if row["of fp32"] > 1
     ]
 
 
