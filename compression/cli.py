@@ -3,10 +3,12 @@
 import argparse
 import json
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
-from shared.cli import add_set, parse, run_command, shown
+from shared.cli import Config, add_set, parse, run_command, shown
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -251,18 +253,9 @@ def _claims(arguments: argparse.Namespace) -> None:
     from compression.experiments.claims import COMMITTED, ClaimsConfig, accuracy_rows, answers, count_rows, measure
     from compression.experiments.presets import STUDIES
     from compression.experiments.study_tables import DATA, load_study
-    from shared.artifacts import write_json
-    from shared.config import load_config
     from shared.results import markdown_table
 
-    measuring = _measuring(arguments)
-    if measuring:
-        config = shown(arguments, load_config(ClaimsConfig, arguments.config, arguments.set))
-        measured = measure(config, arguments.folder)
-        if arguments.json is not None:
-            write_json(arguments.json, measured)
-    else:
-        measured = json.loads(COMMITTED.read_text(encoding="utf-8"))
+    measured = _measured(arguments, ClaimsConfig, measure, COMMITTED)
     studies = {name: load_study(name) for name in STUDIES if (DATA / f"study-{name}.json").is_file()}
     earlier = json.loads(SEEDS.read_text(encoding="utf-8"))
     counts, accuracies = count_rows(measured["counts"], studies, earlier), accuracy_rows(measured, studies, earlier)
@@ -272,30 +265,31 @@ def _claims(arguments: argparse.Namespace) -> None:
         print(line)
 
 
-def _measuring(arguments: argparse.Namespace) -> bool:
-    """Return whether a command measures; otherwise it reads committed data, which have their settings."""
-    measuring = bool(arguments.measure or arguments.show_config)
-    if not measuring and (arguments.config or arguments.set or arguments.json):
-        raise ValueError(
-            "Options `--config`, `--set` and `--json` need `--measure`: without it committed data are read."
-        )
-    return measuring
+def _measured(
+    arguments: argparse.Namespace, model: type[Config], measure: Callable[[Config, Any], Any], committed: Path
+) -> Any:
+    """Measure if the command is to; otherwise read the committed data, which have their settings."""
+    from shared.artifacts import write_json
+    from shared.config import load_config
+
+    if not (arguments.measure or arguments.show_config):
+        if arguments.config or arguments.set or arguments.json:
+            raise ValueError(
+                "Options `--config`, `--set` and `--json` need `--measure`: without it committed data are read."
+            )
+        return json.loads(committed.read_text(encoding="utf-8"))
+    measured = measure(shown(arguments, load_config(model, arguments.config, arguments.set)), arguments.folder)
+    if arguments.json is not None:
+        write_json(arguments.json, measured)
+    return measured
 
 
 def _ablation(arguments: argparse.Namespace) -> None:
     from compression.experiments.ablation import COMMITTED, AblationConfig, ablation_rows, draw_ablation, measure
-    from shared.artifacts import write_json
-    from shared.config import load_config
     from shared.plotting import save_figure, style
     from shared.results import markdown_table
 
-    if _measuring(arguments):
-        config = shown(arguments, load_config(AblationConfig, arguments.config, arguments.set))
-        measured = measure(config, arguments.folder)
-        if arguments.json is not None:
-            write_json(arguments.json, measured)
-    else:
-        measured = json.loads(COMMITTED.read_text(encoding="utf-8"))
+    measured = _measured(arguments, AblationConfig, measure, COMMITTED)
     print(markdown_table(ablation_rows(measured["rows"])))
     if arguments.plots is not None:
         with style():

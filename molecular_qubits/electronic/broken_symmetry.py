@@ -205,20 +205,25 @@ class StateRunner:
 
     def key(self, determinant: tuple[int, ...]) -> dict[str, Any]:
         """Return everything that the result depends on."""
-        molecule = self.workspace.molecule
         return {
-            "kind": "determinant",
-            "symbols": list(molecule.symbols),
-            "coordinates_angstrom": [[round(x, 8) for x in row] for row in molecule.coordinates],
-            "charge": molecule.charge,
+            **self._field_key("determinant"),
             "centres": [list(atoms) for atoms in self.centres],
             "spins": list(self.spins),
             "determinant": list(determinant),
-            "settings": self.workspace.settings.to_dict(),
             "guesses": list(self.guesses),
             "guess_basis": self.guess_basis,
-            "stability": self.stability,
             **({} if self.aligned_from is None else {"aligned_from": list(self.aligned_from[0])}),
+        }
+
+    def _field_key(self, kind: str) -> dict[str, Any]:
+        molecule = self.workspace.molecule
+        return {
+            "kind": kind,
+            "symbols": list(molecule.symbols),
+            "coordinates_angstrom": [[round(x, 8) for x in row] for row in molecule.coordinates],
+            "charge": molecule.charge,
+            "settings": self.workspace.settings.to_dict(),
+            "stability": self.stability,
             "versions": versions(("pyscf",)),
         }
 
@@ -269,17 +274,10 @@ class StateRunner:
 
     def _high_spin_field(self, guess: str, n_unpaired: int, label: str) -> SCFSolution:
         """Return the field with all spins up from the cache, where it does not depend on the centres, or run it."""
-        molecule = self.workspace.molecule
         key = {
-            "kind": "high-spin field",
-            "symbols": list(molecule.symbols),
-            "coordinates_angstrom": [[round(x, 8) for x in row] for row in molecule.coordinates],
-            "charge": molecule.charge,
+            **self._field_key("high-spin field"),
             "n_unpaired": n_unpaired,
-            "settings": self.workspace.settings.to_dict(),
             "guess": self.guess_basis if guess == "small basis" else guess,
-            "stability": self.stability,
-            "versions": versions(("pyscf",)),
         }
 
         def make(folder: Path) -> None:

@@ -49,10 +49,7 @@ def cut_layers(schedule: Schedule, network: MolecularNetwork) -> list[Layer]:
     ValueError
         If the schedule is not one of this network.
     """
-    if schedule.n_sites != network.n_sites:
-        raise ValueError(
-            f"Argument `schedule` must be one of {network.n_sites} sites, but has {schedule.n_sites} sites."
-        )
+    schedule.check_network(network.n_sites)
     timed = [operation for operation in schedule.operations if operation.duration_ns > 0]
     number = {frozenset(bond.sites): k for k, bond in enumerate(network.bonds)}
     starts = sorted({operation.start_ns for operation in timed})

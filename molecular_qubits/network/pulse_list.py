@@ -66,10 +66,7 @@ def pulse_list(schedule: Schedule, network: MolecularNetwork) -> list[Pulse]:
     ValueError
         If the schedule is not one of this network.
     """
-    if schedule.n_sites != network.n_sites:
-        raise ValueError(
-            f"Argument `schedule` must be one of {network.n_sites} sites, but has {schedule.n_sites} sites."
-        )
+    schedule.check_network(network.n_sites)
     found: list[Pulse] = []
     together: dict[tuple[float, float, float, float, int], list[int]] = {}
     frames = [0.0] * network.n_sites

@@ -101,6 +101,11 @@ class Schedule:
         """How often a coupler is lit."""
         return sum(operation.name == "coupler" for operation in self.operations)
 
+    def check_network(self, n_sites: int) -> None:
+        """Raise a `ValueError` if the schedule is not one of a network of so many sites."""
+        if self.n_sites != n_sites:
+            raise ValueError(f"Argument `schedule` must be one of {n_sites} sites, but has {self.n_sites} sites.")
+
     def to_record(self) -> dict[str, Any]:
         """Return the schedule as a JSON-able record."""
         return asdict(self) | {"entangler": [[[v.real, v.imag] for v in row] for row in self.entangler.tolist()]}

@@ -22,6 +22,7 @@ import json, os, signal, sys
 from pathlib import Path
 
 from compression.cli import main
+from tests.test_compression.killing import killed_at_renaming
 
 folder, command, files = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
 
@@ -30,20 +31,9 @@ def run(out, kill_at=None, kill_after=False):
     """Give the command in a process of its own, which kills itself at its `kill_at`-th renaming of a file."""
     child = os.fork()
     if child == 0:
-        replace, count = os.replace, 0
-
-        def counted(*arguments):
-            nonlocal count
-            count += 1
-            if count == kill_at and not kill_after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            replace(*arguments)
-            if count == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        os.replace = counted
-        code = main([*command, "--out", str(out)])
-        out.with_suffix(".count").write_text(str(count))
+        with killed_at_renaming(kill_at, after=kill_after) as count:
+            code = main([*command, "--out", str(out)])
+        out.with_suffix(".count").write_text(str(count[0]))
         os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 

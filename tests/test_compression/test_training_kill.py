@@ -21,6 +21,7 @@ from compression.quantization.layers import pq_modules
 from compression.quantization.rules import preset_rules
 from compression.training.ipq import IPQConfig, ipq
 from shared.artifacts import write_text
+from tests.test_compression.killing import killed_at_renaming
 
 folder, reassign, n_timed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 CONFIG = IPQConfig(
@@ -44,18 +45,8 @@ def run(out, checkpoints, kill_at=None, kill_after=False):
     """Run in a process of its own, which kills itself at its `kill_at`-th renaming of a file, before or after it."""
     child = os.fork()
     if child == 0:
-        replace, count = os.replace, 0
-        def counted(*arguments):
-            nonlocal count
-            count += 1
-            if count == kill_at and not kill_after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            replace(*arguments)
-            if count == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-        os.replace = counted
-        text = result(checkpoints)
-        os.replace = replace
+        with killed_at_renaming(kill_at, after=kill_after):
+            text = result(checkpoints)
         write_text(out, text)
         os._exit(0)
     return child
