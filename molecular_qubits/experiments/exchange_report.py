@@ -15,14 +15,21 @@ from molecular_qubits.experiments import numerical_error
 from molecular_qubits.experiments.exchange_rows import Calculation
 from molecular_qubits.experiments.exchange_studies import BASES, FUNCTIONALS, PAPER, PUBLISHED, STUDIES, path_of, read
 from molecular_qubits.structure.library import library_entry
-from molecular_qubits.units import EV_TO_CM1, HARTREE_TO_CM1, KCAL_PER_MOL_TO_CM1
+from molecular_qubits.units import EV_TO_CM1, HARTREE_TO_CM1, KCAL_PER_MOL_TO_CM1, KELVIN_TO_CM1
 
 PROJECTIONS = ("yamaguchi", "noodleman", "unprojected")
 ROOM_TEMPERATURE_K = 298.15
-TO_CM1 = {"cm^-1": 1.0, "kcal/mol": KCAL_PER_MOL_TO_CM1, "eV": EV_TO_CM1, "meV": 1e-3 * EV_TO_CM1}
+TO_CM1 = {
+    "cm^-1": 1.0, "kcal/mol": KCAL_PER_MOL_TO_CM1, "eV": EV_TO_CM1, "meV": 1e-3 * EV_TO_CM1, "K": KELVIN_TO_CM1,
+}  # fmt: skip
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "reference" / "molecular_experiments.json"
 """Measured values of the molecules."""
+
+SIMULATIONS: dict[str, Any] = json.loads(
+    EXPERIMENTS.with_name("radical_triplet_simulations.json").read_text(encoding="utf-8")
+)
+"""Published computed couplings of a radical and a triplet, each with its source."""
 
 RESOLUTION_CM1 = 0.1
 """Smallest coupling that a difference of two fields means: grid, fit and convergence change J by up to this."""
@@ -153,6 +160,26 @@ def published_order() -> dict[str, Any]:
     """Return the published estimate of J_RT: its sign and order in kelvin; whether J or 2J is meant is not known."""
     record = json.loads(EXPERIMENTS.read_text(encoding="utf-8"))
     return next(row for row in record["exchange_switching"] if "J_over_kB_K_order" in row)
+
+
+def simulation_rows() -> list[dict[str, Any]]:
+    """Return one table row for each published simulation of J_RT and ours as J/k and 2J/k, or that it is missing."""
+    ours = {row["molecule"]: row for study in ("bi", "pyrimidinyl") for row in rows_of(study, state="excited")}
+    table = []
+    for reference in SIMULATIONS["rows"]:
+        row = ours.get(reference["library"])
+        kelvin = None if row is None else np.mean([coupling(row, 0, 1), coupling(row, 1, 2)]) / KELVIN_TO_CM1
+        table.append(
+            {
+                "molecule": reference["molecule"],
+                "quantity": f"{reference['quantity']} ({reference['unit']})",
+                "published": reference["printed"],
+                "ours, J/k and 2J/k (K)": "not computed" if kelvin is None else f"{kelvin:+.0f}, {2 * kelvin:+.0f}",
+                "method": reference["method"],
+                "doi": reference["doi"],
+            }
+        )
+    return table
 
 
 def bi_rows() -> list[dict[str, Any]]:

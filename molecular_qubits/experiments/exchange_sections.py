@@ -30,6 +30,7 @@ def write_studies(writer: ResultsWriter) -> None:
     for write in (
         write_torsion,
         write_switching,
+        write_simulations,
         write_methods,
         write_grid,
         write_diradicals,
@@ -104,6 +105,18 @@ def switching_sentences() -> list[str]:
             f"state), |J_on/J_off| is {value}{error}."
         )
     return sentences
+
+
+def write_simulations(writer: ResultsWriter) -> None:
+    """Write what others computed for a radical and a triplet beside ours."""
+    writer.section(
+        "Earlier simulations of radical and triplet",
+        "Published couplings as printed; none of the opened sources (`molecular_qubits/reference/"
+        "radical_triplet_simulations.json`) says whether J or 2J is meant, so ours are given as both. Ours: "
+        "B3LYP/6-31G, Yamaguchi, mean over the radicals, `python -m molecular_qubits.experiments.exchange_studies bi "
+        "pyrimidinyl`.",
+    )
+    writer.table(report.simulation_rows(), "simulations", "Published simulations and ours (committed).")
 
 
 def write_methods(writer: ResultsWriter) -> None:

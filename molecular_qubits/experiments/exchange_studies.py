@@ -50,6 +50,7 @@ STUDIES: dict[str, tuple[Calculation, ...]] = {
     "verdazyl-torsion": tuple(
         Calculation("verdazyl-mono", basis="6-31g", torsion_degrees=degrees) for degrees in (50.0, 70.0, 90.0, 40.0)
     ),
+    "pyrimidinyl": (Calculation("bi-pyrimidinyl", basis="6-31g"),),
     "verdazyl-dark": (Calculation("verdazyl-bi", "ground", basis="6-31g"),),
     "mono-functional": tuple(Calculation("mono", xc=xc, torsion_degrees=50.0) for xc in FUNCTIONALS),
     "mono-basis": tuple(

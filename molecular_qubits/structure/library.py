@@ -101,6 +101,13 @@ _ENTRIES = (
         spins=(0.5, 1.0, 0.5),
     ),
     LibraryEntry(
+        name="bi-pyrimidinyl",
+        description="9,10-bis(5-iminonitroxide-pyrimidin-2-yl)anthracene: two radicals and anthracene triplet",
+        smiles="[O]N1C(=NC(C)(C)C1(C)C)c1cnc(nc1)-c1c2ccccc2c(c2ccccc12)-c1ncc(cn1)C1=NC(C)(C)C(C)(C)N1[O]",
+        centres=((0, 1, 2, 3, 4, 7), tuple(range(16, 30)), (36, 37, 38, 41, 44, 45)),
+        spins=(0.5, 1.0, 0.5),
+    ),
+    LibraryEntry(
         name="trimethylenemethane",
         description="trimethylenemethane: two of its three methylene groups, ground triplet",
         smiles="[CH2]C(=C)[CH2]",
@@ -182,6 +189,20 @@ _ENTRIES = (
         description="p-phenylene bis(nitronyl nitroxide): two radicals, ground state",
         smiles="[O]N1C(=[N+]([O-])C(C)(C)C1(C)C)c1ccc(cc1)C1=[N+]([O-])C(C)(C)C(C)(C)N1[O]",
         centres=((0, 1, 2, 3, 4), (17, 18, 19, 26, 27)),
+        spins=(0.5, 0.5),
+    ),
+    LibraryEntry(
+        name="vinylene-bis-nitronyl-nitroxide",
+        description="(E)-vinylene bis(nitronyl nitroxide): two radicals, ground singlet",
+        smiles="[O]N1C(=[N+]([O-])C(C)(C)C1(C)C)/C=C/C1=[N+]([O-])C(C)(C)C(C)(C)N1[O]",
+        centres=((0, 1, 2, 3, 4), (13, 14, 15, 22, 23)),
+        spins=(0.5, 0.5),
+    ),
+    LibraryEntry(
+        name="phenol-2,4-bis-nitronyl-nitroxide",
+        description="phenol-2,4-diyl bis(nitronyl nitroxide): two radicals, ground triplet",
+        smiles="[O]N1C(=[N+]([O-])C(C)(C)C1(C)C)c1ccc(O)c(c1)C1=[N+]([O-])C(C)(C)C(C)(C)N1[O]",
+        centres=((0, 1, 2, 3, 4), (18, 19, 20, 27, 28)),
         spins=(0.5, 0.5),
     ),
     LibraryEntry(

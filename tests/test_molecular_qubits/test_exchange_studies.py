@@ -86,6 +86,20 @@ def test_every_published_gap_has_its_source_and_its_molecule():
         assert row["kind"] in ("experiment", "theory")
 
 
+def test_every_published_simulation_has_its_source_and_a_known_molecule_or_none():
+    rows = report.SIMULATIONS["rows"]
+    for row in rows:
+        assert row["library"] is None or row["library"] in LIBRARY
+        assert row["doi"].startswith("10.")
+        assert row["opened"].startswith("http")
+        assert row["unit"] in report.TO_CM1
+        assert row["value"] is None or f"{row['value']:g}" in row["printed"]
+    for row, shown in zip(rows, report.simulation_rows(), strict=True):
+        assert shown["published"] == row["printed"]
+        if row["library"] is None:
+            assert shown["ours, J/k and 2J/k (K)"] == "not computed"
+
+
 def test_errors_of_a_functional_by_hand():
     rows = [
         {"molecule": "a", "published (cm^-1)": 100.0, **dict.fromkeys(studies.FUNCTIONALS), "pbe": 130.0},
@@ -226,6 +240,9 @@ def test_sections_say_what_the_rows_say(tmp_path, monkeypatch):
     table = (folder / "methods.md").read_text(encoding="utf-8")
     assert "| bi-functional | bi | excited | pbe | 6-31g | 2 | relaxed, excited | not computed |" in table
     assert "| bi | bi | excited | b3lyp | 6-31g | 2 | relaxed, excited | +70 |" in table
+    simulations = (folder / "simulations.md").read_text(encoding="utf-8")
+    assert "less than half of the next row | +101, +201 |" in simulations  # 70 cm^-1
+    assert "| > +400 | not computed |" in simulations
     assert "not overdetermined" in (folder / "switching.md").read_text(encoding="utf-8")
     assert (
         "1 of 2 calculations reached the checked states, 1 were refused"
