@@ -306,6 +306,7 @@ def _reviews(arguments: argparse.Namespace) -> None:
     print(markdown_table(published_rows()))
     print("Ours, MiniLM on 2,128 sentiment snippets, sizes of files:\n")
     print(markdown_table(our_rows(load_study("minilm-rt"))))
+    print("torchao, quanto and HQQ on the same fp32 models: `python -m benchmarks.compressors`.\n")
     found = kmeans_rows()
     if found is None:
         print(f"PG against other k-means: not run yet (`pg-ipq study {STUDY}`).")

@@ -27,7 +27,7 @@ from compression.training.finetune import finetune, load_classifier, save_classi
 from compression.training.ipq import IPQConfig, ipq
 from compression.training.metrics import score_difference
 from compression.training.tasks import Task
-from shared.artifacts import atomic_path, provenance, remove, write_json, write_text
+from shared.artifacts import atomic_path, content_hash, provenance, remove, sha256_file, write_json, write_text
 from shared.progress import say
 
 NoiseHook = Callable[[nn.Module, Sequence[Rule]], AbstractContextManager[QuantNoise | None]]
@@ -246,6 +246,15 @@ def predict(model: nn.Module, data: EncodedData, description: str = "") -> np.nd
     return (logits[:, 0] if data.labels.is_floating_point() else logits.argmax(1)).numpy()
 
 
+def _predict_dense(model: nn.Module, data: EncodedData, home: Path, description: str) -> np.ndarray:
+    """Predict with the model in `home`, once for all runs that share it: what it finds is kept there."""
+    key = content_hash([sha256_file(home / "model.safetensors"), data.sha256])
+    kept = home / f"predictions-{key[:16]}.json"
+    if not kept.is_file():
+        write_json(kept, predict(model, data, description).tolist())
+    return np.array(json.loads(kept.read_text(encoding="utf-8")))
+
+
 def _report(prepared: Prepared, home: Path, out: Path, dense: nn.Module, compressed: nn.Module) -> dict[str, Any]:
     task = prepared.task
     files = {"fp32": home / "model.safetensors", "iPQ": out / "compressed" / "model.safetensors"}
@@ -254,7 +263,7 @@ def _report(prepared: Prepared, home: Path, out: Path, dense: nn.Module, compres
     predictions: dict[str, dict[str, np.ndarray]] = {name: {}, "fp32": {}, "iPQ": {}}
     for split, data in prepared.evaluation.items():
         predictions[name][split] = task.majority(prepared.train.labels.numpy(), len(data))
-        predictions["fp32"][split] = predict(dense, data, f"Evaluating fp32 on {split}")
+        predictions["fp32"][split] = _predict_dense(dense, data, home, f"Evaluating fp32 on {split}")
         predictions["iPQ"][split] = predict(compressed, data, f"Evaluating the file on {split}")
     labels = {split: data.labels.numpy() for split, data in prepared.evaluation.items()}
     rows = [

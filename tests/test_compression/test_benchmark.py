@@ -1,17 +1,23 @@
 """Benchmarks of k-means and of inference: they run, and their committed rows hold the claims."""
 
+import copy
 import csv
 import json
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
+import benchmarks.compressors
 import benchmarks.inference
 from benchmarks.clustering.__main__ import main
 from benchmarks.clustering.parts import ITERATIONS, data_folder, stress_sets
 from benchmarks.clustering.tables import read_rows, write_rows
+from benchmarks.compressors.methods import compress_
 from benchmarks.inference.models import dense as dense_model
 from benchmarks.inference.models import planned, weight_bytes
+from compression.experiments.study_tables import load_study, score_rows
 from compression.quantization.storage import file_bytes
 
 
@@ -95,3 +101,31 @@ def test_planned_models_have_the_planned_size(ratio, times):
     size, dense = file_bytes(model), 4 * sum(parameter.numel() for parameter in dense_model("minilm").parameters())
     assert 0.99 * times < dense / size < 1.06 * times
     assert weight_bytes(model) < dense / 10
+
+
+@pytest.mark.parametrize("embeddings", [False, True])
+def test_other_compressors_replace_matrices_and_count_all_bytes(embeddings):
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3), nn.LayerNorm(3))
+    nn.init.constant_(model[1].bias, 1 / 3)
+    before = copy.deepcopy(model)
+    size = compress_(model, lambda weight: (0.5 * weight, weight.numel()), embeddings)
+    assert size == (20 if embeddings else 40) + 12 + 2 * (3 + 3 + 3)
+    factor = 0.5 if embeddings else 1
+    torch.testing.assert_close(model[0].weight, factor * before[0].weight, rtol=1e-3, atol=1e-6)
+    assert torch.equal(model[1].weight, 0.5 * before[1].weight)
+    assert torch.equal(model[1].bias, before[1].bias.half().float())
+
+
+def test_committed_other_compressors_lose_more_in_larger_files():
+    path = Path(benchmarks.compressors.__file__).parent / "data" / "compressors.json"
+    record = json.loads(path.read_text())
+    assert {"hqq", "optimum-quanto", "torchao"} <= set(record["provenance"]["versions"])
+    others = [row for row in record["rows"] if row["variant"] != "fp32"]
+    assert max(row["of fp32"] for row in others if row["size"] == "linear layers") < 4  # embeddings stay
+    (ours,) = [
+        row
+        for row in score_rows(load_study("minilm-rt")["runs"])
+        if (row["variant"], row["size"]) == ("no distillation", "15x")
+    ]
+    for row in others:
+        assert row["of fp32"] < 9 or row["lost (points)"] > ours["lost (points)"] + 3, row

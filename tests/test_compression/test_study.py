@@ -161,6 +161,7 @@ def test_the_command_makes_the_table_once(settings, tmp_path, capsys):
     assert (out / "accuracy_against_size.png").stat().st_size > 10_000
     assert len(found["runs"]) == 7
     assert len(list((out / "dense").iterdir())) == 3
+    assert len(list((out / "dense").glob("*/predictions-*.json"))) == 3  # each fp32 model is evaluated once
     reports = {path: path.stat().st_mtime_ns for path in out.rglob("report.json")}
     again = run_study(load_config(StudyConfig, settings), out)
     assert again["rows"] == found["rows"]

@@ -1,0 +1,1 @@
+"""Accuracy and size of other compressors on the fp32 models of a study."""
