@@ -206,13 +206,17 @@ def paired_bootstrap(
         raise ValueError(f"Argument `n_resamples` must be at least 1, but was {n_resamples}.")
     gain = a.astype(np.float64) - b.astype(np.float64)
     n_seeds, n = gain.shape
+    # Sentences on which all runs did alike are drawn together: a sum of a multinomial's parts is one of fewer parts.
+    _, first, number = np.unique(gain, axis=1, return_index=True, return_counts=True)
+    order = np.argsort(first)  # by the first sentence of a kind, so that the sign of the gain does not matter
+    kinds, share = gain[:, first[order]], number[order] / n
     rng = np.random.default_rng(seed)
     samples = np.empty(n_resamples)
     for start in range(0, n_resamples, _RESAMPLES_AT_ONCE):
         size = min(_RESAMPLES_AT_ONCE, n_resamples - start)
-        sentences = rng.multinomial(n, np.full(n, 1 / n), size=size)
+        sentences = rng.multinomial(n, share, size=size)
         seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=size)
-        samples[start : start + size] = np.einsum("rs,sn,rn->r", seeds, gain, sentences, optimize=True) / (n_seeds * n)
+        samples[start : start + size] = np.einsum("rs,sk,rk->r", seeds, kinds, sentences, optimize=True) / (n_seeds * n)
     low, high = np.quantile(samples, [0.025, 0.975])
     tail = min((samples <= 0).mean(), (samples >= 0).mean())
     return PairedDifference(float(gain.mean()), float(low), float(high), float(min(1.0, 2 * tail)))

@@ -92,6 +92,15 @@ def test_bootstrap_over_seeds_is_wider_than_over_sentences():
     assert both.high - both.low > 3 * (one.high - one.low)
 
 
+def test_bootstrap_is_that_of_single_seeds_and_sentences():
+    rng = np.random.default_rng(2)
+    a, b = rng.random((3, 400)) < np.array([[0.8], [0.85], [0.9]]), rng.random((3, 400)) < 0.8
+    found = paired_bootstrap(a, b, n_resamples=20_000)
+    gain = a.astype(float) - b.astype(float)
+    drawn = [gain[np.ix_(rng.integers(3, size=3), rng.integers(400, size=400))].mean() for _ in range(4000)]
+    assert (found.low, found.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.006)
+
+
 def test_bootstrap_refuses_unpaired_data():
     with pytest.raises(ValueError, match="correct_b"):
         paired_bootstrap(np.ones(3), np.ones(4))
