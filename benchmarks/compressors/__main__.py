@@ -73,7 +73,7 @@ def _run(arguments: argparse.Namespace) -> None:
                 for place in ("linear layers", "all matrices"):
                     make = partial(_measure, home, data, method, embeddings=place == "all matrices")
                     found = cache.record("found.json", key | {"method": name, "place": place}, make)
-                    runs.append(_as_run(name, place, seed, dense, found))
+                    runs.append(_as_run(name, place, seed, data.labels.numpy(), dense, found))
                     step()
     rows = score_rows(runs)
     ours = [row for row in score_rows(load_study(STUDY)["runs"]) if row["variant"] in OUR_ROWS]
@@ -90,12 +90,13 @@ def _measure(
     """Bytes and predictions of a fine-tuned model, compressed or not."""
     model = load_classifier(home)
     size = (home / "model.safetensors").stat().st_size if method is None else compress_(model, method, embeddings)
-    return {"bytes": size, "found": predict(model, data).tolist(), "labels": data.labels.tolist()}
+    return {"bytes": size, "found": predict(model, data).tolist()}
 
 
-def _as_run(name: str, place: str, seed: int, dense: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+def _as_run(
+    name: str, place: str, seed: int, labels: np.ndarray, dense: Mapping[str, Any], found: Mapping[str, Any]
+) -> dict[str, Any]:
     """What the tables of a study need of a run."""
-    labels = np.array(dense["labels"])
     predictions = {"fp32": np.array(dense["found"]), "iPQ": np.array(found["found"])}
     return {
         "variant": name,
