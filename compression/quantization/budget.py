@@ -76,10 +76,11 @@ def compress(
 ) -> CompressionResult:
     """Compress a model to a file of at most so many bytes, with block size, K, codebook type and sharing chosen.
 
-    Every linear layer and embedding is clustered in all ways that fit it, and those that differ in the numbers in their
-    names only (the queries of all layers of an encoder) together too, to share a codebook. How much a layer matters is
-    measured on the calibration batches; the choice that minimises the sum of the predicted losses within the budget is
-    found by dynamic programming. Nothing is trained: `compression.ipq` with the result's ``rules`` does that.
+    Every linear layer, embedding and convolution is clustered in all ways that fit it, and those that differ in the
+    numbers in their names only (the queries of all layers of an encoder) together too, to share a codebook. How much a
+    layer matters is measured on the calibration batches; the choice that minimises the sum of the predicted losses
+    within the budget is found by dynamic programming. Nothing is trained: `compression.ipq` with the result's ``rules``
+    does that.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ def compress(
     calibration
         Batches, each a mapping of the model's keyword arguments or a tensor. Labels are not needed.
     exclude
-        Regular expressions for the whole names of layers that are kept in float16, as convolutions are.
+        Regular expressions for the whole names of layers that are kept in float16.
     sizes
         Pairs of block size and codewords to try, besides keeping the weight in float16.
     weighting

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from compression.quantization.convolution import PQConv2d
+from compression.quantization.convolution import PQConv2d, pads
 
 Batch = Mapping[str, torch.Tensor] | torch.Tensor
 """Keyword arguments of a model, or its only argument."""
@@ -84,8 +84,8 @@ def each_input(
     layers
         Modules of the model by name.
     consume
-        Called with the name and the input of a layer each time it is used: (n,) row numbers for an embedding, all
-        values of a convolution's input as (n, 1), and (n, features) for others.
+        Called with the name and the input of a layer each time it is used: (n,) row numbers for an embedding, the whole
+        input of a convolution, and (n, features) for others.
     """
     mask: torch.Tensor | None = None
 
@@ -95,7 +95,7 @@ def each_input(
             if not x.is_floating_point():
                 lead, rows = x.shape, x.reshape(-1)
             elif isinstance(module, nn.Conv2d | PQConv2d):
-                lead, rows = x.shape[:0], x.reshape(-1, 1)
+                lead, rows = x.shape[:0], x
             else:
                 lead, rows = x.shape[:-1], x.reshape(-1, x.shape[-1])
             if mask is not None and lead and mask.shape[1:] == lead[1:] and mask.shape[0] in (1, lead[0]):
@@ -124,9 +124,10 @@ def activation_weights(
     """Return weights for the clustering from what the layers are given.
 
     A linear layer's squared output error is sum_ij E[x_j^2] dW_ij^2 if its inputs are uncorrelated, so that the weight
-    of entry (i, j) is the second moment of input feature j. The output error of an embedding is that of the rows that
-    are looked up, so that the weight of an entry is how often its row is (plus one half: a row that the batches lack is
-    not a row that never comes).
+    of entry (i, j) is the second moment of input feature j; the features of a convolution are the cells of the patches
+    that its filter meets, padding included. The output error of an embedding is that of the rows that are looked up, so
+    that the weight of an entry is how often its row is (plus one half: a row that the batches lack is not a row that
+    never comes).
 
     Parameters
     ----------
@@ -135,34 +136,35 @@ def activation_weights(
     calibration
         Batches. Positions that an ``attention_mask`` marks as padding do not count.
     names
-        Linear layers and embeddings; all if ``None``.
+        Linear layers, embeddings and convolutions; all if ``None``.
 
     Returns
     -------
     dict
-        For each layer (rows, features) float32 with mean 1, at least 0.001 of it everywhere. For a layer that no batch
-        reached: ones.
+        For each layer float32 of its weight's shape with mean 1, at least 0.001 of it everywhere. For a layer that no
+        batch reached: ones.
     """
     batches = check_batches(calibration)
     layers = _layers(model, names)
-    totals = {
-        name: torch.full((len(layer.weight),), 0.5)
-        if isinstance(layer, nn.Embedding)
-        else torch.zeros(layer.weight.shape[1])
-        for name, layer in layers.items()
-    }
+    totals: dict[str, torch.Tensor] = {}
 
     def add(name: str, x: torch.Tensor) -> None:
-        if isinstance(layers[name], nn.Embedding):
-            totals[name] += torch.bincount(x.cpu(), minlength=len(totals[name]))
+        layer = layers[name]
+        if isinstance(layer, nn.Embedding):
+            seen = torch.bincount(x.cpu(), minlength=len(layer.weight))[:, None].float()
+        elif isinstance(layer, nn.Conv2d):
+            seen = _patch_squares(layer, x.cpu().float())
         else:
-            totals[name] += x.cpu().float().square().sum(0)
+            seen = x.cpu().float().square().sum(0)
+        totals[name] = totals.get(name, 0.0) + seen
 
     each_input(model, batches, layers, add)
     weights = {}
     for name, layer in layers.items():
-        total = totals[name][:, None] if isinstance(layer, nn.Embedding) else totals[name][None]
-        weights[name] = _positive(total.clone()).expand(layer.weight.shape)
+        total = totals.get(name, torch.zeros(()))
+        if isinstance(layer, nn.Embedding):
+            total = total + 0.5
+        weights[name] = _positive(total).expand(layer.weight.shape)
     return weights
 
 
@@ -205,13 +207,27 @@ def fisher_weights(
     return {name: _positive(total) for name, total in totals.items()}
 
 
-def _layers(model: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Linear | nn.Embedding]:
-    found = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)}
+def _patch_squares(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    """Sums over images and places of the squared inputs of the entries of each filter (of one, if all see the same)."""
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    squares = x.square().reshape(-1, *x.shape[-3:]).sum(0, keepdim=True)
+    padded = functional.pad(squares, pads(layer), mode=mode)
+    size, step, dilation = ((pair[0], pair[1]) for pair in (layer.kernel_size, layer.stride, layer.dilation))
+    sums = functional.unfold(padded, size, dilation=dilation, stride=step).sum(-1)
+    grouped = sums.reshape(layer.groups, *layer.weight.shape[1:])
+    return grouped if layer.groups == 1 else grouped.repeat_interleave(len(layer.weight) // layer.groups, 0)
+
+
+def _layers(model: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Linear | nn.Embedding | nn.Conv2d]:
+    kinds = nn.Linear | nn.Embedding | nn.Conv2d
+    found = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
     if names is None:
         return found
     unknown = [name for name in names if name not in found]
     if unknown:
-        raise ValueError(f"Argument `names` must hold names of linear layers and embeddings, but has {unknown[0]!r}.")
+        raise ValueError(
+            f"Argument `names` must hold names of linear layers, embeddings and convolutions, but has {unknown[0]!r}."
+        )
     return {name: found[name] for name in names}
 
 

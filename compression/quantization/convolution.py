@@ -96,7 +96,7 @@ class PQConv2d(_PQWeight):
         if self.activations is not None:
             x = self.activations.simulate(x)
         if self.padding_mode != "zeros":
-            x = functional.pad(x, self._pads(), mode=self.padding_mode)
+            x = functional.pad(x, pads(self), mode=self.padding_mode)
             padding = 0
         return functional.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
@@ -116,19 +116,6 @@ class PQConv2d(_PQWeight):
         )
         return _filled(layer, self.weight, self.bias).train(self.training)
 
-    def _pads(self) -> list[int]:
-        """Cells to add left, right, above and below."""
-        pads: list[int] = []
-        for axis in (1, 0):
-            if self.padding == "valid":
-                pads += [0, 0]
-            elif self.padding == "same":
-                total = self.dilation[axis] * (self.kernel_size[axis] - 1)
-                pads += [total // 2, total - total // 2]
-            else:
-                pads += [int(self.padding[axis])] * 2
-        return pads
-
     def extra_repr(self) -> str:
         """Return the sizes for the printed form."""
         return (
@@ -136,3 +123,17 @@ class PQConv2d(_PQWeight):
             f"padding={self.padding}, groups={self.groups}, n_centroids={self.n_centroids}, "
             f"block_size={self.block_size}, bias={self.bias is not None}"
         )
+
+
+def pads(layer: nn.Conv2d | PQConv2d) -> list[int]:
+    """Return how many cells a convolution adds left, right, above and below its input."""
+    cells: list[int] = []
+    for axis in (1, 0):
+        if layer.padding == "valid":
+            cells += [0, 0]
+        elif layer.padding == "same":
+            total = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
+            cells += [total // 2, total - total // 2]
+        else:
+            cells += [int(layer.padding[axis])] * 2
+    return cells

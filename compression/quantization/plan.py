@@ -20,6 +20,7 @@ from compression.quantization.calibration import (
     check_batches,
     fisher_weights,
 )
+from compression.quantization.convolution import PQConv2d
 from compression.quantization.layers import PQEmbedding, PQLinear, pq_modules
 from compression.quantization.rules import Rule
 from compression.quantization.sensitivity import (
@@ -30,9 +31,9 @@ from compression.quantization.sensitivity import (
     measure_layers,
     measure_shared,
     option_bytes,
+    shape_of,
     shared_bytes,
     shared_sizes,
-    weight_of,
 )
 from compression.quantization.storage import dense_bytes, file_bytes, round_
 
@@ -233,15 +234,16 @@ def fixed_bytes(model: nn.Module, names: Sequence[str], sizes: Sequence[tuple[in
     counted = 0
     for name in names:
         layer: Any = model.get_submodule(name)
-        shape = tuple(layer.weight.shape)
-        rows, features = shape
+        shape = rows, features = shape_of(model, name)
         d, k = max((option_bytes(shape, d, k), d, k) for d, k in fitting_sizes(shape, sizes))[1:]
         codes, centroids = torch.zeros((rows, features // d), dtype=torch.int32), torch.zeros(k, d)
-        quantized: PQLinear | PQEmbedding = (
-            PQEmbedding(centroids, codes, layer.padding_idx)
-            if isinstance(layer, nn.Embedding)
-            else PQLinear(centroids, codes, layer.bias)
-        )
+        quantized: PQLinear | PQEmbedding | PQConv2d
+        if isinstance(layer, nn.Embedding):
+            quantized = PQEmbedding(centroids, codes, layer.padding_idx)
+        elif isinstance(layer, nn.Conv2d):
+            quantized = PQConv2d.like(layer, centroids, codes, layer.bias)
+        else:
+            quantized = PQLinear(centroids, codes, layer.bias)
         skeleton.set_submodule(name, quantized)
         counted += option_bytes(shape, d, k)
     round_(skeleton)
@@ -252,10 +254,11 @@ _HEADER_SLACK = 96  # for a layer: the scale of an int8 codebook, and longer num
 
 
 def _quantizable(model: nn.Module, exclude: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[str]:
-    """Names of the linear layers and embeddings that some size fits and that share their weight with no other."""
+    """Names of the layers that some size fits and that share their weight with no other."""
     if pq_modules(model):
         raise ValueError("Argument `model` must not be quantized yet, but has product-quantized layers.")
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)}
+    kinds = nn.Linear | nn.Embedding | nn.Conv2d
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
     for pattern in exclude:
         if not any(re.fullmatch(pattern, name) for name in layers):
             raise ValueError(f"Argument `exclude` must hold patterns that match a layer, but {pattern!r} matches none.")
@@ -268,10 +271,12 @@ def _quantizable(model: nn.Module, exclude: Sequence[str], sizes: Sequence[tuple
         for name, module in layers.items()
         if not any(re.fullmatch(pattern, name) for pattern in exclude)
         and owners[id(module.weight)] == 1
-        and fitting_sizes(module.weight.shape, sizes)
+        and fitting_sizes(shape_of(model, name), sizes)
     ]
     if not names:
-        raise ValueError("Argument `model` must have a linear layer or embedding that one of the `sizes` fits.")
+        raise ValueError(
+            "Argument `model` must have a linear layer, embedding or convolution that one of the `sizes` fits."
+        )
     return names
 
 
@@ -291,7 +296,7 @@ def _check_possible(
     extra: Any,
     groups: Sequence[Sequence[str]],
 ) -> int:
-    shapes = {name: weight_of(model, name).shape for name in names}
+    shapes = {name: shape_of(model, name) for name in names}
     least = {
         name: min(option_bytes(shape, d, k, "int8") for d, k in fitting_sizes(shape, sizes))
         for name, shape in shapes.items()

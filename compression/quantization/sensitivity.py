@@ -23,13 +23,18 @@ SIZES = tuple(
         4: (6, 7, 8, 9, 10),
         6: (8, 9, 10),
         8: (6, 8, 10),
+        9: (8, 10),
         12: (8, 10, 12),
         16: (8, 10, 12),
+        18: (8, 10),
         24: (8, 12),
     }.items()
     for bits in all_bits
 )
-"""Pairs of block size d and codewords K that `compress` tries, where they fit the layer: 0.33 to 4 bits a weight."""
+"""Pairs of block size d and codewords K that `compress` tries, where they fit the layer: 0.33 to 4 bits a weight.
+
+Blocks of 9 and 18 are one and two kernels of a 3 x 3 convolution.
+"""
 
 _CODEBOOKS = ("float16", "int8")
 _MAX_ITER = 5  # of the clusterings that only measure errors
@@ -127,7 +132,7 @@ def measure_layers(
         common = base.model_copy(update={"max_iter": _MAX_ITER, "codebook_dtype": "float32"})
         configs = [
             common.model_copy(update={"block_size": d, "n_centroids": k})
-            for d, k in fitting_sizes(weight_of(model, name).shape, sizes)
+            for d, k in fitting_sizes(shape_of(model, name), sizes)
         ]
         probe = min(configs, key=lambda config: abs(np.log2(_bits(config)) - np.log2(target_bits)))
         job = ClusterJob.of(weight_of(model, name), configs[0], seed, weights.get(name))
@@ -201,6 +206,12 @@ def measure_shared(
 def weight_of(model: nn.Module, name: str) -> torch.Tensor:
     """Return the weight of a layer by its name."""
     return model.get_parameter(f"{name}.weight")
+
+
+def shape_of(model: nn.Module, name: str) -> tuple[int, int]:
+    """Return (rows, features) of a layer's weight; all dimensions after the first are features."""
+    weight = weight_of(model, name)
+    return len(weight), weight[0].numel()
 
 
 def fitting_sizes(shape: Sequence[int], sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -305,7 +316,7 @@ def _loss_with(
     parameter = weight_of(model, name)
     kept = parameter.detach().clone()
     with torch.no_grad():
-        parameter.copy_(torch.from_numpy(weight))
+        parameter.copy_(torch.from_numpy(weight).reshape(parameter.shape))
     try:
         return divergence(reference, all_logits(model, batches))
     finally:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from compression import PQConfig, PQConv2d, load_compressed_, quantize_, save_compressed
+from compression import PQConfig, PQConv2d, compress, load_compressed_, quantize_, save_compressed
 from compression.quantization.blocks import to_blocks
+from compression.quantization.calibration import activation_weights, all_logits, divergence
 from compression.quantization.layers import pq_modules
 from compression.quantization.storage import CompressedFileError, file_bytes, layer_bytes, round_
 from compression.training.reassignment import Latents
@@ -133,3 +134,33 @@ def test_latent_weights_get_the_gradient_of_the_weight():
         assert torch.allclose(moving[f"{name}.latent"].grad, twin.get_parameter(f"{name}.weight").grad, atol=1e-5)
     latents.detach(net)
     assert latents.reassign(net) < 0.2  # the codes are those of the clustering, up to the rounded codebooks
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("options", [{"padding": 1, "stride": 2}, {"padding": "same", "dilation": 2}, {"groups": 2}])
+def test_activation_weights_are_second_moments_of_the_patches(mode, options):
+    net = nn.Sequential(nn.Conv2d(4, 6, (3, 2), padding_mode=mode, **options), nn.Flatten())
+    weights = activation_weights(net, [X, 2 * X])["0"]
+    # The derivative of a sum of outputs by an entry of a filter is the sum of the inputs that it meets.
+    squares = nn.Conv2d(4, 6, (3, 2), padding_mode=mode, bias=False, **options)
+    squares(X.square()).sum().backward()
+    assert torch.allclose(weights, squares.weight.grad / squares.weight.grad.mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("weighting", ["activation", "fisher"])
+def test_a_budget_chooses_for_convolutions_too(weighting, tmp_path):
+    net = Net().to(memory_format=torch.channels_last)
+    before = copy.deepcopy(net.state_dict())
+    sizes = ((2, 4), (4, 4), (4, 8), (9, 4), (9, 8))
+    result = compress(net, 2100, calibration=[X, 2 * X], sizes=sizes, weighting=weighting)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    layers = {layer.name: layer for layer in result.layers}
+    assert set(layers) == {"first", "point", "groups"}  # the head has too few blocks
+    assert all(layer.sensitivity > 0 for layer in layers.values())
+    assert isinstance(result.model.first, PQConv2d)
+    outputs = [all_logits(model, [X, 2 * X]) for model in (net, result.model)]
+    assert result.measured_loss == pytest.approx(divergence(*outputs))
+    assert save_compressed(result.model, tmp_path / "net.safetensors") == result.file_bytes <= 2100
+    loaded = Net(1)
+    load_compressed_(loaded, tmp_path / "net.safetensors")
+    assert torch.equal(loaded.eval()(X), result.model(X))
