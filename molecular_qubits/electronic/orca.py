@@ -1,24 +1,29 @@
-"""Import of ORCA outputs: exchange, zero-field splitting, hyperfine couplings and the geometry that they belong to.
+"""Import of ORCA outputs: energy and <S^2>, exchange, zero-field splitting, g-matrix, hyperfine couplings, geometry.
 
-The layout is that of ORCA 4 to 6. A number is taken only if its convention and unit are printed beside it and it agrees
+The layout is that of ORCA 3 to 6. A number is taken only if its convention and unit are printed beside it and it agrees
 with what else is printed: a coupling without its Hamiltonian or a tensor without its unit is refused.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from molecular_qubits.electronic.hyperfine import NUCLEI, HyperfineCoupling
+from molecular_qubits.electronic.hyperfine import NUCLEI, PROTON_ELECTRON_MASS_RATIO, HyperfineCoupling
 from molecular_qubits.electronic.projection import ProjectedJ, check_spins
 from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.units import CM1_TO_GHZ, FINE_STRUCTURE, G_ELECTRON, HARTREE_TO_CM1
 
 _NUMBER = r"([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)"
 _HAMILTONIAN = "-2J*SA*SB"
+_P_OF_G = G_ELECTRON * FINE_STRUCTURE**2 / 4 / PROTON_ELECTRON_MASS_RATIO * HARTREE_TO_CM1 * CM1_TO_GHZ * 1e3
+"""ORCA prints P = g_e g_N β_e β_N of each nucleus in MHz bohr^3: this times g_N."""
 
 
 class OrcaFormatError(ValueError):
@@ -61,47 +66,120 @@ class OrcaExchange:
 class OrcaOutput:
     """What an output holds; ``None`` or empty where it holds nothing of the kind.
 
-    ``zfs_cm1`` (3, 3), traceless, and the tensors of ``hyperfine`` are in the frame of ``molecule``.
+    Attributes
+    ----------
+    molecule, exchange
+        Last geometry; broken-symmetry analysis.
+    zfs_cm1
+        Zero-field splitting (3, 3) in cm^-1, traceless, in the frame of ``molecule`` as all tensors here.
+    hyperfine
+        Couplings in MHz, H = S.A.I.
+    energy_hartree, s2
+        Final single-point energy in hartree and the last <S^2> of an unrestricted determinant: after %scf BrokenSym or
+        FlipSpin those of the broken-symmetry one.
+    multiplicity
+        2S + 1, the last that is printed with the SCF settings.
+    g_matrix
+        (3, 3), not symmetric in general, H = μ_B B.g.S.
+
+    Examples
+    --------
+    J of two centres of spin 1/2 from a high-spin run and a broken-symmetry run; more centres take more runs and rows::
+
+        runs = [read_orca("high_spin.out"), read_orca("broken_symmetry.out")]
+        energies_cm1 = [(run.energy_hartree - runs[0].energy_hartree) * HARTREE_TO_CM1 for run in runs]
+        map_yamaguchi(energies_cm1, [run.s2 for run in runs], (0.5, 0.5), [(1, 1), (1, -1)]).j_cm1[0, 1]
     """
 
     molecule: Molecule | None
     exchange: OrcaExchange | None
     zfs_cm1: np.ndarray | None
     hyperfine: tuple[HyperfineCoupling, ...]
+    energy_hartree: float | None = None
+    s2: float | None = None
+    multiplicity: int | None = None
+    g_matrix: np.ndarray | None = None
+
+    @property
+    def g_isotropic(self) -> float | None:
+        """Mean of the principal values of the g-matrix, the roots of the eigenvalues of g.g^T."""
+        return None if self.g_matrix is None else float(np.linalg.svd(self.g_matrix, compute_uv=False).mean())
 
 
-def read_orca(source: str | Path) -> OrcaOutput:
+def read_orca(source: str | os.PathLike[str]) -> OrcaOutput:
     """Read an ORCA output.
 
     Parameters
     ----------
     source
-        File (a `Path`) or text (a `str`). Of several analyses in one output the last is taken.
+        Path (of one line, if it is a `str`) or text of an output (several lines). Of several analyses in one output the
+        last is taken.
 
     Returns
     -------
     OrcaOutput
-        Exchange, zero-field splitting, hyperfine couplings and geometry.
+        Energy, <S^2>, exchange, tensors and geometry. A nucleus that is not in `NUCLEI` takes its g factor from the P
+        that ORCA prints; one that has no spin or no P is left out with a warning.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     OrcaFormatError
-        If the text is not an ORCA output, did not end normally, or a value has no stated convention or unit or
-        disagrees with another value printed for the same thing.
+        If the text is not an ORCA output, did not end normally or converge, has hyperfine couplings in another layout,
+        or a value has no stated convention or unit or disagrees with another value printed for the same thing.
     """
-    if isinstance(source, Path):
-        if not source.is_file():
-            raise FileNotFoundError(f"There is no ORCA output {str(source)!r}.")
-        text = source.read_text(encoding="utf-8", errors="replace")
-    else:
+    if isinstance(source, str) and "\n" in source:
         text = source
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no ORCA output {str(path)!r}.")
+        text = path.read_text(encoding="utf-8", errors="replace")
     if "O   R   C   A" not in text and "ORCA TERMINATED" not in text:
         raise OrcaFormatError("Argument `source` must be an ORCA output, but it holds neither its banner nor its end.")
     if "ORCA TERMINATED NORMALLY" not in text:
         raise OrcaFormatError("The ORCA run did not terminate normally: run it to its end, or cut the output before.")
-    return OrcaOutput(_molecule(text), _exchange(text), _zfs(text), _hyperfine(text))
+    s2 = re.findall(rf"^\s*Expectation value of <S\*\*2>\s*:\s*{_NUMBER}", text, re.MULTILINE)
+    multiplicities = re.findall(r"^\s*Multiplicity\s+Mult\s+\.+\s*(\d+)", text, re.MULTILINE)
+    return OrcaOutput(
+        molecule=_molecule(text),
+        exchange=_exchange(text),
+        zfs_cm1=_zfs(text),
+        hyperfine=_hyperfine(text),
+        energy_hartree=_energy(text),
+        s2=float(s2[-1]) if s2 else None,
+        multiplicity=int(multiplicities[-1]) if multiplicities else None,
+        g_matrix=_g_matrix(text),
+    )
+
+
+def _energy(text: str) -> float | None:
+    lines = re.findall(r"^\s*FINAL SINGLE POINT ENERGY\s*(.*)$", text, re.MULTILINE)
+    if not lines:
+        return None
+    if "not fully converged" in lines[-1]:
+        raise OrcaFormatError(f"The final SCF must converge, but ORCA prints {lines[-1].strip()!r} as its energy.")
+    match = re.search(rf"{_NUMBER}\s*$", lines[-1])
+    if match is None:
+        raise OrcaFormatError(f"The final single point energy must be a number, but is {lines[-1].strip()!r}.")
+    return float(match[1]) or None  # 0 where only properties were computed
+
+
+def _g_matrix(text: str) -> np.ndarray | None:
+    starts = [match.end() for match in re.finditer(r"^\s*ELECTRONIC G-MATRIX\s*$", text, re.MULTILINE)]
+    if not starts:
+        return None
+    block = text[starts[-1] : starts[-1] + 3000]
+    matrix = _matrix(block[block.find("The g-matrix:") :], "g-matrix")
+    printed = re.search(rf"g\(tot\).*iso=\s*{_NUMBER}", block)
+    isotropic = float(np.linalg.svd(matrix, compute_uv=False).mean())
+    if printed is None or abs(isotropic - float(printed[1])) > 1e-6:
+        raise OrcaFormatError(
+            f"The g-matrix prints iso = {printed[1] if printed else 'nothing'}, but its matrix gives {isotropic:.7f}: "
+            "the output is damaged."
+        )
+    return matrix
 
 
 def _molecule(text: str) -> Molecule | None:
@@ -176,32 +254,67 @@ def _hyperfine(text: str) -> tuple[HyperfineCoupling, ...]:
     start = text.rfind("ELECTRIC AND MAGNETIC HYPERFINE STRUCTURE")
     if start < 0:
         return ()
-    parts = re.split(r"^\s*Nucleus\s+", text[start:], flags=re.MULTILINE)[1:]
-    found = []
-    for part in parts:
-        head = re.match(rf"(\d+)\s*([A-Z][a-z]?)\s*:\s*A:ISTP=\s*(\d+)\s+I=\s*{_NUMBER}", part)
-        if head is None or "Raw HFC matrix" not in part:
-            continue
-        block = part[part.index("Raw HFC matrix") :]
-        if "(all values in MHz)" not in block.splitlines()[0]:
-            raise OrcaFormatError(f"The hyperfine matrix of nucleus {head[1]}{head[2]} must state its unit, MHz.")
-        tensor = _matrix(block, f"hyperfine coupling of nucleus {head[1]}{head[2]}")
-        printed = re.search(rf"A\(iso\)\s*=\s*{_NUMBER}", block)
-        if printed is not None and abs(np.trace(tensor) / 3 - float(printed[1])) > 2e-3 + 1e-4 * abs(float(printed[1])):
+    section = text[start:]
+    found, left_out = [], False
+    for part in re.split(r"^\s*Nucleus\s+", section, flags=re.MULTILINE)[1:]:
+        matrix = re.search(r"^\s*(?:Raw|Total) HFC matrix", part, re.MULTILINE)  # ORCA 5 and before, ORCA 6
+        if matrix is None and "A(Tot)" not in part:
+            continue  # of another section, or only an electric field gradient
+        head = re.match(
+            rf"(\d+)\s*([A-Z][a-z]?)\s*:\s*A\s*:\s*(?:ISTP|Isotope)=\s*(\d+)\s+I=\s*{_NUMBER}"
+            rf"(?:\s+P=\s*{_NUMBER}\s*MHz/au\*\*3)?",
+            part,
+        )
+        if matrix is None or head is None:
             raise OrcaFormatError(
-                f"Nucleus {head[1]}{head[2]} prints A(iso) = {printed[1]} MHz, but its matrix gives "
-                f"{np.trace(tensor) / 3:.4f}: the output is damaged."
+                f"The hyperfine coupling of nucleus {part.splitlines()[0].strip()!r} is in a layout that is not known."
             )
-        isotope = f"{head[3]}{head[2]}"
-        if isotope not in NUCLEI:
-            raise OrcaFormatError(
-                f"Nucleus {head[1]}{head[2]} is {isotope}, which has no spin or no entry in the table."
-            )
-        spin, g = NUCLEI[isotope]
-        if spin != float(head[4]):
-            raise OrcaFormatError(f"Nucleus {head[1]}{head[2]} prints I = {head[4]}, but {isotope} has I = {spin:g}.")
-        found.append(HyperfineCoupling(int(head[1]), isotope, spin, g, float("nan"), (tensor + tensor.T) / 2))
+        coupling = _coupling(head, part[matrix.start() :].lstrip())
+        if coupling is None:
+            left_out = True
+        else:
+            found.append(coupling)
+    if not found and not left_out and not re.search(r"EFG matrix|RHO\(0\)", section):
+        raise OrcaFormatError(
+            "The hyperfine section must hold nuclei with a raw or total HFC matrix, but none is found: its layout is "
+            "not known."
+        )
     return tuple(found)
+
+
+def _coupling(head: re.Match[str], block: str) -> HyperfineCoupling | None:
+    """Return the coupling of a nucleus, or ``None`` with a warning if it has no known g factor."""
+    nucleus, isotope, spin = f"{head[1]}{head[2]}", f"{head[3]}{head[2]}", float(head[4])
+    if "(all values in MHz)" not in block.splitlines()[0]:
+        raise OrcaFormatError(f"The hyperfine matrix of nucleus {nucleus} must state its unit, MHz.")
+    tensor = _matrix(block, f"hyperfine coupling of nucleus {nucleus}")
+    printed = re.search(rf"A\(iso\)\s*=\s*{_NUMBER}", block)
+    if printed is not None and abs(np.trace(tensor) / 3 - float(printed[1])) > 2e-3 + 1e-4 * abs(float(printed[1])):
+        raise OrcaFormatError(
+            f"Nucleus {nucleus} prints A(iso) = {printed[1]} MHz, but its matrix gives {np.trace(tensor) / 3:.4f}: "
+            "the output is damaged."
+        )
+    g_printed = float(head[5] or 0) / _P_OF_G
+    if isotope in NUCLEI:
+        wanted, g = NUCLEI[isotope]
+        if spin != wanted:
+            raise OrcaFormatError(f"Nucleus {nucleus} prints I = {head[4]}, but {isotope} has I = {wanted:g}.")
+        if g_printed and abs(g_printed - g) > 0.01 * abs(g):
+            raise OrcaFormatError(
+                f"Nucleus {nucleus} prints P = {head[5]} MHz/au**3, g_N = {g_printed:.5f}, but {isotope} has {g:.5f}."
+            )
+    elif not spin or not g_printed:
+        warnings.warn(
+            f"Nucleus {nucleus} ({isotope}) is left out: the output prints no spin or no P for it.", stacklevel=4
+        )
+        return None
+    elif (2 * spin - int(head[3])) % 2:
+        raise OrcaFormatError(
+            f"Nucleus {nucleus} prints I = {head[4]}, but {isotope} cannot have it: 2I is odd where the mass number is."
+        )
+    else:
+        g = g_printed
+    return HyperfineCoupling(int(head[1]), isotope, spin, g, float("nan"), (tensor + tensor.T) / 2)
 
 
 def _value(block: str, start: str, name: str) -> float:
