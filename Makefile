@@ -22,7 +22,7 @@ help:
 		"standard-library package named compression); install one and run: make PYTHON=/path/to/python3.13" >&2; exit 1; }
 	@echo "==> Installing the pinned environment into .venv with $(PYTHON) (some minutes, once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,notebooks,hpc,glue,trainer,network,onnx]" || { \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,notebooks,hpc,glue,trainer,network,dispersion,onnx]" || { \
 		echo "error: the installation failed; see above, check the network and run make again" >&2; exit 1; }
 	@touch $@
 
