@@ -415,7 +415,6 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         "solvent_epsilon": arguments.solvent,
         "dispersion": arguments.dispersion,
         "device": arguments.device,
-        "stability": not arguments.no_stability,
         "cache": Cache(arguments.cache, name="scf"),
     }
     if from_density:
@@ -424,7 +423,7 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         found = centres_from_density(molecule, multiplicity, **options)
         centres, spins = [centre.atoms for centre in found], [centre.spin for centre in found]
         say("Centres: " + "; ".join(f"{','.join(map(str, c.atoms))} (S = {c.spin:g})" for c in found))
-    return exchange_couplings(molecule, centres, spins=spins, **options)
+    return exchange_couplings(molecule, centres, spins=spins, stability=not arguments.no_stability, **options)
 
 
 def density_multiplicity(molecule: Molecule, arguments: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from molecular_qubits.electronic.populations import (
     promotion,
     spin_squared,
 )
-from molecular_qubits.electronic.scf import HELD, LADDER, SCFSolution, Workspace, read_checkpoint, run_scf
+from molecular_qubits.electronic.scf import HELD, LADDER, SCFSolution, Workspace, is_stable, read_checkpoint, run_scf
 from shared.artifacts import Cache, versions, write_json
 from shared.progress import say
 
@@ -138,7 +138,8 @@ def _collapsed(failures: Sequence[Exception], *, resumed: bool) -> bool:
 class StateRunner:
     """Converges and checks the determinants of one molecule; finished and unfinished runs are kept in a cache.
 
-    A broken-symmetry state that collapses from every guess is held: from the fragment guess with the solvers `HELD`.
+    A broken-symmetry state that collapses from every guess is held: from the fragment guess with the solvers `HELD`,
+    which PySCF has for processors only, not for graphics cards.
 
     Parameters
     ----------
@@ -154,9 +155,9 @@ class StateRunner:
         Broken-symmetry guesses in the order in which they are tried.
     solvers
         Solvers of the field in the order in which they are tried. A state that one of them found counts as finished
-        whatever the others are.
+        whatever the others are, and whatever number of cycles they were allowed.
     stability
-        Analyse the internal stability of each state.
+        Analyse the internal stability of each state, also of one that is finished.
     guess_basis
         Basis in which the high-spin state is converged first; its projection is the start density.
     """
@@ -197,8 +198,12 @@ class StateRunner:
         with np.load(folder / "orbitals.npz") as saved:
             solution = SCFSolution(
                 state.energy_hartree, saved["mo_coeff"], saved["mo_occ"], state.solver, state.cycles, state.seconds,
-                state.guess, state.stable,
+                state.guess,
             )  # fmt: skip
+        if self.stability:
+            analysed = {**key, "kind": "stability"}
+            stable = self.cache.record("stable.json", analysed, lambda: is_stable(self.workspace, solution))
+            state = replace(state, stable=stable)
         if all(sign > 0 for sign in determinant):
             self.high_spin = solution
         return state, solution
@@ -216,14 +221,13 @@ class StateRunner:
         }
 
     def _field_key(self, kind: str) -> dict[str, Any]:
-        molecule = self.workspace.molecule
+        molecule, settings = self.workspace.molecule, self.workspace.settings.to_dict()
         return {
             "kind": kind,
             "symbols": list(molecule.symbols),
             "coordinates_angstrom": [[round(x, 8) for x in row] for row in molecule.coordinates],
             "charge": molecule.charge,
-            "settings": self.workspace.settings.to_dict(),
-            "stability": self.stability,
+            "settings": {name: value for name, value in settings.items() if name != "max_cycle"},
             "versions": versions(("pyscf",)),
         }
 
@@ -235,7 +239,7 @@ class StateRunner:
         start = ("small basis", "minao") if self.guess_basis else ("minao",)
         start = start if self.aligned_from is None else ("aligned",)
         attempts = [(name, self.solvers) for name in (start if high_spin else self.guesses)]
-        if not high_spin and "fragment" in self.guesses:
+        if not high_spin and "fragment" in self.guesses and self.workspace.settings.device == "cpu":
             attempts.append(("fragment", HELD))
         saved = read_checkpoint(checkpoint)
         here = None if saved is None else (saved.guess, saved.solver in HELD)
@@ -252,7 +256,7 @@ class StateRunner:
                     density = None if resumed and solvers is not HELD else self._guess(name, determinant, n_unpaired)
                     solution = run_scf(
                         self.workspace, n_unpaired, density, label=label, guess=name, checkpoint=checkpoint,
-                        solvers=solvers, stability=self.stability,
+                        solvers=solvers,
                     )  # fmt: skip
             except SCFNotConvergedError as error:
                 failures.append(error)
@@ -287,7 +291,7 @@ class StateRunner:
                 density = self._guess(guess, (1,) * len(self.spins), n_unpaired)
             found = run_scf(
                 self.workspace, n_unpaired, density, label=label, guess=guess, checkpoint=checkpoint,
-                solvers=self.solvers, stability=self.stability,
+                solvers=self.solvers,
             )  # fmt: skip
             np.savez(folder / "orbitals.npz", mo_coeff=found.mo_coeff, mo_occ=found.mo_occ)
             record = asdict(replace(found, mo_coeff=np.empty(0), mo_occ=np.empty(0)))
@@ -362,7 +366,7 @@ class StateRunner:
             density_fit=True,
         )
         small = Workspace(self.workspace.molecule, settings)
-        solution = run_scf(small, n_unpaired, None, label=f"high-spin guess in {basis}", guess="minao", stability=False)
+        solution = run_scf(small, n_unpaired, None, label=f"high-spin guess in {basis}", guess="minao")
         return _guesses.project_density(solution.mo_coeff, solution.mo_occ, small.mole, self.workspace.mole)
 
     def describe(self, label: str, determinant: tuple[int, ...], solution: SCFSolution) -> StateResult:
@@ -384,7 +388,7 @@ class StateRunner:
             solver=solution.solver,
             cycles=solution.cycles,
             seconds=round(solution.seconds, 2),
-            stable=solution.stable,
+            stable=None,
             history=solution.history,
         )
 

@@ -19,7 +19,6 @@ def centres_from_density(
     multiplicity: int,
     *,
     threshold: float = 0.1,
-    stability: bool = True,
     cache: Cache | None = None,
     **method: Any,
 ) -> tuple[SpinCentre, ...]:
@@ -33,7 +32,7 @@ def centres_from_density(
         2S + 1 with all spins up.
     threshold
         See `find_spin_centres`.
-    stability, cache, method
+    cache, method
         As for `exchange_couplings` (``xc``, ``basis`` and others). With the same values it takes the field from the
         cache.
 
@@ -56,7 +55,7 @@ def centres_from_density(
     everything = tuple(range(molecule.n_atoms))
     runner = StateRunner(
         Workspace(molecule, settings), (everything,), ((multiplicity - 1) / 2,),
-        Cache(name="scf") if cache is None else cache, stability=stability, guess_basis=guess_basis,
+        Cache(name="scf") if cache is None else cache, guess_basis=guess_basis,
     )  # fmt: skip
     found = find_spin_centres(molecule, runner.high_spin_atomic_spins(), threshold=threshold)
     total = sum(centre.spin for centre in found)

@@ -24,6 +24,7 @@ from molecular_qubits.electronic.projection import (
     HeisenbergFit,
     ProjectedJ,
     check_spins,
+    convergence_error,
     map_heisenberg,
     map_yamaguchi,
     project_j,
@@ -89,6 +90,12 @@ class ExchangeResult:
         return len(self.states) > n_centres * (n_centres - 1) // 2 + 1
 
     @property
+    def convergence_cm1(self) -> np.ndarray:
+        """Error of each Yamaguchi coupling ``(n, n)`` if each energy is converged to within ``conv_tol``."""
+        s2, determinants = [state.s2 for state in self.states], [state.determinant for state in self.states]
+        return convergence_error(self.settings.conv_tol * HARTREE_TO_CM1, s2, self.spins, determinants)
+
+    @property
     def residual_s2(self) -> np.ndarray:
         """<S^2> of each determinant minus that of the fitted overlaps of the Yamaguchi map ``(n_states,)``."""
         determinants = [state.determinant for state in self.states]
@@ -106,11 +113,12 @@ class ExchangeResult:
         return any(bool(np.abs(residual).max() > POOR_FIT_SHARE * np.ptp(values)) for residual, values in found)
 
     def error_bar(self, i: int, j: int) -> ErrorBar:
-        """Return the Yamaguchi coupling of centres `i` and `j` with the error of the projection, the only part that one
-        functional, basis, grid and geometry can show; the others are listed as missing.
+        """Return the Yamaguchi coupling of centres `i` and `j` with the errors of projection and convergence, the parts
+        that one functional, basis, grid and geometry can show; the others are listed as missing.
         """
         values = [float(j_cm1[i, j]) for j_cm1 in (self.j_yamaguchi_cm1, self.j_noodleman_cm1, self.j_unprojected_cm1)]
-        return combine_errors(values[0], projections_cm1=values)
+        convergence = float(self.convergence_cm1[i, j])
+        return combine_errors(values[0], projections_cm1=values, convergence_cm1=convergence)
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return the result as JSON text, and write it to `path` if one is given (atomically)."""

@@ -176,6 +176,21 @@ def map_yamaguchi(
     return HeisenbergFit(noodleman.j_cm1 / overlap, noodleman.offset_cm1, noodleman.residual_cm1)
 
 
+def convergence_error(error_cm1: float, s2: ArrayLike, spins: Sequence[float], determinants: ArrayLike) -> np.ndarray:
+    """Return the errors of the couplings of `map_yamaguchi` ``(n, n)`` that those of the energies cause.
+
+    Parameters
+    ----------
+    error_cm1
+        Of the energy of each determinant, independent of the others.
+    s2, spins, determinants
+        As for `map_yamaguchi`.
+    """
+    n_states = len(np.asarray(s2))
+    moved = [map_yamaguchi(row, s2, spins, determinants).j_cm1 for row in error_cm1 * np.eye(n_states)]
+    return np.sqrt(np.sum(np.square(moved), axis=0))
+
+
 def fit_products(energies_cm1: ArrayLike, products: ArrayLike) -> HeisenbergFit:
     """Fit exchange couplings to energies and the values of <S_i.S_j> in each state.
 

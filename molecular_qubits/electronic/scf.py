@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from molecular_qubits.electronic import ramp
 from molecular_qubits.electronic.errors import SCFNotConvergedError
 from molecular_qubits.electronic.guesses import density_of
+from molecular_qubits.electronic.memory import available_memory_mb
 from molecular_qubits.electronic.ramp import CheapField
 from molecular_qubits.electronic.xc_blocks import blocked_numint
 from molecular_qubits.structure.environment import check_environment, surrounded, to_host
@@ -123,7 +124,6 @@ class SCFSolution:
     cycles: int
     seconds: float
     guess: str = ""
-    stable: bool | None = None
     history: tuple[tuple[float, float], ...] = ()
 
     @property
@@ -158,6 +158,8 @@ class Workspace:
     def __post_init__(self) -> None:
         if self.mole is None:
             self.mole = build_mole(self.molecule, self.settings.basis, self.molecule.n_electrons % 2)
+        if not self.settings.density_fit:  # integrals that do not fit in memory are computed in each cycle
+            self.mole.max_memory = min(self.mole.max_memory, available_memory_mb())
         if self.settings.ramp:
             self._grids, self._numint = make_grids(self.mole, self.settings.grid_level), blocked_numint()
 
@@ -268,7 +270,6 @@ def run_scf(
     guess: str,
     checkpoint: Path | None = None,
     solvers: Sequence[str] = LADDER,
-    stability: bool = True,
 ) -> SCFSolution:
     """Converge one field, with each solver in turn.
 
@@ -289,8 +290,6 @@ def run_scf(
         File for the orbitals after each cycle. If it exists and belongs to `guess`, the run continues from it.
     solvers
         Of `LADDER` or of `HELD`, in its order. A checkpoint continues with its solver or the first one behind it.
-    stability
-        Analyse the internal stability of the solution. An unstable solution is reported, never left.
 
     Returns
     -------
@@ -321,7 +320,7 @@ def run_scf(
         workspace.keep(mean_field)
         cycles, seconds, history = recorder.cycles, recorder.seconds, tuple(recorder.history)
         if mean_field.converged:
-            solution = SCFSolution(
+            return SCFSolution(
                 float(mean_field.e_tot),
                 to_host(mean_field.mo_coeff),
                 to_host(mean_field.mo_occ),
@@ -331,7 +330,6 @@ def run_scf(
                 guess,
                 history=history,
             )
-            return replace(solution, stable=is_stable(mean_field)) if stability else solution
         density = held if solver in HELD else mean_field.make_rdm1()
     raise SCFNotConvergedError(
         f"The {label} did not converge from the guess {guess!r} with any of {', '.join(solvers)} "
@@ -378,20 +376,25 @@ def _with_solver(mean_field: Any, solver: str, held: Any) -> Any:
     return mean_field
 
 
-def is_stable(mean_field: Any) -> bool:
+def is_stable(workspace: Workspace, solution: SCFSolution) -> bool:
     """Return whether a converged field is a minimum against real unrestricted orbital rotations.
 
     Only the sign of the lowest Hessian eigenvalue matters: one root is sought, and the density-functional part is
     integrated on PySCF's coarsest grid, which is several times cheaper. The search starts from a vector that is not
-    symmetric in the spins: from PySCF's default one it finds no singlet instability but by rounding.
+    symmetric in the spins: from PySCF's default one it finds no singlet instability but by rounding. A solvent follows
+    the rotations.
     """
     from pyscf.scf.stability import uhf_internal
 
-    if hasattr(mean_field, "to_cpu"):
-        mean_field = mean_field.to_cpu()
-    probe = mean_field.undo_newton() if hasattr(mean_field, "undo_newton") else mean_field.copy()
-    probe = probe.undo_solvent() if hasattr(probe, "undo_solvent") else probe
+    n_electrons = (solution.mo_occ > 0).sum(axis=1)
+    if not (n_electrons * (solution.mo_occ.shape[1] - n_electrons)).any():
+        return True  # nothing to rotate: no spin has both occupied and empty orbitals
+    probe = workspace.mean_field(int(n_electrons[0] - n_electrons[1]))
+    probe = probe.to_cpu() if hasattr(probe, "to_cpu") else probe
+    probe.mo_coeff, probe.mo_occ = solution.mo_coeff, solution.mo_occ
     if hasattr(probe, "grids"):
         probe.grids = type(probe.grids)(probe.mol)
         probe.grids.level = 0
+    if hasattr(probe, "with_solvent"):
+        probe.with_solvent.equilibrium_solvation = True
     return bool(uhf_internal(probe, with_symmetry=False, return_status=True, nroots=1)[1])

@@ -13,7 +13,7 @@ from molecular_qubits.electronic.thermal_average import ThermalAverage
 if TYPE_CHECKING:
     from molecular_qubits.electronic.exchange import ExchangeResult
 
-PARTS = ("projection", "functional", "basis", "grid", "geometry")
+PARTS = ("projection", "functional", "basis", "grid", "geometry", "convergence")
 """Sources of error, in the order of reports."""
 
 
@@ -75,6 +75,7 @@ def combine_errors(
     bases_cm1: Sequence[float] | None = None,
     grids_cm1: Sequence[float] | None = None,
     geometries_cm1: Sequence[float] | None = None,
+    convergence_cm1: float | None = None,
     thermal: ThermalAverage | None = None,
 ) -> ErrorBar:
     """Combine the spreads of a coupling along each axis of the method into one error bar.
@@ -93,6 +94,8 @@ def combine_errors(
         bounds what is left of a series that converges.
     geometries_cm1
         The coupling at geometries of different methods or conformers that compete: sample standard deviation.
+    convergence_cm1
+        What is left by the convergence of the energies, see `molecular_qubits.electronic.projection.convergence_error`.
     thermal
         Torsion average; its spread is reported beside the error, not added to it.
 
@@ -123,6 +126,8 @@ def combine_errors(
         given[part] = (name, numbers)
     if not np.isfinite(value_cm1):
         raise ValueError(f"Argument `value_cm1` must be finite, but is {value_cm1!r}.")
+    if convergence_cm1 is not None and not 0 <= convergence_cm1 < np.inf:
+        raise ValueError(f"Argument `convergence_cm1` must be finite and not negative, but is {convergence_cm1!r}.")
     rules = {
         "projection": lambda x: float(np.ptp(x) / np.sqrt(12)),
         "functional": lambda x: float(np.std(x, ddof=1)),
@@ -131,8 +136,10 @@ def combine_errors(
         "geometry": lambda x: float(np.std(x, ddof=1)),
     }
     parts = {part: rules[part](given[part][1]) for part in PARTS if part in given}
+    if convergence_cm1 is not None:
+        parts["convergence"] = float(convergence_cm1)
     spread = None if thermal is None else thermal.standard_deviation_cm1
-    return ErrorBar(float(value_cm1), parts, tuple(part for part in PARTS if part not in given), spread)
+    return ErrorBar(float(value_cm1), parts, tuple(part for part in PARTS if part not in parts), spread)
 
 
 def ratio_or_bound(
@@ -177,7 +184,8 @@ def radical_triplet_exchange(result: ExchangeResult) -> dict[str, Any]:
     -------
     dict
         ``j_on_cm1`` (Yamaguchi, mean over the pairs of a radical and a triplet), ``j_on_error_cm1``, ``projection``
-        (Yamaguchi, Noodleman, unprojected) and ``not_in_the_error`` (sources of error that were not looked at).
+        (Yamaguchi, Noodleman, unprojected) and ``not_in_the_error`` (sources of error that were not looked at; looked
+        at are projection and convergence).
 
     Raises
     ------
@@ -193,7 +201,8 @@ def radical_triplet_exchange(result: ExchangeResult) -> dict[str, Any]:
         float(np.mean(matrix[rows, columns]))
         for matrix in (result.j_yamaguchi_cm1, result.j_noodleman_cm1, result.j_unprojected_cm1)
     ]
-    bar = combine_errors(projections[0], projections_cm1=projections)
+    convergence = float(result.convergence_cm1[rows, columns].max())
+    bar = combine_errors(projections[0], projections_cm1=projections, convergence_cm1=convergence)
     return {
         "j_on_cm1": projections[0],
         "j_on_error_cm1": bar.total_cm1,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from molecular_qubits.electronic.projection import convergence_error
 from molecular_qubits.electronic.thermal_average import ThermalAverage, boltzmann_average
 from molecular_qubits.electronic.uncertainty import ErrorBar, combine_errors, ratio_or_bound
 from molecular_qubits.experiments import numerical_error
@@ -152,8 +153,19 @@ def mono_error_bar(temperature_k: float = ROOM_TEMPERATURE_K) -> ErrorBar:
             torsion_average(temperature_k, energy="gfn2").mean_cm1,
             float(couplings[np.argmin(energies)]),
         ],
+        convergence_cm1=scale * row_convergence(here),
         thermal=average,
     )
+
+
+def row_convergence(row: dict[str, Any], i: int = 0, j: int = 1) -> float:
+    """Return the error of a coupling of a row in cm^-1 that the convergence of its energies leaves."""
+    states, spins = row["states"], library_entry(row["molecule"]).spins
+    if row["state"] == "ground":
+        spins = spins[:: len(spins) - 1]
+    determinants = [state["determinant"] for state in states]
+    error = row["conv_tol"] * HARTREE_TO_CM1
+    return float(convergence_error(error, [state["s2"] for state in states], spins, determinants)[i, j])
 
 
 def published_order() -> dict[str, Any]:

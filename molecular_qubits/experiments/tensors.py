@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def high_spin_density(molecule: Molecule, n_unpaired: int, basis: str, xc: str = "hf") -> np.ndarray:
     """Return the density matrices ``(2, n_ao, n_ao)`` of a high-spin determinant, tightly converged."""
     workspace = Workspace(molecule, SCFSettings(xc=xc, basis=basis, conv_tol=1e-11))
-    return run_scf(workspace, n_unpaired, None, label="high-spin state", guess="minao", stability=False).density
+    return run_scf(workspace, n_unpaired, None, label="high-spin state", guess="minao").density
 
 
 def point_dipole_d_cm1(distance_angstrom: float) -> float:

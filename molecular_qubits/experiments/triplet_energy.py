@@ -54,7 +54,7 @@ def triplet_row(
         settings = SCFSettings(xc=xc, basis=basis, density_fit=True, conv_tol=conv_tol, ramp=True)
         workspace = Workspace(molecule, settings)
         label = f"{'triplet' if n_unpaired else 'singlet'} of anthracene"
-        return run_scf(workspace, n_unpaired, None, label=label, guess="minao", stability=False), workspace
+        return run_scf(workspace, n_unpaired, None, label=label, guess="minao"), workspace
 
     ground, _ = field(singlet, 0)
     relaxed, workspace = field(triplet, 2)

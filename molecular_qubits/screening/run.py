@@ -372,10 +372,10 @@ class _Screening:
             record["j_cm1"],
             projections_cm1=record["projections_cm1"],
             bases_cm1=values if len(values) > 1 else None,
+            convergence_cm1=record["resolution_cm1"],
         )
-        error = (bar.total_cm1**2 + record["resolution_cm1"] ** 2) ** 0.5
         earlier = {_level(stage): record["j_cm1"] for stage, record in series[:-1]}
-        return Coupling(record["j_cm1"], error, _level(stage), bar.missing, earlier)
+        return Coupling(record["j_cm1"], bar.total_cm1, _level(stage), bar.missing, earlier)
 
 
 def _level(stage: Stage) -> str:

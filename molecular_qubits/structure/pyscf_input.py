@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 COMMON_FUNCTIONALS = (
     "b3lyp", "pbe0", "cam-b3lyp", "bhandhlyp", "pbe", "r2scan", "blyp", "bp86", "tpss", "tpssh", "m06-2x", "m06",
-    "wb97x", "wb97x-v", "wb97m-v", "wb97x-d3", "hse06", "scan", "b97-d", "lc-wpbe", "hf",
+    "wb97x", "wb97x-v", "wb97m-v", "hse06", "scan", "b97-d", "lc-wpbe", "hf",
 )  # fmt: skip
 """Names that are suggested for an unknown functional; every name of PySCF is accepted."""
 
@@ -29,11 +29,25 @@ FITTED_FROM_ATOMS = 20
 
 
 def check_method(molecule: Molecule, xc: str, basis: str, name: str = "basis") -> None:
-    """Raise a `ValueError` if PySCF does not know the functional, or the basis (argument `name`) for an element."""
+    """Raise a `ValueError` if PySCF does not know the functional, or the basis (argument `name`) for an element, or if
+    they bring what must be asked for elsewhere or is not there: dispersion, and potentials in place of inner electrons.
+    """
     from pyscf import gto
     from pyscf.dft import libxc
+    from pyscf.scf.dispersion import parse_dft
 
     if xc.lower() != "hf":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                dispersion = parse_dft(xc)[2]
+            except NotImplementedError:
+                dispersion = "a dispersion"
+        if dispersion is not None:
+            raise ValueError(
+                f"Argument `xc` must name a functional without dispersion, but is {xc!r}, which brings {dispersion}. "
+                "Ask for dispersion by its own argument, `dispersion`."
+            )
         try:
             if not xc.strip():
                 raise ValueError
@@ -54,6 +68,15 @@ def check_method(molecule: Molecule, xc: str, basis: str, name: str = "basis") -
                 raise ValueError(
                     f"Argument `{name}` must be a PySCF basis set for {symbol}, such as '6-31g*', but is {basis!r}."
                     f"{suggestion(basis.lower(), COMMON_BASES)}"
+                )
+            try:
+                replaced = basis.lower().startswith("gth") or bool(gto.basis.load_ecp(basis, symbol))
+            except Exception:  # the basis has no potentials at all
+                replaced = False
+            if replaced:
+                raise ValueError(
+                    f"Argument `{name}` must be a basis set for all electrons, but {basis!r} replaces the inner ones "
+                    f"of {symbol} by a potential, which is not supported. Take for instance 'def2-svp'."
                 )
 
 

@@ -21,7 +21,7 @@ from molecular_qubits.electronic.populations import (
     promotion,
     spin_squared,
 )
-from molecular_qubits.electronic.scf import HELD, SCFSettings, Workspace, run_scf
+from molecular_qubits.electronic.scf import HELD, SCFSettings, Workspace, is_stable, run_scf
 from molecular_qubits.structure.library import library_entry
 from molecular_qubits.structure.pyscf_input import without_checkpoint_file
 from molecular_qubits.units import HARTREE_TO_CM1
@@ -107,7 +107,7 @@ def test_projected_density_has_the_electrons_of_the_small_basis():
     molecule = h_he_h(1.5)
     small = Workspace(molecule, SCFSettings("hf", "sto-3g"))
     large = Workspace(molecule, SCFSettings("hf", "6-31g"))
-    solution = run_scf(small, 2, None, label="triplet", guess="minao", stability=False)
+    solution = run_scf(small, 2, None, label="triplet", guess="minao")
     density = guesses.project_density(solution.mo_coeff, solution.mo_occ, small.mole, large.mole)
     overlap = large.mole.intor_symmetric("int1e_ovlp")
     assert [np.trace(part @ overlap) for part in density] == pytest.approx([3, 1], abs=1e-8)
@@ -180,7 +180,7 @@ def test_a_held_state_that_does_not_collapse_is_the_usual_one(carbonyl, cache):
     guess = runner._guess("fragment", (-1, 1), 1)
     for solver in HELD:
         held = run_scf(
-            runner.workspace, 1, guess, label="held", guess="fragment", solvers=(solver,), stability=False
+            runner.workspace, 1, guess, label="held", guess="fragment", solvers=(solver,)
         )  # fmt: skip
         assert held.solver == solver
         assert held.energy_hartree == pytest.approx(usual.energy_hartree, abs=1e-6)
@@ -240,7 +240,7 @@ def test_every_solver_of_the_ladder_reaches_the_same_energy(solver):
     workspace = Workspace(h_he_h(1.5), SCFSettings("b3lyp", "6-31g", grid_level=1, conv_tol=1e-10))
     solution = run_scf(workspace, 2, None, label="triplet", guess="minao", solvers=(solver,))
     assert solution.solver == solver
-    assert solution.stable is True
+    assert is_stable(workspace, solution)
     plain = workspace.mean_field(2)
     plain.kernel()
     assert solution.energy_hartree == pytest.approx(plain.e_tot, abs=1e-8)
@@ -249,8 +249,34 @@ def test_every_solver_of_the_ladder_reaches_the_same_energy(solver):
 def test_instability_is_reported_and_not_followed():
     workspace = Workspace(h2(3.0), SCFSettings("hf", "6-31g"))
     closed = run_scf(workspace, 0, None, label="closed shell", guess="minao")
-    assert closed.stable is False
+    assert not is_stable(workspace, closed)
     assert spin_squared(closed.density, workspace.mole.intor_symmetric("int1e_ovlp")) < 1e-3
+
+
+def test_a_field_without_rotations_is_stable(cache):
+    high, broken = exchange_couplings(h2(3.0), [[0], [1]], xc="hf", basis="sto-3g", cache=cache).states
+    assert (high.stable, broken.stable) == (True, True)  # both orbitals are full in the triplet
+
+
+def test_a_solvent_takes_part_in_the_stability():
+    settings = SCFSettings("hf", "6-31g", solvent_epsilon=80.0, conv_tol=1e-11)
+    for distance, stable in ((1.0, True), (3.0, False)):
+        workspace = Workspace(h2(distance), settings)
+        assert is_stable(workspace, run_scf(workspace, 0, None, label="closed shell", guess="minao")) is stable
+
+
+def test_finished_states_are_kept_whatever_cycles_and_analysis_were_asked_for(cache, capsys):
+    options = {"xc": "hf", "basis": "6-31g", "solvers": ["diis"], "cache": cache}
+    with pytest.raises(SCFNotConvergedError, match="Raise `max_cycle`"):
+        exchange_couplings(h2(3.0), [[0], [1]], max_cycle=4, stability=False, **options)
+    assert "continues after cycle" not in capsys.readouterr().err
+    first = exchange_couplings(h2(3.0), [[0], [1]], max_cycle=50, stability=False, **options)
+    assert "continues after cycle 4" in capsys.readouterr().err
+    again = exchange_couplings(h2(3.0), [[0], [1]], max_cycle=60, stability=True, **options)
+    assert [state.cycles for state in again.states] == [state.cycles for state in first.states]
+    assert [state.stable for state in first.states] == [None, None]
+    assert [state.stable for state in again.states] == [True, True]
+    assert "cycle" not in capsys.readouterr().err
 
 
 def test_small_basis_guess_gives_the_same_state(cache):

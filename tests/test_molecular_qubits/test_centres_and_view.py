@@ -59,7 +59,7 @@ def test_spin_density_finds_the_nitroxides_that_the_graph_finds():
     workspace = Workspace(
         molecule, SCFSettings(xc="b3lyp", basis="6-31g", grid_level=0, conv_tol=1e-6, density_fit=True)
     )
-    density = run_scf(workspace, 2, None, label="triplet", guess="minao", stability=False).density
+    density = run_scf(workspace, 2, None, label="triplet", guess="minao").density
     overlap = workspace.mole.intor_symmetric("int1e_ovlp")
     found = find_spin_centres(molecule, lowdin_spins(density, overlap, atom_of_orbital(workspace.mole)))
     assert tuple(centre.atoms for centre in found) == radical_centres(molecule)

@@ -20,7 +20,7 @@ DIRADICAL = Molecule(("N", "O", "H", "H") * 2, (*RADICAL, *((-x, 1.27 - y, z + 3
 def run(n_unpaired=1, molecule=None, **settings):
     molecule = molecule or Molecule(("N", "O", "H", "H"), RADICAL)
     workspace = Workspace(molecule, SCFSettings(basis="6-31g", grid_level=1, conv_tol=1e-9, **settings))
-    return run_scf(workspace, n_unpaired, None, label="state", guess="minao", stability=False)
+    return run_scf(workspace, n_unpaired, None, label="state", guess="minao")
 
 
 def test_a_solvent_lowers_the_energy_of_a_polar_radical_more_the_more_polar_it_is():

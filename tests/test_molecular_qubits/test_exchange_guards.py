@@ -14,6 +14,7 @@ from molecular_qubits.electronic.exchange import ExchangeResult, exchange_coupli
 from molecular_qubits.structure.clashes import check_clashes, closest_contact
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.pyscf_input import build_mole, check_method
+from molecular_qubits.units import HARTREE_TO_CM1
 from shared.artifacts import Cache
 
 H_HE_H = Molecule(("H", "He", "H"), ((0.0, 0.0, -1.5), (0.0, 0.0, 0.0), (0.0, 0.0, 1.5)))
@@ -43,6 +44,16 @@ def test_too_little_memory_is_said_before_the_fit(monkeypatch, tmp_path):
     ):
         exchange_couplings(H_HE_H, [[0], [2]], density_fit=True, cache=Cache(tmp_path), **FAST)
     assert not list(tmp_path.iterdir())
+
+
+def test_exact_integrals_stay_within_the_memory(monkeypatch):
+    from molecular_qubits.electronic import scf
+
+    monkeypatch.setattr(scf, "available_memory_mb", lambda: 0.001)
+    field = scf.Workspace(H_HE_H, scf.SCFSettings("hf", "6-31g")).mean_field(2)
+    field.kernel()
+    assert field.converged
+    assert field._eri is None  # computed in each cycle
 
 
 def test_the_estimate_is_the_size_of_the_integrals():
@@ -121,3 +132,28 @@ def test_a_centre_without_spin_is_an_error_and_the_finished_state_is_kept(tmp_pa
         exchange_couplings(close, [[0], [2]], cache=Cache(tmp_path), **options)
     kept = [json.loads(path.read_text(encoding="utf-8")) for path in tmp_path.glob("cache/*/state.json")]
     assert [state["label"] for state in kept] == ["high-spin state ↑↑"]
+
+
+def test_an_unconverged_energy_is_in_the_error(tmp_path):
+    options = FAST | {"stability": False, "cache": Cache(tmp_path)}
+    far = exchange_couplings(Molecule(("H", "H"), ((0.0, 0.0, 0.0), (0.0, 0.0, 12.0))), [[0], [1]], **options)
+    bar = far.error_bar(0, 1)
+    # J = (E_BS - E_HS) / (2 - 1), each energy within 1e-9 hartree
+    assert bar.parts_cm1["convergence"] == pytest.approx(2**0.5 * 1e-9 * HARTREE_TO_CM1, rel=1e-6)
+    assert not bar.resolved
+    near = exchange_couplings(H_HE_H, [[0], [2]], **options)
+    assert near.error_bar(0, 1).resolved
+
+
+@pytest.mark.parametrize("xc", ["b3lyp-d3bj", "wb97x-d3bj", "wb97x-d3", "pbe0-d4"])
+def test_dispersion_within_a_functional_is_refused(xc):
+    with pytest.raises(ValueError, match=r"without dispersion, but is .*by its own argument, `dispersion`"):
+        check_method(H_HE_H, xc, "sto-3g")
+
+
+@pytest.mark.parametrize(("symbol", "basis"), [("Cu", "lanl2dz"), ("C", "stuttgart"), ("C", "gth-dzvp")])
+def test_a_basis_that_lacks_the_inner_electrons_is_refused(symbol, basis):
+    atom = Molecule((symbol,), ((0.0, 0.0, 0.0),))
+    with pytest.raises(ValueError, match=f"replaces the inner ones of {symbol} by a potential"):
+        check_method(atom, "b3lyp", basis)
+    check_method(atom, "b3lyp", "def2-svp")

@@ -32,7 +32,7 @@ CH3 = Molecule(
 @cache
 def radical_density(molecule, basis, xc="hf"):
     workspace = Workspace(molecule, SCFSettings(xc=xc, basis=basis, conv_tol=1e-11))
-    return run_scf(workspace, 1, None, label="state", guess="minao", stability=False).density
+    return run_scf(workspace, 1, None, label="state", guess="minao").density
 
 
 def hydrogen_atom_mhz():

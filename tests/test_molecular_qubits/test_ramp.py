@@ -108,9 +108,7 @@ def test_the_end_is_that_of_the_plain_field(xc, n_unpaired):
     ends = []
     for ramp in (True, False):
         settings = SCFSettings(xc=xc, basis="6-31g", grid_level=3, density_fit=True, conv_tol=1e-9, ramp=ramp)
-        ends.append(
-            run_scf(Workspace(NITROXIDE, settings), n_unpaired, None, label="state", guess="minao", stability=False)
-        )
+        ends.append(run_scf(Workspace(NITROXIDE, settings), n_unpaired, None, label="state", guess="minao"))
     assert ends[0].energy_hartree == pytest.approx(ends[1].energy_hartree, abs=2e-8)
     assert ends[0].density == pytest.approx(ends[1].density, abs=1e-3)
 
@@ -123,7 +121,7 @@ def test_few_exact_fields_are_computed(monkeypatch):
     monkeypatch.setattr(
         BlockedXC, "potential", lambda self, *a, **k: calls.append(self.dtype.itemsize) or potential(self, *a, **k)
     )
-    solution = run_scf(workspace, 1, None, label="state", guess="minao", stability=False)
+    solution = run_scf(workspace, 1, None, label="state", guess="minao")
     assert calls.count(8) <= 4  # the guess and one for each correction
     assert calls.count(4) >= solution.cycles
 
@@ -132,7 +130,7 @@ def test_a_cheap_field_that_does_not_converge_leaves_the_ladder_to_go_on(monkeyp
     settings = SCFSettings(basis="sto-3g", grid_level=0, density_fit=True, conv_tol=1e-7, ramp=True)
     monkeypatch.setattr(CheapField, "_exchange", lambda self, density: np.zeros_like(np.asarray(density)))
     monkeypatch.setattr(scf_module.ramp, "MAX_TURNS", 1)
-    found = run_scf(Workspace(NITROXIDE, settings), 1, None, label="state", guess="minao", stability=False)
+    found = run_scf(Workspace(NITROXIDE, settings), 1, None, label="state", guess="minao")
     assert found.solver == "newton"
 
 

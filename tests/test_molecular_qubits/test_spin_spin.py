@@ -27,7 +27,7 @@ O2 = Molecule(("O", "O"), ((0.0, 0.0, 0.0), (0.0, 0.0, 1.2075)))
 @cache
 def high_spin_density(molecule, n_unpaired, basis="6-31g", xc="hf"):
     workspace = Workspace(molecule, SCFSettings(xc=xc, basis=basis, conv_tol=1e-11))
-    return run_scf(workspace, n_unpaired, None, label="state", guess="minao", stability=False).density
+    return run_scf(workspace, n_unpaired, None, label="state", guess="minao").density
 
 
 @pytest.mark.parametrize("basis", ["sto-3g", "6-31g", "cc-pvdz"])
@@ -172,7 +172,7 @@ def test_naphthalene_is_underestimated_as_the_documentation_says():
     """Measured |D| = 0.1003 cm^-1: B3LYP gives about half, by either spin density. It must not feed the dynamics."""
     molecule = Molecule.from_smiles("c1cccc2ccccc12", multiplicity=3).optimize("gfn2")
     workspace = Workspace(molecule, SCFSettings(basis="6-31g", density_fit=True, grid_level=1, conv_tol=1e-7))
-    density = run_scf(workspace, 2, None, label="triplet", guess="minao", stability=False).density
+    density = run_scf(workspace, 2, None, label="triplet", guess="minao").density
     for kind in ("unrestricted", "natural"):
         found = abs(spin_spin_zfs(molecule, "6-31g", density, spin_density=kind).d_cm1)
         assert 0.3 < found / 0.1003 < 0.7

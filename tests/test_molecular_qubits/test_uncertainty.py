@@ -91,9 +91,9 @@ def test_parts_add_in_squares_and_missing_ones_are_named():
     )
     assert bar.parts_cm1 == pytest.approx({"projection": 3.0, "functional": 8 / np.sqrt(2), "basis": 4.0})
     assert bar.total_cm1 == pytest.approx(np.sqrt(9 + 32 + 16))
-    assert bar.missing == ("grid", "geometry")
+    assert bar.missing == ("grid", "geometry", "convergence")
     assert bar.resolved
-    assert str(bar) == "+68 ± 7.5 cm^-1 (projection 3, functional 5.7, basis 4; without grid, geometry)"
+    assert str(bar) == "+68 ± 7.5 cm^-1 (projection 3, functional 5.7, basis 4; without grid, geometry, convergence)"
     assert bar.to_dict()["error_cm1"] == pytest.approx(bar.total_cm1)
 
 
@@ -111,6 +111,7 @@ def test_a_coupling_below_its_error_is_not_resolved_and_thermal_spread_is_apart(
         ({"functionals_cm1": {"b3lyp": 1.0}}, "`functionals_cm1` must hold at least 2"),
         ({"grids_cm1": [1.0, np.inf]}, "`grids_cm1`"),
         ({"value_cm1": np.nan}, "`value_cm1`"),
+        ({"convergence_cm1": -1.0}, "`convergence_cm1`"),
     ],
 )
 def test_bad_parts_are_refused(arguments, words):
