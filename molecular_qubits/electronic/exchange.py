@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -146,9 +147,10 @@ class ExchangeResult:
         return text
 
     @classmethod
-    def from_json(cls, source: str | Path) -> ExchangeResult:
-        """Read a result from a file (a `Path`) or from the text of `to_json` (a `str`)."""
-        text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
+    def from_json(cls, source: str | os.PathLike[str]) -> ExchangeResult:
+        """Read a result from the text of `to_json` (it starts with ``{``) or from a file, named by anything else."""
+        is_text = isinstance(source, str) and source.lstrip().startswith("{")
+        text = str(source) if is_text else Path(source).read_text(encoding="utf-8")
         record = json.loads(text)
         return cls(
             molecule=Molecule.from_dict(record["molecule"]),

@@ -111,6 +111,9 @@ def test_json_round_trip_keeps_the_result(cache, tmp_path):
     assert read.provenance["versions"]["pyscf"]
     assert json.loads(path.read_text(encoding="utf-8"))["convention"].startswith("H = -2 J")
     assert ExchangeResult.from_json(path.read_text(encoding="utf-8")).settings == result.settings
+    assert ExchangeResult.from_json(str(path)).settings == result.settings
+    with pytest.raises(FileNotFoundError, match="other"):
+        ExchangeResult.from_json(str(tmp_path / "other.json"))
 
 
 def test_spin_density_map_integrates_to_the_unpaired_electrons(cache):
