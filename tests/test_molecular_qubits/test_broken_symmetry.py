@@ -170,6 +170,15 @@ def test_a_collapsing_triplet_is_held(carbonyl, cache, capsys):
     )
 
 
+def test_a_held_state_that_slides_away_is_refused(carbonyl, cache, monkeypatch):
+    molecule, centres, spins = carbonyl
+    monkeypatch.setattr(broken_symmetry, "HELD_LIMIT", 0.2)
+    settings = SCFSettings("pbe", "sto-3g", grid_level=0, conv_tol=1.1e-7)
+    runner = StateRunner(Workspace(molecule, settings), centres, spins, cache, stability=False)
+    with pytest.raises(WrongStateError, match=r"ends 0\.\d\d electrons away from it \(at most 0\.2\)"):
+        runner.run((-1, 1))
+
+
 def test_a_held_state_that_does_not_collapse_is_the_usual_one(carbonyl, cache):
     molecule, centres, spins = carbonyl
     settings = SCFSettings("b3lyp", "sto-3g", grid_level=0, conv_tol=1e-8)

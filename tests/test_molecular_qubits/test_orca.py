@@ -196,11 +196,11 @@ ELECTRIC AND MAGNETIC HYPERFINE STRUCTURE (15 nuclei)
  Nucleus   0Ca: A  : Isotope=   43 I=  3.5 P=-35.9513 MHz/au**3
 
  Total HFC matrix (all values in MHz):
-                 1.0548              -0.1123              -0.1961
-                -0.1123               1.3845              -0.0915
-                -0.1961              -0.0915               1.2675
+                 1.1000              -0.1000               0.0000
+                -0.1000               1.3000               0.0000
+                 0.0000               0.0000               1.2000
 """
-"""From a test of github.com/anulum/sc-neurocore (tools/quantum/extract_orca_params.py), which follows ORCA 6.1."""
+"""Written by us in the layout of ORCA 6; P is that of the moment, -1.3173 nuclear magnetons (Stone 2005)."""
 
 CUPRATE = """
 ELECTRIC AND MAGNETIC HYPERFINE STRUCTURE
