@@ -76,8 +76,8 @@ def build_parser() -> argparse.ArgumentParser:
     exchange.add_argument("--max-cycle", type=int, default=60, help="cycles of each solver (default: %(default)s)")
     exchange.add_argument("--guess-basis", default=None, help="converge the high-spin state in this small basis first")
     exchange.add_argument(
-        "--geometry", choices=("gfn2", "uks", "as-is"), default=None, help="relaxation in the high-spin state "
-        "(default: gfn2; as-is for an XYZ file)",
+        "--geometry", choices=("gfn2", "uks", "as-is"), default=None, help="relaxation in the high-spin state, "
+        "uks with --xc, --basis, --grid-level, --solvent and --dispersion (default: gfn2; as-is for an XYZ file)",
     )  # fmt: skip
     exchange.add_argument(
         "--solvent", type=float, default=None, metavar="EPSILON", help="dielectric constant of an implicit solvent"
@@ -399,21 +399,25 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         raise ValueError(str(error).replace("Argument `solvent_epsilon`", "Option `--solvent`")) from error
     if is_fitted(molecule.n_atoms, False if arguments.exact_integrals else None):
         check_fit_memory(build_mole(molecule, arguments.basis, molecule.n_electrons % 2), arguments.basis)
+    method = {
+        "xc": arguments.xc,
+        "basis": arguments.basis,
+        "grid_level": arguments.grid_level,
+        "density_fit": False if arguments.exact_integrals else None,
+        "solvent_epsilon": arguments.solvent,
+        "dispersion": arguments.dispersion,
+    }
     geometry = arguments.geometry or ("as-is" if molecule.smiles is None else "gfn2")
     if geometry != "as-is":
         say(f"Relaxing the geometry with {geometry} at multiplicity {multiplicity}.")
         cache = Cache(arguments.cache, name="geometry")
-        molecule = cached_relaxation(start_geometry(molecule), geometry, multiplicity, cache)
+        chosen = {**method, "device": arguments.device or "cpu"} if geometry == "uks" else {}
+        molecule = cached_relaxation(start_geometry(molecule), geometry, multiplicity, cache, **chosen)
     options: dict[str, Any] = {
-        "xc": arguments.xc,
-        "basis": arguments.basis,
-        "grid_level": arguments.grid_level,
+        **method,
         "conv_tol": arguments.conv_tol,
         "max_cycle": arguments.max_cycle,
-        "density_fit": False if arguments.exact_integrals else None,
         "guess_basis": arguments.guess_basis,
-        "solvent_epsilon": arguments.solvent,
-        "dispersion": arguments.dispersion,
         "device": arguments.device,
         "cache": Cache(arguments.cache, name="scf"),
     }

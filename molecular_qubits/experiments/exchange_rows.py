@@ -123,10 +123,15 @@ def _chromophore_torsions(molecule: Molecule, calculation: Calculation) -> tuple
     return chromophore_torsions(molecule, entry.centres[int(np.argmax(entry.spins))])
 
 
+def _of_geometries(cache: Cache | None) -> Cache | None:
+    """Return the cache of geometries beside one of determinants; ``None``, the user's, for the user's."""
+    return None if cache is None else Cache(cache.folder.parent, name="geometry")
+
+
 def compute(calculation: Calculation, cache: Cache | None = None) -> ExchangeResult:
     """Return the exchange couplings of a calculation; states that were finished before come from the cache."""
     return exchange_couplings(
-        geometry(calculation),
+        geometry(calculation, _of_geometries(cache)),
         calculation.centres,
         spins=calculation.spins,
         xc=calculation.xc,
@@ -143,7 +148,7 @@ def row(calculation: Calculation, cache: Cache | None = None) -> dict[str, Any]:
 
     A state that does not converge to the one asked for gives a row with ``error`` in place of couplings.
     """
-    molecule = geometry(calculation)
+    molecule = geometry(calculation, _of_geometries(cache))
     start = {
         **calculation.key(),
         "torsions_degrees": [round(molecule.torsion(atoms), 2) for atoms in molecule.ring_torsions()],

@@ -39,7 +39,8 @@ def check_environment(solvent_epsilon: float | None, dispersion: str | None, dev
     if dispersion is not None and importlib.util.find_spec("pyscf.dispersion") is None:
         raise ModuleNotFoundError(
             f"Argument `dispersion` is {dispersion!r}, which needs the package pyscf-dispersion: "
-            "pip install pyscf-dispersion. It shifts all states of a geometry alike: couplings do not change."
+            "pip install pyscf-dispersion. It shifts all states of a geometry alike: couplings change only with a "
+            "geometry relaxed by it."
         )
     if device == "gpu" and not gpu_available():
         raise ModuleNotFoundError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,7 +80,9 @@ def gfn2_energy_cm1(molecule: Molecule) -> float:
     return float(gfn2_atoms(molecule).get_potential_energy()) * EV_TO_CM1
 
 
-def cached_relaxation(molecule: Molecule, level: str, multiplicity: int, cache: Cache | None = None) -> Molecule:
+def cached_relaxation(
+    molecule: Molecule, level: str, multiplicity: int, cache: Cache | None = None, **options: Any
+) -> Molecule:
     """Return the relaxed molecule, from the cache if the same relaxation was done before.
 
     A relaxation by UKS keeps each step there until it is done: a killed one continues.
@@ -93,23 +97,35 @@ def cached_relaxation(molecule: Molecule, level: str, multiplicity: int, cache: 
         2S + 1 of the state.
     cache
         The user's cache folder if ``None``.
+    options
+        As in `Molecule.optimize`. Those that differ from their defaults are part of the key.
 
     Returns
     -------
     Molecule
         The relaxed molecule.
     """
+    changed = _changed(level, options)
     key = {
         "kind": "geometry",
         "molecule": molecule.to_dict(),
         "level": level,
         "multiplicity": multiplicity,
+        **({"options": changed} if changed else {}),
         "versions": versions(("tblite", "ase", "pyscf", "geometric")),
     }
     cache = Cache(name="geometry") if cache is None else cache
 
     def make() -> dict[str, Any]:
-        options = {"checkpoint": cache.work_folder(key) / "step.json"} if level == "uks" else {}
-        return molecule.optimize(level, multiplicity, **options).to_dict()
+        kept = {"checkpoint": cache.work_folder(key) / "step.json"} if level == "uks" else {}
+        return molecule.optimize(level, multiplicity, **options, **kept).to_dict()
 
     return type(molecule).from_dict(cache.record("molecule.json", key, make))
+
+
+def _changed(level: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a relaxation that differ from their defaults."""
+    from molecular_qubits.structure.uks_relaxation import relax_uks
+
+    known = inspect.signature(relax_uks if level == "uks" else relax_gfn2).parameters
+    return {name: value for name, value in options.items() if name not in known or known[name].default != value}

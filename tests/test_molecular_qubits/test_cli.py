@@ -9,8 +9,10 @@ import pytest
 
 from molecular_qubits import cli
 from molecular_qubits.electronic import memory
-from molecular_qubits.structure.library import LIBRARY
+from molecular_qubits.structure import relaxation
+from molecular_qubits.structure.library import LIBRARY, start_geometry
 from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.relaxation import GeometryNotConvergedError
 
 H_HE_H = "3\n\nH 0 0 -1.5\nHe 0 0 0\nH 0 0 1.5\n"
 
@@ -41,6 +43,28 @@ def test_exchange_of_an_xyz_file(xyz, tmp_path, capsys):
     assert parts["projection"] == pytest.approx(spread / 12**0.5)
     assert 0 < parts["convergence"] < 1e-3
     assert record["provenance"]["config"]["basis"] == "6-31g"
+
+
+def test_the_geometry_of_uks_is_relaxed_by_the_method_of_the_options(tmp_path, monkeypatch):
+    out = tmp_path / "result.json"
+    arguments = ["exchange", "[NH]C[NH]", "--centres", "0", "2", "--geometry", "uks", "--no-stability"]
+    arguments += ["--xc", "hf", "--basis", "sto-3g", "--cache", str(tmp_path), "--json", str(out)]
+    assert cli.main(arguments) == 0
+    relaxed = Molecule.from_dict(json.loads(out.read_text(encoding="utf-8"))["molecule"])
+    start = start_geometry(Molecule.from_smiles("[NH]C[NH]", multiplicity=3))
+    assert relaxed.positions == pytest.approx(start.optimize("uks", xc="hf", basis="sto-3g").positions, abs=1e-5)
+    seen = {}
+
+    def refuse(molecule, level, multiplicity, cache, **options):
+        seen.update(options)
+        raise GeometryNotConvergedError("not now")
+
+    monkeypatch.setattr(relaxation, "cached_relaxation", refuse)
+    assert cli.main([*arguments, "--solvent", "80", "--grid-level", "1", "--exact-integrals"]) == 1
+    assert seen == {
+        "xc": "hf", "basis": "sto-3g", "grid_level": 1, "density_fit": False, "solvent_epsilon": 80.0,
+        "dispersion": None, "device": "cpu",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

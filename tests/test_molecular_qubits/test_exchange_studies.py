@@ -31,6 +31,8 @@ def test_rows_are_written_once_and_found_again(folder, monkeypatch):
     (row,) = record["rows"]
     assert Calculation.from_row(row) == TINY
     assert row["j_yamaguchi_cm1"][0][1] < 0
+    assert list((folder / "geometry").glob("*/molecule.json"))
+    assert not (folder / "cache").exists()  # that of the user, who named another one
     assert [state["label"][:9] for state in row["states"]] == ["high-spin", "broken-sy"]
     assert record["runs"][0]["versions"]["pyscf"]
     before = studies.path_of("tiny").read_bytes()

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from molecular_qubits import Molecule
-from molecular_qubits.structure import uks_relaxation
+from molecular_qubits.structure import relaxation, uks_relaxation
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError, cached_relaxation
 from molecular_qubits.structure.uks_relaxation import SpinContaminationError, relax_uks
-from shared.artifacts import Cache
+from shared.artifacts import Cache, content_hash
 
 H2 = Molecule(("H", "H"), ((0, 0, 0), (0, 0, 0.9)), multiplicity=1, bonds=((0, 1),))
 METHYLENE = Molecule(("C", "H", "H"), ((0, 0, 0), (0.9, 0.6, 0), (-0.9, 0.6, 0)), multiplicity=3)
@@ -75,3 +75,28 @@ def test_a_stopped_relaxation_continues_from_its_last_step(tmp_path, monkeypatch
     monkeypatch.setattr(uks_relaxation, "relax_uks", lambda *a, **o: pytest.fail("relaxed again"))
     assert cached_relaxation(METHYLENE, "uks", 3, cache) == relaxed
     assert not list(cache.folder.glob("*.work"))
+
+
+def test_a_relaxation_of_the_defaults_keeps_its_key_and_other_options_get_their_own(tmp_path, monkeypatch):
+    keys = []
+
+    class Recorded(Cache):
+        def record(self, file, key, make):
+            keys.append(key)
+            return H2.to_dict()
+
+    monkeypatch.setattr(relaxation, "versions", lambda packages: {})
+    cache = Recorded(tmp_path)
+    cached_relaxation(H2, "uks", 1, cache)
+    cached_relaxation(H2, "uks", 1, cache, xc="b3lyp", basis="6-31g*", grid_level=3, dispersion=None, device="cpu")
+    cached_relaxation(H2, "gfn2", 3, cache)
+    assert [content_hash(key) for key in keys] == [  # as of the caches that there are
+        "8465af927d847db53b6a1e2b954e4eb83727cffaa0f53a05f7cd865426208b66",
+        "8465af927d847db53b6a1e2b954e4eb83727cffaa0f53a05f7cd865426208b66",
+        "f61df1cfa0c5236c1842acd0e945c38cce3ac16f5235a38ba13d623ad68217ea",
+    ]
+    keys.clear()
+    for options in ({"xc": "pbe"}, {"basis": "sto-3g"}, {"dispersion": "d3bj"}, {"solvent_epsilon": 2.4}):
+        cached_relaxation(H2, "uks", 1, cache, **options)
+        assert keys[-1]["options"] == options
+    assert len({content_hash(key) for key in keys}) == 4
