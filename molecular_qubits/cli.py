@@ -354,10 +354,10 @@ def write_plots(result: ExchangeResult, folder: Path) -> None:
 
 def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     """Return the exchange couplings that the arguments of ``exchange`` ask for."""
-    from molecular_qubits.electronic.exchange import check_centres, check_high_spin, exchange_couplings
+    from molecular_qubits.electronic.exchange import check_high_spin, exchange_couplings
     from molecular_qubits.electronic.memory import check_fit_memory
-    from molecular_qubits.electronic.projection import check_spins
     from molecular_qubits.electronic.scf import SCFSettings
+    from molecular_qubits.fields.alignments import check_centres, check_spins
     from molecular_qubits.structure.library import start_geometry
     from molecular_qubits.structure.pyscf_input import build_mole, check_method, is_fitted
     from molecular_qubits.structure.relaxation import cached_relaxation

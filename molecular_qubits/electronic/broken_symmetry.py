@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from molecular_qubits.electronic import guesses as _guesses
 from molecular_qubits.electronic.errors import SCFNotConvergedError, UnmatchedStatesError, WrongStateError
-from molecular_qubits.electronic.populations import (
+from molecular_qubits.electronic.scf import HELD, SCFSolution, Workspace, is_stable, read_checkpoint, run_scf
+from molecular_qubits.fields import guesses as _guesses
+from molecular_qubits.fields.alignments import Centres, misalignment, separate_spin_s2, state_label
+from molecular_qubits.fields.populations import (
     atom_of_orbital,
     local_spin_products,
     lowdin_spins,
@@ -21,11 +22,9 @@ from molecular_qubits.electronic.populations import (
     promotion,
     spin_squared,
 )
-from molecular_qubits.electronic.scf import HELD, LADDER, SCFSolution, Workspace, is_stable, read_checkpoint, run_scf
+from molecular_qubits.fields.solvers import LADDER
 from shared.artifacts import Cache, versions, write_json
 from shared.progress import say
-
-Centres = tuple[tuple[int, ...], ...]
 
 _ADVICE = "Try other atom sets in `centres`, another entry of `guesses`, another functional, or check the geometry."
 
@@ -34,10 +33,6 @@ RESTART_GAIN_HARTREE = 1e-5
 
 GUESSES = ("fragment", "swap")
 """Broken-symmetry guesses: localised magnetic orbitals flipped as a determinant; density exchanged on the centre."""
-
-S2_TOLERANCE = 0.4
-"""Largest deviation of <S^2> from the value of separate spins. Overlap lowers the value of a broken-symmetry state
-(H-He-H at 1.25 Å: 0.74 instead of 1); a collapse to the next spin state changes it by 1 or more."""
 
 PROMOTION_LIMIT = 0.8
 """Most electrons by which the total densities of high-spin and broken-symmetry state may differ (`promotion`). Pairs
@@ -48,9 +43,6 @@ HELD_LIMIT = 0.35
 """Most electrons by which a held state may move from the guess that is held (`promotion`). States that relax move by
 0.06 (a naphthalene and a nitroxide, PBE) to 0.29 (a carbonyl beside a nitroxide); with r2SCAN the first one went by
 0.45 in 152 cycles, to a mixture of the magnetic orbitals that no functional has without holding."""
-
-SPIN_SHARE = (0.5, 1.6)
-"""Allowed range of the Löwdin spin population of a centre, as a share of 2 S."""
 
 
 @dataclass(frozen=True)
@@ -90,45 +82,6 @@ class StateResult:
         fields["history"] = tuple((energy, gradient) for energy, gradient in record.get("history", ()))
         fields["spin_products"] = tuple(tuple(row) for row in record["spin_products"])
         return cls(**fields)
-
-
-def enumerate_determinants(spins: Sequence[float]) -> list[tuple[int, ...]]:
-    """Return every distinct alignment of the centres: 2^(n-1) of them.
-
-    Parameters
-    ----------
-    spins
-        Spin of each centre.
-
-    Returns
-    -------
-    list of tuple of int
-        +1 or -1 for each centre; the high-spin determinant first, then by the number of flips. Determinants that differ
-        by turning all spins are listed once, in the form with the larger number of α electrons.
-    """
-    n_centres = len(spins)
-    found = [(1,) * n_centres]
-    for size in range(1, n_centres // 2 + 1):  # more flips are fewer flips of the others
-        for flips in combinations(range(n_centres), size):
-            signs = tuple(-1 if centre in flips else 1 for centre in range(n_centres))
-            total = sum(sign * spin for sign, spin in zip(signs, spins, strict=True))
-            if total < 0 or (total == 0 and signs[0] < 0):
-                signs = tuple(-sign for sign in signs)
-            if signs not in found:
-                found.append(signs)
-    return found
-
-
-def state_label(determinant: Sequence[int]) -> str:
-    """Return e.g. ``high-spin state`` or ``broken-symmetry state ↓↑``."""
-    arrows = "".join("↑" if sign > 0 else "↓" for sign in determinant)
-    return f"high-spin state {arrows}" if all(sign > 0 for sign in determinant) else f"broken-symmetry state {arrows}"
-
-
-def separate_spin_s2(determinant: Sequence[int], spins: Sequence[float]) -> float:
-    """Return <S^2> of a determinant of separate spins: (sum ±S_i)^2 + sum S_i."""
-    total = sum(sign * spin for sign, spin in zip(determinant, spins, strict=True))
-    return total**2 + sum(spins)
 
 
 def _collapsed(failures: Sequence[Exception], *, resumed: bool) -> bool:
@@ -428,21 +381,7 @@ class StateRunner:
 
     def problem(self, state: StateResult) -> str | None:
         """Return why a state is not the one asked for, with what to try, or ``None`` if it is."""
-        if abs(state.s2 - state.s2_separate_spins) > S2_TOLERANCE:
-            return (
-                f"The {state.label} converged from the guess {state.guess!r} to <S^2> = {state.s2:.3f}, but "
-                f"{state.s2_separate_spins:.2f} was expected for separate spins (tolerance {S2_TOLERANCE}). {_ADVICE}"
-            )
-        shares = [
-            sign * found / (2 * spin)
-            for sign, spin, found in zip(state.determinant, self.spins, state.lowdin_spins, strict=True)
-        ]
-        for centre in np.argsort(shares):  # a centre without spin before one that has too much in its place
-            if not SPIN_SHARE[0] <= shares[centre] <= SPIN_SHARE[1]:
-                expected = 2 * state.determinant[centre] * self.spins[centre]
-                return (
-                    f"The {state.label} converged from the guess {state.guess!r} with spin population "
-                    f"{state.lowdin_spins[centre]:+.3f} on centre {centre}, but about {expected:+.0f} was expected. "
-                    f"{_ADVICE}"
-                )
-        return None
+        wrong = misalignment(state.determinant, self.spins, state.s2, state.lowdin_spins)
+        if wrong is None:
+            return None
+        return f"The {state.label} converged from the guess {state.guess!r} {wrong}. {_ADVICE}"

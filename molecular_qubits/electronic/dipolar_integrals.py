@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import scipy.linalg
 
-from molecular_qubits.electronic.populations import square_root
+from molecular_qubits.fields.populations import square_root
 
 Integrals = Literal["fit", "exact"]
 

@@ -14,25 +14,24 @@ import numpy as np
 
 from molecular_qubits.electronic.broken_symmetry import (
     GUESSES,
-    Centres,
     StateResult,
     StateRunner,
-    enumerate_determinants,
 )
 from molecular_qubits.electronic.errors import UnmatchedStatesError
 from molecular_qubits.electronic.memory import check_fit_memory
 from molecular_qubits.electronic.projection import (
     HeisenbergFit,
     ProjectedJ,
-    check_spins,
     convergence_error,
     map_heisenberg,
     map_yamaguchi,
     project_j,
     unprojected_factor,
 )
-from molecular_qubits.electronic.scf import LADDER, SCFSettings, SCFSolution, Workspace, can_ramp
+from molecular_qubits.electronic.scf import SCFSettings, SCFSolution, Workspace, can_ramp
 from molecular_qubits.electronic.uncertainty import ErrorBar, combine_errors
+from molecular_qubits.fields.alignments import Centres, check_centres, check_spins, enumerate_determinants
+from molecular_qubits.fields.solvers import LADDER
 from molecular_qubits.structure.clashes import check_clashes
 from molecular_qubits.structure.environment import gpu_available
 from molecular_qubits.structure.interfaces import as_molecule
@@ -351,26 +350,3 @@ def check_high_spin(molecule: Molecule, spins: Sequence[float]) -> int:
             "hydrogen atoms."
         ) from None
     return multiplicity
-
-
-def check_centres(centres: Sequence[Iterable[int]], n_atoms: int) -> Centres:
-    """Return `centres` as sorted tuples after checking that they are disjoint, non-empty and in range."""
-    sets = tuple(tuple(sorted(int(atom) for atom in atoms)) for atoms in centres)
-    if len(sets) < 2:
-        raise ValueError(f"Argument `centres` must hold at least 2 sets of atoms, but holds {len(sets)}.")
-    owner: dict[int, int] = {}
-    for number, atoms in enumerate(sets):
-        if not atoms:
-            raise ValueError(f"Argument `centres` must hold non-empty sets of atoms, but set {number} is empty.")
-        for atom in atoms:
-            if not 0 <= atom < n_atoms:
-                raise ValueError(
-                    f"Argument `centres` must hold atom indices from 0 to {n_atoms - 1}, but set {number} holds {atom}."
-                )
-            if atom in owner:
-                raise ValueError(
-                    f"Argument `centres` must hold disjoint sets, but atom {atom} is in sets {owner[atom]} and "
-                    f"{number}."
-                )
-            owner[atom] = number
-    return sets

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from molecular_qubits.electronic.hyperfine import NUCLEI, PROTON_ELECTRON_MASS_RATIO, HyperfineCoupling
-from molecular_qubits.electronic.projection import ProjectedJ, check_spins
+from molecular_qubits.electronic.projection import ProjectedJ
+from molecular_qubits.fields.alignments import check_spins
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.units import CM1_TO_GHZ, FINE_STRUCTURE, G_ELECTRON, HARTREE_TO_CM1
 

@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from molecular_qubits.fields.alignments import check_spins
 from molecular_qubits.units import HARTREE_TO_CM1
 
 
@@ -248,13 +249,3 @@ def unprojected_factor(spins: Sequence[float]) -> np.ndarray:
     values = check_spins(spins, len(spins))
     product, smaller = np.outer(values, values), np.minimum.outer(values, values)
     return 2 * product / (2 * product + smaller)
-
-
-def check_spins(spins: Sequence[float], n_centres: int) -> np.ndarray:
-    """Return `spins` as an array after checking that they are ``n_centres`` positive multiples of 1/2."""
-    values = np.asarray(spins, dtype=float)
-    if values.shape != (n_centres,):
-        raise ValueError(f"Argument `spins` must hold one spin for each of {n_centres} centres, but is {spins!r}.")
-    if not np.all(values > 0) or not np.all(2 * values == np.round(2 * values)):
-        raise ValueError(f"Argument `spins` must hold positive multiples of 1/2, but is {spins!r}.")
-    return values

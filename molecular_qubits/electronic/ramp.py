@@ -96,7 +96,7 @@ class Ramped:
     @property
     def density(self) -> Any:
         """Density matrices with their orbitals as tags."""
-        from molecular_qubits.electronic.guesses import density_of
+        from molecular_qubits.fields.guesses import density_of
 
         return density_of(*(self.mo_coeff[spin][:, self.mo_occ[spin] > 0] for spin in (0, 1)))
 

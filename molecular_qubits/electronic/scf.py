@@ -12,10 +12,11 @@ import numpy as np
 
 from molecular_qubits.electronic import ramp
 from molecular_qubits.electronic.errors import SCFNotConvergedError
-from molecular_qubits.electronic.guesses import density_of
 from molecular_qubits.electronic.memory import available_memory_mb
 from molecular_qubits.electronic.ramp import CheapField
 from molecular_qubits.electronic.xc_blocks import blocked_numint
+from molecular_qubits.fields.guesses import density_of
+from molecular_qubits.fields.solvers import LADDER, is_minimum, with_solver
 from molecular_qubits.structure.environment import check_environment, surrounded, to_host
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.pyscf_input import build_mole, make_uks
@@ -24,9 +25,6 @@ from shared.progress import progress, say
 
 CHEAP_GRID_LEVEL = 1
 """Integration grid of the cheap cycles of a ramped field."""
-
-LADDER: tuple[str, ...] = ("diis", "level shift", "newton")
-"""Solvers, tried in this order: Pulay's DIIS; DIIS with level shift and damping; second order (co-iterative AH)."""
 
 HELD: tuple[str, ...] = ("maximum overlap", "shifted maximum overlap")
 """Solvers that hold a state: in every cycle the orbitals that overlap most with those of the guess are occupied, not
@@ -367,34 +365,10 @@ def _with_solver(mean_field: Any, solver: str, held: Any) -> Any:
         empty = orbitals.shape[1] - orbitals.shape[2]  # PySCF wants as many orbitals as the field has
         orbitals = np.pad(orbitals, ((0, 0), (0, 0), (0, empty)))
         return addons.mom_occ(mean_field, orbitals, np.pad(occupations, ((0, 0), (0, empty))))
-    if solver == "level shift":
-        mean_field.level_shift = 0.3
-        mean_field.damp = 0.3
-        mean_field.diis_start_cycle = 4
-    elif solver == "newton":
-        return mean_field.newton()
-    return mean_field
+    return with_solver(mean_field, solver)
 
 
 def is_stable(workspace: Workspace, solution: SCFSolution) -> bool:
-    """Return whether a converged field is a minimum against real unrestricted orbital rotations.
-
-    Only the sign of the lowest Hessian eigenvalue matters: one root is sought, and the density-functional part is
-    integrated on PySCF's coarsest grid, which is several times cheaper. The search starts from a vector that is not
-    symmetric in the spins: from PySCF's default one it finds no singlet instability but by rounding. A solvent follows
-    the rotations.
-    """
-    from pyscf.scf.stability import uhf_internal
-
-    n_electrons = (solution.mo_occ > 0).sum(axis=1)
-    if not (n_electrons * (solution.mo_occ.shape[1] - n_electrons)).any():
-        return True  # nothing to rotate: no spin has both occupied and empty orbitals
-    probe = workspace.mean_field(int(n_electrons[0] - n_electrons[1]))
-    probe = probe.to_cpu() if hasattr(probe, "to_cpu") else probe
-    probe.mo_coeff, probe.mo_occ = solution.mo_coeff, solution.mo_occ
-    if hasattr(probe, "grids"):
-        probe.grids = type(probe.grids)(probe.mol)
-        probe.grids.level = 0
-    if hasattr(probe, "with_solvent"):
-        probe.with_solvent.equilibrium_solvation = True
-    return bool(uhf_internal(probe, with_symmetry=False, return_status=True, nroots=1)[1])
+    """Return whether a solution is a minimum against real unrestricted orbital rotations, see `is_minimum`."""
+    n_alpha, n_beta = (solution.mo_occ > 0).sum(axis=1)
+    return is_minimum(workspace.mean_field(int(n_alpha - n_beta)), solution.mo_coeff, solution.mo_occ)

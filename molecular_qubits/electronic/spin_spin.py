@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from molecular_qubits.electronic.dipolar_integrals import DipolarPair, Integrals, dipolar_pairs
-from molecular_qubits.electronic.populations import atom_of_orbital, square_root
+from molecular_qubits.fields.populations import atom_of_orbital, square_root
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.pyscf_input import build_mole
 from molecular_qubits.units import FINE_STRUCTURE, HARTREE_TO_CM1

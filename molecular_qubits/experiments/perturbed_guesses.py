@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from scipy.linalg import expm
 
-from molecular_qubits.electronic.broken_symmetry import StateRunner, enumerate_determinants
+from molecular_qubits.electronic.broken_symmetry import StateRunner
 from molecular_qubits.electronic.errors import SCFNotConvergedError, WrongStateError
-from molecular_qubits.electronic.guesses import density_of
-from molecular_qubits.electronic.populations import square_root
 from molecular_qubits.electronic.scf import SCFSettings, Workspace
+from molecular_qubits.fields.alignments import enumerate_determinants
+from molecular_qubits.fields.guesses import density_of
+from molecular_qubits.fields.populations import square_root
 from molecular_qubits.structure.library import library_entry, start_geometry
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.relaxation import cached_relaxation

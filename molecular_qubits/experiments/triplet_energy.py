@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from molecular_qubits.electronic.populations import spin_squared
 from molecular_qubits.electronic.scf import SCFSettings, SCFSolution, Workspace, run_scf
+from molecular_qubits.fields.populations import spin_squared
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.relaxation import cached_relaxation
 from molecular_qubits.units import HARTREE_TO_CM1

@@ -7,13 +7,16 @@ import pytest
 from pyscf import gto, scf
 
 from molecular_qubits import Molecule, exchange_couplings
-from molecular_qubits.electronic import broken_symmetry, guesses
+from molecular_qubits.electronic import broken_symmetry
 from molecular_qubits.electronic import scf as scf_module
-from molecular_qubits.electronic.broken_symmetry import StateRunner, state_label
+from molecular_qubits.electronic.broken_symmetry import StateRunner
 from molecular_qubits.electronic.errors import SCFNotConvergedError, UnmatchedStatesError, WrongStateError
 from molecular_qubits.electronic.full_ci import full_ci_gap
-from molecular_qubits.electronic.guesses import density_of
-from molecular_qubits.electronic.populations import (
+from molecular_qubits.electronic.scf import HELD, SCFSettings, Workspace, is_stable, run_scf
+from molecular_qubits.fields import guesses
+from molecular_qubits.fields.alignments import state_label
+from molecular_qubits.fields.guesses import density_of
+from molecular_qubits.fields.populations import (
     atom_of_orbital,
     local_spin_products,
     lowdin_spins,
@@ -21,7 +24,6 @@ from molecular_qubits.electronic.populations import (
     promotion,
     spin_squared,
 )
-from molecular_qubits.electronic.scf import HELD, SCFSettings, Workspace, is_stable, run_scf
 from molecular_qubits.structure.library import library_entry
 from molecular_qubits.structure.pyscf_input import without_checkpoint_file
 from molecular_qubits.units import HARTREE_TO_CM1

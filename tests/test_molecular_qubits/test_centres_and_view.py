@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from molecular_qubits.electronic.cube import write_spin_density_cube
-from molecular_qubits.electronic.populations import atom_of_orbital, lowdin_spins
 from molecular_qubits.electronic.scf import SCFSettings, Workspace, run_scf
 from molecular_qubits.electronic.spin_centres import find_spin_centres
+from molecular_qubits.fields.populations import atom_of_orbital, lowdin_spins
 from molecular_qubits.structure import bonds
 from molecular_qubits.structure.centres import chromophore_centre, radical_centres
 from molecular_qubits.structure.clashes import check_clashes, closest_contact

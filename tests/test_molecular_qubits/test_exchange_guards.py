@@ -8,9 +8,9 @@ import pytest
 
 from molecular_qubits import cli
 from molecular_qubits.electronic import memory
-from molecular_qubits.electronic.broken_symmetry import enumerate_determinants
 from molecular_qubits.electronic.errors import InsufficientMemoryError, WrongStateError
 from molecular_qubits.electronic.exchange import ExchangeResult, exchange_couplings
+from molecular_qubits.fields.alignments import enumerate_determinants
 from molecular_qubits.structure.clashes import check_clashes, closest_contact
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.pyscf_input import build_mole, check_method

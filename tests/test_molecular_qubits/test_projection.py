@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molecular_qubits import map_heisenberg, project_j
-from molecular_qubits.electronic.broken_symmetry import enumerate_determinants, separate_spin_s2
 from molecular_qubits.electronic.projection import fit_products, map_yamaguchi, unprojected_factor
+from molecular_qubits.fields.alignments import enumerate_determinants, separate_spin_s2
 from molecular_qubits.units import HARTREE_TO_CM1
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from molecular_qubits.electronic.populations import square_root
+from molecular_qubits.fields.populations import square_root
 
 
 def swap_density(density: np.ndarray, flipped: np.ndarray) -> np.ndarray:

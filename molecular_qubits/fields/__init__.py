@@ -1,0 +1,1 @@
+"""Self-consistent fields as such: start densities, solvers, stability, alignments of spins and their populations."""
