@@ -280,7 +280,8 @@ class Molecule:
             2S + 1 of the state; ``None`` takes the molecule's own.
         options
             Passed on to `relax_gfn2` (``fmax_ev_per_angstrom``, ``max_steps``) or `relax_uks` (``xc``, ``basis``,
-            ``grid_level``, ``max_steps``, ``density_fit``, ``solvent_epsilon``, ``checkpoint`` and others).
+            ``grid_level``, ``max_steps``, ``density_fit``, ``solvent_epsilon``, ``checkpoint`` and others;
+            ``centres`` for the broken-symmetry state of a diradical).
 
         Returns
         -------
@@ -295,6 +296,8 @@ class Molecule:
             If the forces did not fall below the threshold, or a field of ``"uks"`` did not converge.
         SpinContaminationError
             If ``"uks"`` found a field of another spin.
+        UnstableFieldError
+            If ``"uks"`` found a saddle point, such as the closed shell of a diradical.
         """
         from molecular_qubits.structure.relaxation import relax_gfn2
         from molecular_qubits.structure.uks_relaxation import relax_uks

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +14,13 @@ import numpy as np
 from molecular_qubits.structure.environment import check_environment, surrounded, to_host
 from molecular_qubits.structure.pyscf_input import build_mole, check_method, is_fitted, make_uks
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError
+from molecular_qubits.structure.step_field import StepField, read_alignment
 from molecular_qubits.units import BOHR_TO_ANGSTROM
 from shared.artifacts import write_json
 from shared.progress import progress, say
 
 if TYPE_CHECKING:
     from molecular_qubits.structure.molecule import Molecule
-
-S2_TOLERANCE = 0.4
-"""Largest deviation of <S^2> from S(S + 1) at any step."""
 
 _QUIET_LOG = """[loggers]
 keys=root
@@ -37,10 +37,6 @@ args=()
 """
 
 
-class SpinContaminationError(RuntimeError):
-    """The field converged, but to a state of another spin than that of the molecule."""
-
-
 def relax_uks(
     molecule: Molecule,
     *,
@@ -53,6 +49,10 @@ def relax_uks(
     solvent_epsilon: float | None = None,
     dispersion: str | None = None,
     device: str = "cpu",
+    centres: Sequence[Iterable[int]] | None = None,
+    spins: Sequence[float] | None = None,
+    alignment: Sequence[int] | None = None,
+    stability: bool = True,
     max_steps: int = 100,
     checkpoint: Path | None = None,
 ) -> Molecule:
@@ -71,9 +71,19 @@ def relax_uks(
     conv_tol
         Energy change at convergence of each field, hartree.
     max_cycle
-        Cycles for each field.
+        Cycles for each solver of the fallback ladder (`fields.solvers.LADDER`).
     solvent_epsilon, dispersion, device
         As in `exchange_couplings`.
+    centres
+        Atom indices of each spin centre, for a broken-symmetry state such as the singlet of a diradical: every field
+        must have the spin on the centres. ``None``: <S^2> must be that of the multiplicity.
+    spins
+        Spin of each centre; 1/2 each if ``None``.
+    alignment
+        +1 or -1 for each centre; ``None``: the only one that has the multiplicity.
+    stability
+        Refuse a first or a last field that is not stable against real unrestricted orbital rotations, such as the
+        closed shell of a diradical.
     max_steps
         Largest number of steps.
     checkpoint
@@ -88,27 +98,42 @@ def relax_uks(
     Raises
     ------
     ValueError
-        If functional, basis or environment are unknown.
+        If functional, basis or environment are unknown, or the centres do not have the multiplicity.
     GeometryNotConvergedError
         If the field of a step did not converge, or the steps did not suffice.
     SpinContaminationError
-        If <S^2> of a step is not near S(S + 1).
+        If <S^2> of a step is not near S(S + 1), or the spin of a centre is not there.
+    UnstableFieldError
+        If the first or the last field is a saddle point.
     """
-    from pyscf.geomopt import geometric_solver
+    from pyscf.geomopt import as_pyscf_method, geometric_solver
 
     check_method(molecule, xc, basis)
     check_environment(solvent_epsilon, dispersion, device)
     fit = is_fitted(molecule.n_atoms, density_fit)
+    aligned = read_alignment(molecule, centres, spins, alignment)
     method = {
         "xc": xc, "basis": basis, "grid_level": grid_level, "density_fit": fit,
         "conv_tol": conv_tol, "solvent_epsilon": solvent_epsilon, "dispersion": dispersion,
+        **({} if aligned is None else asdict(aligned)),
     }  # fmt: skip
+
+    def make(mole: Any) -> Any:
+        field = surrounded(make_uks(mole, xc, grid_level, fit), solvent_epsilon, dispersion)
+        field.conv_tol, field.max_cycle = conv_tol, max_cycle
+        return field.to_gpu() if device == "gpu" else field
+
     steps = _Steps(molecule, method, checkpoint)
+    fields = StepField(make, molecule.multiplicity or 1, aligned)
+
+    def energy_and_gradient(mole: Any) -> tuple[float, np.ndarray]:
+        first, step = fields.last is None, f"step {steps.count + 1}"
+        field = fields.converge(mole.copy(), step)
+        if first and stability:
+            fields.check_stable(step)
+        return float(field.e_tot), to_host(field.nuc_grad_method().kernel())
+
     mole = build_mole(molecule.with_positions(steps.positions), basis)
-    mean_field = surrounded(make_uks(mole, xc, grid_level, fit), solvent_epsilon, dispersion)
-    mean_field.conv_tol, mean_field.max_cycle = conv_tol, max_cycle
-    if device == "gpu":
-        mean_field = mean_field.to_gpu()
     with (
         tempfile.TemporaryDirectory() as folder,
         progress(f"{xc.upper()}/{basis.upper()} geometry", total=None) as show,
@@ -117,15 +142,13 @@ def relax_uks(
         log_settings.write_text(_QUIET_LOG, encoding="utf-8")
 
         def finish_step(variables: dict[str, Any]) -> None:
-            gradients = np.asarray(to_host(variables["gradients"]))
-            steps.check(variables["g_scanner"])
             steps.keep(np.asarray(variables["coords"]) * BOHR_TO_ANGSTROM)
-            show(1, f"E = {variables['energy']:.6f}, largest gradient {np.abs(gradients).max():.1e}")
+            show(1, f"E = {variables['energy']:.6f}, largest gradient {np.abs(variables['gradients']).max():.1e}")
 
         converged, relaxed = geometric_solver.kernel(
-            mean_field,
+            as_pyscf_method(mole, energy_and_gradient),
             maxsteps=max(1, max_steps - steps.count),
-            assert_convergence=False,  # checked after each step, with a message that says what to do
+            assert_convergence=False,  # with a message that says what to do, below
             callback=finish_step,
             logIni=str(log_settings),
         )
@@ -134,37 +157,22 @@ def relax_uks(
             f"geomeTRIC did not relax the geometry with {xc}/{basis} in {max_steps} steps. Raise `max_steps` or relax "
             "with GFN2 first."
         )
+    if stability:
+        fields.check_stable("the last step")
     return molecule.with_positions(relaxed.atom_coords() * BOHR_TO_ANGSTROM)
 
 
 class _Steps:
-    """Checks and keeps the steps of one relaxation."""
+    """Keeps the steps of one relaxation."""
 
     def __init__(self, molecule: Molecule, method: dict[str, Any], path: Path | None) -> None:
         self.molecule, self.path, self.count, self.positions = molecule, path, 0, molecule.positions
-        self.spin = (molecule.multiplicity or 1) / 2 - 0.5
         self.key = {"molecule": molecule.to_dict(), "method": method}
         if path is not None and path.is_file():
             saved = json.loads(path.read_text(encoding="utf-8"))
             if saved["key"] == json.loads(json.dumps(self.key)):
                 self.count, self.positions = saved["steps"], np.array(saved["coordinates_angstrom"])
                 say(f"The relaxation continues after step {self.count}.")
-
-    def check(self, scanner: Any) -> None:
-        """Raise an error if the field of a step did not converge or has another spin than the molecule."""
-        step = f"step {self.count + 1}"
-        if not scanner.converged:
-            raise GeometryNotConvergedError(
-                f"The field of multiplicity {self.molecule.multiplicity} did not converge in {step} of the relaxation. "
-                "Raise `max_cycle`, relax `conv_tol`, or relax with GFN2 first."
-            )
-        s2, expected = float(scanner.base.spin_square()[0]), self.spin * (self.spin + 1)
-        if abs(s2 - expected) > S2_TOLERANCE:
-            raise SpinContaminationError(
-                f"The field of {step} of the relaxation has <S^2> = {s2:.3f}, but {expected:.2f} was expected for the "
-                f"multiplicity {self.molecule.multiplicity} (tolerance {S2_TOLERANCE}). Relax another multiplicity, or "
-                "take another functional."
-            )
 
     def keep(self, positions: np.ndarray) -> None:
         """Write the geometry of a finished step ``(n, 3)`` in Å."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from molecular_qubits import map_heisenberg, project_j
 from molecular_qubits.electronic.projection import fit_products, map_yamaguchi, unprojected_factor
-from molecular_qubits.fields.alignments import enumerate_determinants, separate_spin_s2
+from molecular_qubits.fields.alignments import alignment_of, enumerate_determinants, separate_spin_s2
 from molecular_qubits.units import HARTREE_TO_CM1
 
 
@@ -249,3 +249,14 @@ def test_projection_wants_two_valid_spins():
         project_j(0.0, 0.0, 2.0, 1.0, spins=(0.5, 0.5, 0.5))
     with pytest.raises(ValueError, match="multiples of 1/2"):
         project_j(0.0, 0.0, 2.0, 1.0, spins=(0.5, -0.5))
+
+
+def test_the_alignment_of_a_multiplicity_is_the_only_one_or_named():
+    assert alignment_of(1, (0.5, 0.5)) == (1, -1)
+    assert alignment_of(2, (0.5, 1.0)) == (-1, 1)
+    assert alignment_of(4, (0.5, 1.0)) == (1, 1)
+    assert alignment_of(2, (0.5,) * 3, [1, -1, 1]) == (1, -1, 1)
+    with pytest.raises(ValueError, match=r"`alignment` must be one of \[.*\(1, -1, 1\).*but is None"):
+        alignment_of(2, (0.5,) * 3)
+    with pytest.raises(ValueError, match="multiplicity 3 with some of them turned"):
+        alignment_of(3, (0.5,) * 3)

@@ -6,13 +6,16 @@ from math import dist
 import numpy as np
 import pytest
 
-from molecular_qubits import Molecule
-from molecular_qubits.structure import relaxation, uks_relaxation
+from molecular_qubits import Molecule, exchange_couplings
+from molecular_qubits.structure import relaxation, step_field, uks_relaxation
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError, cached_relaxation
-from molecular_qubits.structure.uks_relaxation import SpinContaminationError, relax_uks
+from molecular_qubits.structure.step_field import SpinContaminationError, UnstableFieldError
+from molecular_qubits.structure.uks_relaxation import relax_uks
 from shared.artifacts import Cache, content_hash
 
 H2 = Molecule(("H", "H"), ((0, 0, 0), (0, 0, 0.9)), multiplicity=1, bonds=((0, 1),))
+DIRADICAL = Molecule.from_smiles("[NH]C[NH]")
+CHEAP = {"xc": "hf", "basis": "sto-3g"}
 METHYLENE = Molecule(("C", "H", "H"), ((0, 0, 0), (0.9, 0.6, 0), (-0.9, 0.6, 0)), multiplicity=3)
 
 
@@ -24,7 +27,7 @@ def angle(molecule):
 
 def test_methylene_is_wide_as_a_triplet_and_bent_as_a_singlet():
     triplet = METHYLENE.optimize("uks", basis="6-31g", grid_level=1)
-    singlet = METHYLENE.optimize("uks", 1, basis="6-31g", grid_level=1)
+    singlet = METHYLENE.optimize("uks", 1, basis="6-31g", grid_level=1, stability=False)  # the closed shell
     assert angle(triplet) == pytest.approx(134, abs=3)  # measured: 133.9 and 102.4 degrees
     assert angle(singlet) == pytest.approx(102, abs=3)
     assert triplet.multiplicity == 3
@@ -46,9 +49,54 @@ def test_a_field_that_does_not_converge_is_an_error():
 
 
 def test_a_field_of_another_spin_is_an_error(monkeypatch):
-    monkeypatch.setattr(uks_relaxation, "S2_TOLERANCE", 1e-4)  # a triplet field is contaminated by more
+    monkeypatch.setattr(step_field, "S2_TOLERANCE", 1e-4)  # a triplet field is contaminated by more
     with pytest.raises(SpinContaminationError, match=r"<S\^2> = 2\.00\d, but 2\.00 was expected"):
         relax_uks(METHYLENE, basis="6-31g", grid_level=1)
+
+
+def test_the_closed_shell_of_a_diradical_is_refused_and_its_broken_symmetry_state_relaxed(tmp_path):
+    with pytest.raises(UnstableFieldError, match=r"step 1 of .* multiplicity 1 is not stable.*`centres`"):
+        DIRADICAL.optimize("uks", 1, **CHEAP)
+    closed = DIRADICAL.optimize("uks", 1, **CHEAP, stability=False)
+    singlet = DIRADICAL.optimize("uks", 1, **CHEAP, centres=[(0,), (2,)])
+    triplet = DIRADICAL.optimize("uks", 3, **CHEAP, centres=[(0,), (2,)])
+    assert singlet.multiplicity == 1
+    energies = {}
+    for name, molecule in (("closed", closed), ("singlet", singlet), ("triplet", triplet)):
+        high, low = exchange_couplings(molecule, [(0,), (2,)], **CHEAP, cache=Cache(tmp_path)).states
+        energies[name] = (low.energy_hartree, high.energy_hartree)
+    assert min(energies, key=lambda name: energies[name][0]) == "singlet"  # each is the minimum of its own state
+    assert min(energies, key=lambda name: energies[name][1]) == "triplet"
+    assert energies["closed"][0] > energies["singlet"][0] + 5e-3  # the closed shell is far from both
+
+
+def test_a_last_field_that_is_not_stable_is_refused(monkeypatch):
+    answers = [True, False]
+    monkeypatch.setattr(step_field, "is_minimum", lambda *arguments: answers.pop(0))
+    with pytest.raises(UnstableFieldError, match="the last step"):
+        relax_uks(H2, **CHEAP)
+    assert not answers
+    relax_uks(H2, **CHEAP, stability=False)
+
+
+def test_a_broken_symmetry_that_is_lost_on_the_way_is_an_error():
+    apart = H2.with_positions([[0, 0, 0], [0, 0, 2.0]])
+    with pytest.raises(SpinContaminationError, match=r"step [2-9] .* to <S\^2> = 0\.5\d*, but 1\.00 .* form a bond"):
+        relax_uks(apart, **CHEAP, centres=[(0,), (1,)])  # they bond
+    with pytest.raises(SpinContaminationError, match=r"step 1 .* spin population .* on centre"):
+        relax_uks(DIRADICAL.with_multiplicity(3), **CHEAP, centres=[(0,), (1,)])  # the middle atom has none
+    for wrong, word in (({"spins": [0.5, 1]}, "`spins`"), ({"alignment": [1, 1]}, "`alignment`")):
+        with pytest.raises(ValueError, match=word):
+            relax_uks(apart, **CHEAP, centres=[(0,), (1,)], **wrong)
+    with pytest.raises(ValueError, match="goes with `centres`"):
+        relax_uks(apart, **CHEAP, spins=[0.5, 0.5])
+
+
+def test_a_field_that_diis_does_not_converge_is_left_to_the_next_solver(capsys):
+    method = {"xc": "b3lyp", "basis": "sto-3g", "grid_level": 1, "stability": False}
+    with pytest.raises(GeometryNotConvergedError, match="in 1 steps"):  # the field of the step is there
+        DIRADICAL.optimize("uks", 1, **method, max_steps=1)
+    assert "The field of step 1 did not converge by diis" in capsys.readouterr().err
 
 
 def test_a_stopped_relaxation_continues_from_its_last_step(tmp_path, monkeypatch, capsys):
