@@ -32,7 +32,8 @@ class CompressionResult(Plan):
     file_bytes
         The size of the file.
     measured_loss
-        Mean Kullback-Leibler divergence from the original model's outputs on the calibration batches, in nats;
+        Mean Kullback-Leibler divergence from the original model's outputs on the calibration batches, in nats (for a
+        regression, see `compression.quantization.calibration.divergence`);
         `predicted_loss` is the prediction (with ``sensitivity="output"`` a sum of relative output errors).
     """
 

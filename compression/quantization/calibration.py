@@ -38,8 +38,17 @@ def all_logits(model: nn.Module, batches: Iterable[Batch]) -> list[torch.Tensor]
 
 
 def divergence(reference: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> float:
-    """Return the mean Kullback-Leibler divergence, in nats a row, of the class distributions of two lists of logits."""
-    first, second = (functional.log_softmax(torch.cat(list(part)).double(), 1) for part in (reference, other))
+    """Return the mean Kullback-Leibler divergence, in nats a row, of the distributions of two lists of logits.
+
+    Logits of several columns are those of classes. One column is a regression's estimate: the distributions are then
+    normal, with the variance of the reference's estimates, and the divergence is the mean squared difference over twice
+    that variance.
+    """
+    first, second = (torch.cat(list(part)).double() for part in (reference, other))
+    if first.shape[1] == 1:
+        variance = float(first.var(correction=0)) or 1.0
+        return float((first - second).square().mean() / (2 * variance))
+    first, second = (functional.log_softmax(part, 1) for part in (first, second))
     return float(functional.kl_div(second, first, reduction="batchmean", log_target=True))
 
 
@@ -176,7 +185,8 @@ def fisher_weights(
     To second order the Kullback-Leibler divergence that a change dW causes is 1/2 sum_ij F_ij dW_ij^2 (off-diagonal
     terms aside) with F_ij the mean squared gradient of the log likelihood of labels drawn from the model itself. Such
     gradients of two sentences are uncorrelated, so that the squared gradient of a batch's sum estimates the sum of
-    squares without bias. Source: Martens, arXiv:1412.1193.
+    squares without bias. Labels of a regression (one output column) are drawn from a normal distribution around it.
+    Source: Martens, arXiv:1412.1193.
 
     Parameters
     ----------
@@ -198,8 +208,12 @@ def fisher_weights(
     with evaluating(model), torch.enable_grad():
         for batch in batches:
             logits = logits_of(model, batch)
-            labels = torch.multinomial(logits.detach().cpu().softmax(1), 1, generator=generator)[:, 0]
-            loss = functional.cross_entropy(logits, labels.to(logits.device), reduction="sum")
+            if logits.shape[1] == 1:
+                noise = torch.randn(logits.shape, generator=generator).to(logits.device)
+                loss = (logits - (logits.detach() + noise)).square().sum() / 2
+            else:
+                labels = torch.multinomial(logits.detach().cpu().softmax(1), 1, generator=generator)[:, 0]
+                loss = functional.cross_entropy(logits, labels.to(logits.device), reduction="sum")
             gradients = torch.autograd.grad(loss, weights, allow_unused=True)
             for name, gradient in zip(layers, gradients, strict=True):
                 if gradient is not None:

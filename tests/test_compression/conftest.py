@@ -9,7 +9,7 @@ from compression.training.packages import DEFAULT_NAMES, have_data
 TINY_VOCABULARY = 120
 
 
-def make_tiny_roberta(seed: int = 0, layers: int = 2):
+def make_tiny_roberta(seed: int = 0, layers: int = 2, num_labels: int = 2):
     """Return a random RoBERTa classifier with 2 layers of width 32, with dropout, in evaluation mode."""
     from transformers import RobertaConfig, RobertaForSequenceClassification
 
@@ -25,7 +25,7 @@ def make_tiny_roberta(seed: int = 0, layers: int = 2):
         bos_token_id=1,
         eos_token_id=2,
         initializer_range=0.2,
-        num_labels=2,
+        num_labels=num_labels,
     )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

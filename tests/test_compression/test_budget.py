@@ -217,6 +217,35 @@ def test_fisher_weights_predict_the_divergence():
     assert torch.allclose(weights, exact / exact.mean(), rtol=0.1)
 
 
+def test_fisher_weights_of_a_regression_are_second_moments():
+    """For a linear estimate with normal labels of variance 1 the Fisher information is E[x_j^2]."""
+    x = torch.randn(4000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 2.0, 0.5])
+    weights = fisher_weights(torch.nn.Sequential(torch.nn.Linear(3, 1, bias=False)), list(x.split(1)))["0"]
+    exact = x.square().mean(0, keepdim=True)
+    assert torch.allclose(weights, exact / exact.mean(), rtol=0.1)
+
+
+def test_divergence_of_a_regression_is_that_of_normal_distributions():
+    estimates = torch.tensor([[1.0], [3.0], [5.0], [7.0]])
+    sigma = float(estimates.std(correction=0))
+    first, second = (torch.distributions.Normal(mean, sigma) for mean in (estimates, estimates + 0.5))
+    expected = float(torch.distributions.kl_divergence(first, second).mean())
+    assert divergence([estimates[:2], estimates[2:]], [estimates[:2] + 0.5, estimates[2:] + 0.5]) == (
+        pytest.approx(expected)
+    )
+    assert divergence([estimates], [estimates]) == 0
+
+
+def test_a_budget_of_a_regression_follows_its_sensitivities(tiny_roberta, batches):
+    results = {}
+    for budget in ("4x", "6x"):
+        model = tiny_roberta(0, num_labels=1)
+        results[budget] = compress(model, budget, calibration=batches, sizes=SIZES)
+        assert 0.85 < results[budget].file_bytes / results[budget].budget_bytes <= 1
+        assert 0.1 < results[budget].measured_loss / results[budget].predicted_loss < 10
+    assert results["6x"].predicted_loss > results["4x"].predicted_loss > 0
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_divergence_is_zero_only_for_equal_outputs(seed):
