@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "quantization.budget": ["compress"],
         "quantization.compact": ["compact_"],
         "quantization.convolution": ["PQConv2d"],
+        "quantization.hf": ["attach_quantizer_"],
         "quantization.layers": ["PQEmbedding", "PQLinear"],
         "quantization.onnx_export": ["export_onnx"],
         "quantization.quant_noise": ["NoiseConfig", "add_quant_noise", "remove_quant_noise"],

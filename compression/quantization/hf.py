@@ -4,6 +4,7 @@
 `PQConv2d` layers, and its ``save_pretrained`` writes packed codes.
 """
 
+import copy
 import re
 from pathlib import Path
 from typing import Any, cast
@@ -88,7 +89,7 @@ class PGIPQQuantizer(HfQuantizer):
         for name, layer in build_layers(header["layers"], tensors, model, self._where).items():
             model.set_submodule(name, layer.to(device))
         self._dense = {}
-        compact_(model.eval())
+        attach_quantizer_(compact_(model.eval()))  # to the encoder in the model, too
         return model
 
     def _dequantize(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> PreTrainedModel:
@@ -117,8 +118,18 @@ class PGIPQQuantizer(HfQuantizer):
         return True
 
 
-def attach_quantizer_(model: PreTrainedModel) -> PreTrainedModel:
-    """Let ``save_pretrained`` of a model that `compression.quantize_` changed write packed codes, in place.
+def attach_quantizer_(model: nn.Module) -> nn.Module:
+    """Let ``save_pretrained`` write packed codes, in place.
+
+    `compression.quantize_`, `compression.ipq`, `compression.compress` and `compression.load_compressed_` do this to the
+    model that they are given. It is needed only where layers were put in by hand, or where a part of a model was
+    quantized and the whole is to be saved.
+
+    Parameters
+    ----------
+    model
+        A model of `transformers`, or a module that holds some. Each gets a quantizer, and a configuration of its own
+        that names the format: models that were made from one configuration object do not change together.
 
     Raises
     ------
@@ -127,11 +138,28 @@ def attach_quantizer_(model: PreTrainedModel) -> PreTrainedModel:
     """
     if not pq_modules(model):
         raise ValueError("Argument `model` must have product-quantized layers, but has none: call `quantize_` first.")
-    quantizer = PGIPQQuantizer(PGIPQConfig())
-    cast(Any, model).hf_quantizer = quantizer
-    model.config.quantization_config = quantizer.quantization_config
-    model.is_quantized = True  # type: ignore[assignment]
+    parts = [part for part in _pretrained(model) if not isinstance(getattr(part, "hf_quantizer", None), PGIPQQuantizer)]
+    configs = {id(part.config): (part.config, copy.deepcopy(part.config)) for part in parts}
+    for module in model.modules():  # attention layers and encoders hold the same configuration
+        if id(getattr(module, "config", None)) in configs:
+            cast(Any, module).config = configs[id(module.config)][1]
+    for part in parts:
+        part.hf_quantizer = PGIPQQuantizer(PGIPQConfig())
+        part.config.quantization_config = part.hf_quantizer.quantization_config
     return model
+
+
+def detach_quantizer_(model: nn.Module) -> nn.Module:
+    """Undo `attach_quantizer_`, in place; a model without a quantizer of this format is left as it is."""
+    for part in _pretrained(model):
+        if isinstance(getattr(part, "hf_quantizer", None), PGIPQQuantizer):
+            part.hf_quantizer.remove_quantization_config(part)
+    return model
+
+
+def _pretrained(model: nn.Module) -> list[Any]:
+    """The models of `transformers` that a module is or holds."""
+    return [module for module in model.modules() if isinstance(module, PreTrainedModel)]
 
 
 def architecture(config: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from compression.quantization.blocks import code_dtype, round_codebook
+from compression.quantization.saving import follow_layers_
 
 if TYPE_CHECKING:
     from compression.quantization.activations import ActivationGrid
@@ -320,7 +321,7 @@ def decode_(model: nn.Module) -> nn.Module:
     """
     for name, module in pq_modules(model).items():
         model.set_submodule(name, module.dense())
-    return model
+    return follow_layers_(model)
 
 
 def pq_modules(model: nn.Module) -> dict[str, _PQWeight]:

@@ -15,6 +15,7 @@ from compression.quantization.blocks import PQConfig, check_divides, code_bits, 
 from compression.quantization.convolution import PQConv2d
 from compression.quantization.layer_clustering import Clustering, ClusterJob, cluster_layers, layer_seed
 from compression.quantization.layers import PQEmbedding, PQLinear, _PQWeight
+from compression.quantization.saving import follow_layers_
 from shared.config import FrozenConfig
 
 STAGES = ("ffn", "embeddings", "attention", "head")
@@ -233,7 +234,9 @@ def quantize_(
     Parameters
     ----------
     model
-        Any module.
+        Any module. From now on ``save_pretrained`` of a `transformers` model writes packed codes, from which
+        ``from_pretrained`` gives the same model to the bit. Values that are not exact in the types of the file (see
+        `compression.quantization.storage.round_`) are written as they are, in float32: the file is larger until then.
     rules
         Rules in order, or a mapping from patterns to configurations; the first that matches a layer's full name counts.
     stage
@@ -277,6 +280,7 @@ def quantize_(
                 report = replace(report, bits=report.bits - book, shares_with=owner)
         model.set_submodule(name, module)
         reports.append(report)
+    follow_layers_(model)
     return reports
 
 

@@ -20,6 +20,7 @@ from compression.quantization.files import (
     write_tensors,
 )
 from compression.quantization.layers import PQEmbedding, PQLinear, _PQWeight, pq_modules
+from compression.quantization.saving import follow_layers_
 
 __all__ = [
     "CompressedFileError",
@@ -159,7 +160,7 @@ def load_compressed_(model: nn.Module, path: str | Path) -> nn.Module:
             model.set_submodule(name, module)
         for name, tensor in expected.items():
             tensor.copy_(stored[name])
-    return model
+    return follow_layers_(model)
 
 
 def layer_bytes(path: str | Path) -> list[dict[str, Any]]:

@@ -1,16 +1,19 @@
 """Folders that transformers loads and saves, and their model cards."""
 
+import copy
 import json
+import pickle
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, RobertaModel
+from transformers import AutoModelForSequenceClassification, RobertaModel, Trainer, TrainingArguments
 
-from compression import preset_rules, quantize_
+from compression import PQConfig, compress, load_compressed_, preset_rules, quantize_, save_compressed
 from compression.quantization.files import CompressedFileError, read_header
 from compression.quantization.folder import save_folder
 from compression.quantization.hf import architecture, attach_quantizer_
 from compression.quantization.layers import decode_, pq_modules
+from compression.quantization.rules import Rule
 from compression.quantization.storage import dense_bytes, layer_bytes, round_
 from shared.results import format_cell
 
@@ -68,8 +71,84 @@ def test_save_pretrained_writes_packed_codes_again(model, tmp_path, limit):
     assert same_state(again, model)
     if limit == "50GB":
         assert files[0].stat().st_size <= first
-    attach_quantizer_(model).save_pretrained(tmp_path / "third")
-    assert torch.equal(logits(load(tmp_path / "third")), logits(again))
+
+
+def test_a_model_just_quantized_saves_codes(model, tmp_path):
+    model.save_pretrained(tmp_path / "whole")
+    assert same_state(load(tmp_path / "whole"), model)
+    assert (tmp_path / "whole" / "model.safetensors").stat().st_size < 1.2 * save_folder(model, tmp_path / "folder")
+    for number, part in enumerate((copy.deepcopy(model), pickle.loads(pickle.dumps(model)), load(tmp_path / "whole"))):
+        part.roberta.save_pretrained(tmp_path / f"part{number}")
+        encoder = RobertaModel.from_pretrained(tmp_path / f"part{number}", add_pooling_layer=False)
+        assert same_state(encoder, model.roberta)
+
+
+def test_codes_are_saved_whether_or_not_values_are_rounded(tiny_roberta, tmp_path):
+    model = tiny_roberta(0)
+    dense = type(model)(model.config)
+    quantize_(model, {r".*(query|key)": PQConfig(block_size=4, n_centroids=16)})
+    model.save_pretrained(tmp_path / "exact")
+    assert same_state(load(tmp_path / "exact"), model)
+    round_(model)
+    model.save_pretrained(tmp_path / "rounded")
+    assert same_state(load(tmp_path / "rounded"), model)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("exact", "rounded")]
+    assert sizes[1] < 0.7 * sizes[0]
+    dense.save_pretrained(tmp_path / "dense")  # made from the same configuration
+    assert same_state(load(tmp_path / "dense"), dense)
+    decode_(model).save_pretrained(tmp_path / "decoded")
+    assert same_state(load(tmp_path / "decoded"), model)
+    assert not pq_modules(load(tmp_path / "decoded"))
+
+
+def test_shared_codebooks_are_saved_once(tiny_roberta, tmp_path):
+    model = tiny_roberta(0)
+    rule = Rule(pattern=r".*\.(query|key)", config=PQConfig(block_size=4, n_centroids=16), shared=True)
+    quantize_(model, [rule])
+    round_(model)
+    model.save_pretrained(tmp_path / "first")
+    loaded = load(tmp_path / "first")
+    assert same_state(loaded, model)
+    assert len({id(layer.centroids) for layer in pq_modules(loaded).values()}) == 1
+    fresh = tiny_roberta(1)
+    save_compressed(model, tmp_path / "model.safetensors")
+    load_compressed_(fresh, tmp_path / "model.safetensors").save_pretrained(tmp_path / "second")
+    assert same_state(load(tmp_path / "second"), model)
+
+
+def test_compress_gives_a_model_that_saves(tiny_roberta, tmp_path):
+    result = compress(tiny_roberta(0), "5x", calibration=[{"input_ids": IDS}], sizes=((8, 16), (4, 16)))
+    result.model.save_pretrained(tmp_path)
+    assert torch.equal(logits(load(tmp_path)), logits(result.model))
+
+
+def test_a_checkpoint_of_the_trainer_is_the_model(tiny_roberta, tmp_path):
+    model = tiny_roberta(0)
+    quantize_(model, preset_rules("roberta", block_size=8, n_centroids=16))
+    rows = [{"input_ids": ids, "labels": torch.tensor(number % 2)} for number, ids in enumerate(IDS)]
+    arguments = TrainingArguments(
+        str(tmp_path),
+        max_steps=2,
+        save_steps=2,
+        learning_rate=1e-3,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    before = logits(model)
+    Trainer(model, arguments, train_dataset=rows).train()
+    loaded = load(tmp_path / "checkpoint-2")
+    assert same_state(loaded, model)
+    assert torch.equal(logits(loaded), logits(model.eval()))
+    assert not torch.equal(logits(loaded), before)
+
+
+def test_a_quantizer_is_attached_by_hand(tiny_roberta, tmp_path):
+    model = tiny_roberta(0)
+    quantize_(model.roberta.encoder, {r".*query": PQConfig(block_size=4, n_centroids=16)})
+    attach_quantizer_(model).save_pretrained(tmp_path)
+    assert same_state(load(tmp_path), model)
 
 
 def test_a_quantizer_needs_quantized_layers(tiny_roberta):
