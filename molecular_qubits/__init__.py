@@ -20,7 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "electronic.density_centres": ["centres_from_density"],
         "electronic.cube": ["write_spin_density_cube"],
         "electronic.errors": ["InsufficientMemoryError", "SCFNotConvergedError", "WrongStateError"],
-        "electronic.exchange": ["ExchangeResult", "exchange_couplings", "map_heisenberg", "project_j"],
+        "electronic.exchange": ["ExchangeResult", "exchange_couplings", "map_heisenberg", "map_yamaguchi", "project_j"],
         "electronic.full_ci": ["full_ci_gap"],
         "electronic.hyperfine": ["hyperfine_couplings"],
         "electronic.orca": ["read_orca"],

@@ -40,7 +40,15 @@ from molecular_qubits.structure.pyscf_input import check_method, is_fitted
 from molecular_qubits.units import HARTREE_TO_CM1
 from shared.artifacts import Cache, provenance, write_text
 
-__all__ = ["ExchangeResult", "HeisenbergFit", "ProjectedJ", "exchange_couplings", "map_heisenberg", "project_j"]
+__all__ = [
+    "ExchangeResult",
+    "HeisenbergFit",
+    "ProjectedJ",
+    "exchange_couplings",
+    "map_heisenberg",
+    "map_yamaguchi",
+    "project_j",
+]
 
 
 GUESS_BASIS = "sto-3g"

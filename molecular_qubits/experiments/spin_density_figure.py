@@ -105,10 +105,8 @@ def draw_spin_densities(result: HasStates, maps: list[SpinDensityMap]) -> Figure
         draw_skeleton(axis, result.molecule, found)
         axis.set_title(f"{state.label},  $\\langle S^2\\rangle$ = {state.s2:.2f}")
         axis.set_aspect("equal")
-    for axis in grid[-1]:
-        axis.set_xlabel("x (Å)")
-    for axis in grid[:, 0]:
-        axis.set_ylabel("y (Å)")
+    figure.supxlabel("x (Å)", fontsize=rcParams["axes.labelsize"])
+    figure.supylabel("y (Å)", fontsize=rcParams["axes.labelsize"])
     bar = figure.colorbar(axes[0].collections[0], ax=list(axes), shrink=0.9, pad=0.01)
     ticks = [-limit, -limit / 10, 0.0, limit / 10, limit]
     bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
