@@ -128,4 +128,7 @@ def _changed(level: str, options: Mapping[str, Any]) -> dict[str, Any]:
     from molecular_qubits.structure.uks_relaxation import relax_uks
 
     known = inspect.signature(relax_uks if level == "uks" else relax_gfn2).parameters
-    return {name: value for name, value in options.items() if name not in known or known[name].default != value}
+    changed = {name: value for name, value in options.items() if name not in known or known[name].default != value}
+    if "centres" in changed:  # any iterables of indices
+        changed["centres"] = [sorted(int(atom) for atom in atoms) for atoms in changed["centres"]]
+    return changed

@@ -148,3 +148,6 @@ def test_a_relaxation_of_the_defaults_keeps_its_key_and_other_options_get_their_
         cached_relaxation(H2, "uks", 1, cache, **options)
         assert keys[-1]["options"] == options
     assert len({content_hash(key) for key in keys}) == 4
+    for centres in ([(0,), (1,)], (range(1), np.array([1]))):
+        cached_relaxation(H2, "uks", 1, cache, centres=centres)
+        assert keys[-1]["options"] == {"centres": [[0], [1]]}
