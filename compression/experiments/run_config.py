@@ -134,7 +134,8 @@ class Prepared:
     def identity(self) -> dict[str, Any]:
         """What a run that is continued must share with the one that was interrupted."""
         data = {"train": self.train.sha256} | {split: part.sha256 for split, part in self.evaluation.items()}
-        return {"config": json.loads(self.config.to_json()), "data": data}
+        identity = {"config": json.loads(self.config.to_json()), "data": data}
+        return identity | ({"weights": self.source.weights} if self.source.weights else {})
 
 
 def prepare(config: RunConfig, folder: str | Path | None = None, plan: Path | None = None) -> Prepared:

@@ -19,7 +19,7 @@ def check_same(out: Path, identity: Mapping[str, Any]) -> None:
     if not (out / "run.json").is_file():
         return
     before = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    old, new = (dict(_flat({key: values[key] for key in identity})) for values in (before, identity))
+    old, new = (dict(_flat({key: values.get(key) or {} for key in identity})) for values in (before, identity))
     changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if changed:
         key = changed[0].removeprefix("config.")

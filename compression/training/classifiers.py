@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from compression.training.models import (
 )
 from compression.training.sources import hub_error, hub_or_cache, local_folder
 from compression.training.tasks import Task, model_label_order
+from shared.artifacts import sha256_file
 
 PACKAGED_MODELS = ("minilm", "mpnet")
 """Models that ``pg-ipq fetch-data`` gets."""
@@ -59,6 +61,22 @@ class ModelSource:
     def max_tokens(self) -> int:
         """Longest input that the model's position embeddings allow."""
         return longest_input(self.config)
+
+    @cached_property
+    def weights(self) -> dict[str, str]:
+        """SHA-256 of the files of a local folder, or the commit of a name on the hub; empty for a packaged model.
+
+        Those are pinned, see `compression.training.packages.PACKAGES`.
+        """
+        if self.name in PACKAGED_MODELS:
+            return {}
+        folder = local_folder(self.name, "model")
+        if folder is None:
+            commit = getattr(self.config, "_commit_hash", None)
+            return {} if commit is None else {"commit": commit}
+        return {
+            path.name: sha256_file(path) for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+        }
 
     def empty(self) -> PreTrainedModel:
         """Return the model without memory for its weights (on the ``meta`` device), to look up its layers."""

@@ -31,6 +31,7 @@ from compression.training.finetune import FinetuneConfig, load_classifier
 from compression.training.ipq import IPQConfig
 from compression.training.packages import have_data
 from compression.training.tasks import GLUE, find_task
+from shared.artifacts import content_hash
 from shared.config import load_config
 from tests.test_compression import hub_files
 from tests.test_compression.hub_files import N_VALIDATION, write_hub_glue, write_model
@@ -341,6 +342,42 @@ def test_another_config_or_other_data_are_not_continued(models, glue, tmp_path, 
     shutil.copytree(copy / "wnli", copy / "rte")  # the same columns, label names in another order
     assert main(command(models, copy, out)) == 2
     assert "another `data." in capsys.readouterr().err
+
+
+def test_a_model_with_other_weights_is_not_continued(glue, tmp_path):
+    model, out = tmp_path / "model", tmp_path / "run"
+    write_model(model, head=True, num_labels=2)
+    config = settings(tmp_path, glue, family="model", finetune=None)
+    report = run_task(config, out)
+    assert run_task(config, out) == report
+    tensors = load_file(model / "model.safetensors")
+    changed = {name: -tensor if name.startswith("classifier") else tensor for name, tensor in tensors.items()}
+    save_file(changed, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"another `weights\.model\.safetensors`"):
+        run_task(config, out)
+    identity = json.loads((out / "run.json").read_text())
+    del identity["weights"]
+    (out / "run.json").write_text(json.dumps(identity))
+    with pytest.raises(ValueError, match="null there"):  # a run of before they were written down
+        run_task(config, out)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "sha256"),
+    [
+        ("minilm-rt", "c95582db7cd28dfb87a06a736c9be422706a1d332badb45453ea7d42b5e7806e"),
+        ("minilm-boolq", "5e2825e0bc2087036e839afba0d1c09a1900c6ee3f2421213cf7f69da6bf493b"),
+        ("mpnet-rt", "41f52cb6035d36a7fbd3f16c13d480cf0b48a555823215abbb363458f8aa318f"),
+    ],
+)
+def test_packaged_runs_keep_their_identity(name, sha256, real_data):
+    """Hours of results are known by it: where it must change, they are to be made again."""
+    config = load_config(RunConfig, run_file(name))
+    if not have_data([config.model, config.task]):
+        pytest.skip(f"not in the cache: run `pg-ipq fetch-data {config.model} {config.task}` first")
+    assert content_hash(prepare(config).identity) == sha256
 
 
 def test_noise_is_active_in_fine_tuning_only(models, glue, tmp_path):
