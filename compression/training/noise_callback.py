@@ -7,7 +7,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from compression.quantization.blocks import PQConfig
-from compression.quantization.quant_noise import NoiseConfig, QuantNoise, add_quant_noise
+from compression.quantization.quant_noise import NoiseConfig, QuantNoise, add_quant_noise, remove_quant_noise
 from compression.quantization.rules import Rule, match_rules
 
 
@@ -16,8 +16,8 @@ class QuantNoiseCallback(TrainerCallback):
 
     Every optimizer step has its noise, a function of the seed and the step's number. Evaluation, prediction and saved
     checkpoints are those of the model without noise. After each checkpoint the codebooks of exact noise are made anew,
-    so that a run that is resumed from one ends as a run that went on. If `Trainer.train` is interrupted, call
-    `compression.remove_quant_noise` on the model to go on with it.
+    so that a run that is resumed from one ends as a run that went on. Noise that an interrupted `Trainer.train` left on
+    the model is taken off when it is trained again; call `compression.remove_quant_noise` to use it without.
 
     Parameters
     ----------
@@ -49,7 +49,8 @@ class QuantNoiseCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Put the noise on."""
+        """Put the noise on, in place of what an interrupted training left."""
+        remove_quant_noise(kwargs["model"])
         self.noise = add_quant_noise(kwargs["model"], self.rules, self.config)
 
     def on_step_begin(

@@ -101,6 +101,23 @@ def test_best_model_accumulation_and_checkpointing(tiny_roberta, tiny_data, tmp_
     assert len(watch.losses) == 6
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_training_goes_on_after_an_interruption(tiny_roberta, tiny_data, tmp_path):
+    class Stop(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            raise KeyboardInterrupt
+
+    model = tiny_roberta(0)
+    made, watch = trainer(model, tiny_data, tmp_path, "pq", Stop(), max_steps=2)
+    with pytest.raises(KeyboardInterrupt):
+        made.train()
+    assert any(parametrize.is_parametrized(module) for module in model.modules())
+    made.remove_callback(Stop)
+    made.train()
+    assert not any(parametrize.is_parametrized(module) for module in model.modules())
+    assert watch.losses.keys() == {1, 2}
+
+
 def test_rules_are_checked_at_once(tiny_roberta):
     with pytest.raises(ValueError, match="matches no linear layer"):
         QuantNoiseCallback({"nothing": PQConfig()}, model=tiny_roberta(0))
