@@ -102,6 +102,12 @@ def _parser() -> argparse.ArgumentParser:
     ablation.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the empty codewords of each iteration")
     ablation.set_defaults(run=_ablation)
 
+    text = "the fp32 recipe of minilm-rt beside others, on held-out training sentences, from committed data"
+    recipe = commands.add_parser("recipe", parents=[settings], help=text, description=_sentence(text))
+    recipe.add_argument("--measure", action="store_true", help="fine-tune again (half an hour)")
+    recipe.add_argument("--json", type=Path, help="with --measure: write what was measured, with provenance")
+    recipe.set_defaults(run=_recipe)
+
     text = "questions of the paper's reviews: published compressors beside ours, other k-means in the same recipe"
     reviews = commands.add_parser("reviews", help=text, description=_sentence(text))
     reviews.set_defaults(run=_reviews)
@@ -266,7 +272,11 @@ def _claims(arguments: argparse.Namespace) -> None:
 
 
 def _measured(
-    arguments: argparse.Namespace, model: type[Config], measure: Callable[[Config, Any], Any], committed: Path
+    arguments: argparse.Namespace,
+    model: type[Config],
+    measure: Callable[[Config, Any], Any],
+    committed: Path,
+    default: Path | None = None,
 ) -> Any:
     """Measure if the command is to; otherwise read the committed data, which have their settings."""
     from shared.artifacts import write_json
@@ -278,7 +288,8 @@ def _measured(
                 "Options `--config`, `--set` and `--json` need `--measure`: without it committed data are read."
             )
         return json.loads(committed.read_text(encoding="utf-8"))
-    measured = measure(shown(arguments, load_config(model, arguments.config, arguments.set)), arguments.folder)
+    config = load_config(model, arguments.config or default, arguments.set)
+    measured = measure(shown(arguments, config), arguments.folder)
     if arguments.json is not None:
         write_json(arguments.json, measured)
     return measured
@@ -295,6 +306,14 @@ def _ablation(arguments: argparse.Namespace) -> None:
         with style():
             (figure, *_) = save_figure(draw_ablation(measured["rows"]), arguments.plots / "empty_by_iteration")
         print(f"figure: {figure}")
+
+
+def _recipe(arguments: argparse.Namespace) -> None:
+    from compression.experiments.presets import config_file
+    from compression.experiments.recipe import COMMITTED, RecipeConfig, measure, recipe_rows
+    from shared.results import markdown_table
+
+    print(markdown_table(recipe_rows(_measured(arguments, RecipeConfig, measure, COMMITTED, config_file("recipe")))))
 
 
 def _reviews(arguments: argparse.Namespace) -> None:

@@ -164,10 +164,15 @@ def load_sentiment(folder: str | Path | None = None) -> tuple[TextData, TextData
         If a package has not been fetched or its content is not as expected.
     """
     train, validation = load_rotten_tomatoes(folder), load_vader_validation(folder)
+    return without(train, validation), validation
+
+
+def without(train: TextData, validation: TextData) -> TextData:
+    """Return the training sentences that are not in the validation part, compared as `check_disjoint` does."""
     held_out = {_decoded(text) for text in validation.texts}
     disjoint = train.subset([i for i, text in enumerate(train.texts) if _decoded(text) not in held_out])
     check_disjoint(disjoint, validation)
-    return disjoint, validation
+    return disjoint
 
 
 def load_boolq(folder: str | Path | None = None) -> tuple[TextData, TextData]:
