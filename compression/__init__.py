@@ -20,9 +20,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "quantization.layers": ["PQEmbedding", "PQLinear"],
         "quantization.onnx_export": ["export_onnx"],
         "quantization.quant_noise": ["NoiseConfig", "add_quant_noise", "remove_quant_noise"],
-        "quantization.rules": ["preset_rules", "quantize_"],
+        "quantization.rules": ["Rule", "preset_rules", "quantize_"],
         "quantization.storage": ["load_compressed_", "save_compressed"],
-        "training.ipq": ["ipq"],
+        "training.batches": ["EncodedData"],
+        "training.distillation": ["DistillationConfig"],
+        "training.ipq": ["IPQConfig", "ipq"],
         "training.noise_callback": ["QuantNoiseCallback"],
     },
 )

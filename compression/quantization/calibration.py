@@ -20,7 +20,11 @@ _FLOOR = 1e-3
 
 def logits_of(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Return the outputs of a model as (n, classes): its ``logits`` if it has them, else the output itself."""
-    output = model(**batch) if isinstance(batch, Mapping) else model(batch)
+    return logits_in(model(**batch) if isinstance(batch, Mapping) else model(batch))
+
+
+def logits_in(output: Any) -> torch.Tensor:
+    """Return the logits in what a model returned, see `logits_of`."""
     logits = getattr(output, "logits", output)
     if not isinstance(logits, torch.Tensor) or logits.ndim < 2:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,22 +16,23 @@ from torch import nn
 from compression.clustering.lloyd import Iteration
 from compression.quantization.activations import quantize_activations_
 from compression.quantization.blocks import PQConfig
+from compression.quantization.convolution import PQConv2d
 from compression.quantization.files import state_digest
 from compression.quantization.layers import PQLinear, pq_modules
 from compression.quantization.rules import LayerReport, Rule, match_rules, quantize_
 from compression.quantization.storage import CompressedFileError, load_compressed_, read_header, save_compressed
-from compression.training.batches import EncodedData, calibration_batches, training_batches
-from compression.training.distillation import DistillationConfig, TeacherOutputs, distillation_loss, teach
-from compression.training.distributed import broadcast_, rank, shard, wait_for_all
+from compression.training.batches import EncodedData
+from compression.training.distillation import DistillationConfig, TeacherOutputs
+from compression.training.distributed import broadcast_, rank, wait_for_all
 from compression.training.loop import run_steps
-from compression.training.precision import Precision, autocast
+from compression.training.objectives import BatchObjective, Objective, TrainStep, objective_of
+from compression.training.precision import Precision
 from compression.training.reassignment import Latents
 from shared.artifacts import atomic_path, content_hash, remove, write_json
 from shared.config import FrozenConfig
 from shared.progress import say
 
 _SEED_STRIDE = 1009
-_N_CALIBRATION = 256
 
 
 class IPQConfig(FrozenConfig):
@@ -43,7 +44,9 @@ class IPQConfig(FrozenConfig):
         Stages of the rules in order; ``"a+b"`` quantizes two stages together, then fine-tunes once.
     steps_per_stage
         Fine-tuning steps after each stage; 0 for none.
-    batch_size, lr, warmup_fraction, decay, max_grad_norm
+    batch_size
+        Sentences in a step; batches that are given as such stay as they are.
+    lr, warmup_fraction, decay, max_grad_norm
         AdamW on the centroids, with linear warm-up and linear or cosine decay in each stage.
     remainder_lr
         Learning rate of the parameters that are not quantized (yet); 0 leaves them as they are. Biases, layer norms
@@ -60,7 +63,7 @@ class IPQConfig(FrozenConfig):
     distillation
         The loss.
     seed
-        Of clustering and of the order of the sentences.
+        Of clustering and of the order of the sentences or batches.
     precision
         Of the matrix products in the fine-tuning, see `compression.training.precision.Precision`.
     activations
@@ -102,7 +105,7 @@ class StageReport:
     layers
         Report of each quantized layer.
     losses
-        Distillation loss of each step.
+        Loss of each step.
     seconds
         Wall time of quantization and fine-tuning.
     accuracy
@@ -160,8 +163,9 @@ def ipq(
     model: nn.Module,
     rules: Sequence[Rule] | Mapping[str, PQConfig],
     *,
-    train_data: EncodedData,
-    teacher: nn.Module | TeacherOutputs,
+    train_data: EncodedData | Iterable[Any],
+    teacher: nn.Module | TeacherOutputs | None = None,
+    train_step: TrainStep | None = None,
     config: IPQConfig | None = None,
     sample_weights: Mapping[str, torch.Tensor] | None = None,
     n_workers: int | None = 1,
@@ -169,23 +173,35 @@ def ipq(
     after_stage: Callable[[nn.Module], float] | None = None,
     description: str = "iPQ",
 ) -> IPQReport:
-    """Quantize a model stage by stage, in place, with centroids fine-tuned by distillation after each stage.
+    """Quantize a model stage by stage, in place, with centroids fine-tuned after each stage, as a rule by distillation.
 
-    Dropout is off throughout and the model is left in evaluation mode. In a group of processes, as ``torchrun`` and
-    ``accelerate launch`` start them (see `compression.training.distributed.process_group`), each takes part of every
-    batch, gradients are averaged, and process 0 writes the checkpoints; all end with the same model.
+    Dropout is off throughout, running statistics stay, and the model is left in evaluation mode. In a group of
+    processes, as ``torchrun`` and ``accelerate launch`` start them (see
+    `compression.training.distributed.process_group`), each takes part of every batch of sentences, or other batches
+    than the rest; gradients are averaged, and process 0 writes the checkpoints; all end with the same model.
 
     Parameters
     ----------
     model
-        A sequence classifier of the `transformers` kind.
+        With `EncodedData` a sequence classifier of the `transformers` kind, with batches any module.
     rules
         Which layers to quantize and how, see `compression.quantize_`. A mapping has the single stage ``"all"``.
     train_data
-        Token sequences for the distillation. Labels are used only if the loss asks for them.
+        Token sequences for the distillation, whose labels are used only if the loss asks for them; or batches, for
+        instance a ``DataLoader``. These are read once, kept in memory and come in an order of their own in each epoch,
+        so that the loader need not shuffle (and must not, for a run with `checkpoints` to continue). All processes of
+        a group are given the same ones.
+        For a teacher a batch is a tensor, or a mapping of the model's keyword arguments; for a `train_step` anything.
     teacher
-        The uncompressed model (not the object `model`), or its outputs on `train_data` from
-        `compression.training.distillation.teach`, so that several runs can share them.
+        The uncompressed model (not the object `model`), or its outputs on token sequences from
+        `compression.training.distillation.teach`, so that several runs can share them. On batches the model returns
+        logits, of shape (n, ..., classes), or an object with ``logits``; a single column is a regression. Hidden
+        states are taken from ``hidden_states``, which the model returns when called with ``output_hidden_states``.
+    train_step
+        For any other loss, in place of a teacher: called with the model and a batch (on the model's device), returns
+        the loss as a scalar tensor. ``Trainer.compute_loss`` of `transformers` is such a step. The gradient, the update
+        and the random numbers are not its business: it draws from PyTorch's generators, which are seeded anew for each
+        step.
     config
         Settings; the defaults if ``None``.
     sample_weights
@@ -196,7 +212,7 @@ def ipq(
     checkpoints
         Folder for the model after each stage and the state within a stage. A run that finds them continues there, with
         the same result as one that was never interrupted, at whatever moment it was killed (same machine and number of
-        threads). ``None`` for none.
+        threads). ``None`` for none. Of a `train_step` the run knows the name only, not what it computes.
     after_stage
         Called with the model after each stage; returns a number for the report, for instance an accuracy.
     description
@@ -210,7 +226,23 @@ def ipq(
     Raises
     ------
     ValueError
-        Before any work, if a rule or a stage does not fit the model, or `checkpoints` holds a run with other arguments.
+        Before any clustering, if a rule or a stage does not fit the model, there are no batches or a batch is not as
+        described, both or neither of `teacher` and `train_step` are given, the loss of the first batch is not a finite
+        scalar that depends on the parameters, or `checkpoints` holds a run with other arguments.
+
+    Examples
+    --------
+    Any module, here a convolutional network, taught by the uncompressed one:
+
+    >>> import copy, torch
+    >>> from torch import nn
+    >>> from compression import IPQConfig, PQConfig, ipq
+    >>> net = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(576, 10))
+    >>> teacher, images = copy.deepcopy(net), torch.rand(64, 1, 8, 8)
+    >>> config = IPQConfig(stages=("all",), steps_per_stage=5)
+    >>> report = ipq(net, {"3": PQConfig(n_centroids=16)}, train_data=images.split(16), teacher=teacher, config=config)
+    >>> len(report.stages[0].losses)
+    5
     """
     config = config or IPQConfig()
     if isinstance(rules, Mapping):
@@ -220,14 +252,20 @@ def ipq(
         raise ValueError("Argument `teacher` must be another object than `model`, which is changed in place.")
     check_stages(model, rules, config)
     model.eval()
-    if isinstance(teacher, nn.Module):
-        teacher = teach(
-            teacher, train_data, hidden_layers=config.distillation.needed_layers, precision=config.precision
-        )
-    _check_teacher(teacher, train_data, config.distillation)
+    objective = objective_of(
+        train_data,
+        teacher,
+        train_step,
+        distillation=config.distillation,
+        precision=config.precision,
+        batch_size=config.batch_size,
+        activations=config.activations,
+    )
+    if isinstance(objective, BatchObjective):
+        objective.check(model)
     store = None
     if checkpoints is not None:
-        store = _Store(Path(checkpoints), model, rules, config, train_data, teacher, sample_weights)
+        store = _Store(Path(checkpoints), model, rules, config, objective, sample_weights)
     latents = None if config.reassign == "never" else Latents(sample_weights)
     reports = [] if store is None else store.restore(model, latents)
     for number in range(len(reports), len(config.stages)):
@@ -242,12 +280,12 @@ def ipq(
             seed = config.seed * _SEED_STRIDE + number
             layers += quantize_(model, rules, stage=part, seed=seed, sample_weights=sample_weights, n_workers=n_workers)
         broadcast_([*model.parameters(), *(module.codes for module in pq_modules(model).values())])
-        _round_inputs(model, train_data, config)
+        _round_inputs(model, objective, config)
         steps_file = None if store is None else store.steps_file(number)
-        losses = _distil(model, train_data, teacher, config, number, latents, steps_file, f"{description}: {stage}")
+        losses = _fine_tune(model, objective, config, number, latents, steps_file, f"{description}: {stage}")
         if latents is not None and config.reassign == "stage":
             latents.reassign(model)
-        _round_inputs(model, train_data, config)
+        _round_inputs(model, objective, config)
         accuracy = None if after_stage is None else float(after_stage(model))
         reports.append(StageReport(stage, tuple(layers), tuple(losses), time.monotonic() - start, accuracy))
         if store is not None:
@@ -256,18 +294,16 @@ def ipq(
     return IPQReport(tuple(reports))
 
 
-def _round_inputs(model: nn.Module, data: EncodedData, config: IPQConfig) -> None:
+def _round_inputs(model: nn.Module, objective: Objective, config: IPQConfig) -> None:
     """Choose the grids of the inputs, if they are rounded, from the model as it is."""
-    if config.activations == "int8" and any(isinstance(layer, PQLinear) for layer in pq_modules(model).values()):
-        device = next(model.parameters()).device
-        batches = calibration_batches(data, min(_N_CALIBRATION, len(data)), seed=config.seed)
-        quantize_activations_(model, [{k: v.to(device) for k, v in batch.items()} for batch in batches])
+    rounded = any(isinstance(layer, PQLinear | PQConv2d) for layer in pq_modules(model).values())
+    if config.activations == "int8" and rounded:
+        quantize_activations_(model, objective.calibration(config.seed, next(model.parameters()).device))
 
 
-def _distil(
+def _fine_tune(
     model: nn.Module,
-    data: EncodedData,
-    teacher: TeacherOutputs,
+    objective: Objective,
     config: IPQConfig,
     number: int,
     latents: Latents | None,
@@ -289,7 +325,6 @@ def _distil(
     frozen = [p for name, p in parameters.items() if p.requires_grad and name not in trained]
     seed = config.seed * _SEED_STRIDE + number
     n_steps = config.steps_per_stage
-    batches = training_batches(data.lengths, config.batch_size, n_steps, seed)
     before_step: Callable[[int], None] | None = None
     if latents is not None and config.reassign == "steps":
         moving = latents.attach(model)
@@ -297,17 +332,12 @@ def _distil(
         rates |= dict.fromkeys(moving, config.latent_lr)
         before_step = _reassigning(model, latents, config)
 
-    def loss(step: int) -> torch.Tensor:
-        rows, factor = shard(batches[step])
-        with autocast(config.precision, next(model.parameters()).device):
-            return factor * distillation_loss(model, data, rows, teacher, config.distillation)
-
     for parameter in frozen:
         parameter.requires_grad_(False)
     try:
         return run_steps(
             trained,
-            loss,
+            objective.losses(model, n_steps, seed),
             n_steps,
             lr=config.lr,
             rates=rates,
@@ -352,8 +382,7 @@ class _Store:
         model: nn.Module,
         rules: Sequence[Rule],
         config: IPQConfig,
-        data: EncodedData,
-        teacher: TeacherOutputs,
+        objective: Objective,
         sample_weights: Mapping[str, torch.Tensor] | None,
     ) -> None:
         self.folder = folder
@@ -361,8 +390,7 @@ class _Store:
             "model": state_digest(model.state_dict()),
             "rules": content_hash([json.loads(rule.to_json()) for rule in rules]),
             "config": json.loads(config.to_json()),
-            "train_data": data.sha256,
-            "teacher": state_digest({"logits": teacher.logits}),
+            **objective.identity(),
             "sample_weights": state_digest(sample_weights or {}),
         }
         self.key = content_hash(parts)[:16]
@@ -441,17 +469,6 @@ def check_stages(model: nn.Module, rules: Sequence[Rule], config: IPQConfig) -> 
         raise ValueError(f"Key `stages` must name each stage once, but names {min(twice)!r} more than once.")
     for part in parts:
         match_rules(model, rules, stage=part)
-
-
-def _check_teacher(teacher: TeacherOutputs, data: EncodedData, config: DistillationConfig) -> None:
-    if len(teacher.logits) != len(data):
-        raise ValueError(
-            f"Argument `teacher` must hold outputs on the {len(data)} rows of `train_data`, "
-            f"but holds {len(teacher.logits)}."
-        )
-    missing = set(config.needed_layers) - set(teacher.hidden)
-    if missing:
-        raise ValueError(f"Argument `teacher` must hold the hidden states {sorted(missing)} that the loss uses.")
 
 
 def _history(rows: Sequence[Mapping[str, Any]]) -> tuple[Iteration, ...]:
