@@ -84,7 +84,7 @@ def load_folder(folder: str | Path) -> tuple[Any, tuple[str, ...]]:
     Raises
     ------
     ValueError
-        If the folder holds no compressed model.
+        If the folder holds no compressed classifier.
     CompressedFileError
         If its file is damaged.
     """
@@ -103,13 +103,20 @@ def load_folder(folder: str | Path) -> tuple[Any, tuple[str, ...]]:
         raise ValueError(f"Argument `folder` must hold a {FORMAT} model, but {str(folder)!r} holds one of {method!r}.")
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
+    model, loaded = AutoModelForSequenceClassification.from_pretrained(
+        folder, local_files_only=True, output_loading_info=True
+    )
+    if missing := sorted(loaded["missing_keys"]):
+        raise ValueError(
+            f"Argument `folder` must hold a compressed classifier, but the weights in {str(folder)!r} lack "
+            f"{missing[0]!r}: it holds another kind of model."
+        )
     names: tuple[str, ...] = ("input_ids", "attention_mask")
     if (folder / "tokenizer_config.json").is_file():
         made = AutoTokenizer.from_pretrained(folder, local_files_only=True).model_input_names
         taken = inspect.signature(model.forward).parameters
         names = tuple(name for name in made if name in taken)
-    return model, names
+    return model.eval(), names
 
 
 def model_card(

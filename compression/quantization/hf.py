@@ -16,8 +16,9 @@ from transformers.quantizers import HfQuantizer, register_quantization_config, r
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from compression.quantization.compact import compact_
-from compression.quantization.files import FORMAT, VERSION, CompressedFileError, read_header, read_tensors, sealed
+from compression.quantization.files import FORMAT, VERSION, CompressedFileError, read_tensors, sealed
 from compression.quantization.layers import decode_, pq_modules
+from compression.quantization.placing import layer_places, placed
 from compression.quantization.storage import build_layers, packed_state
 
 
@@ -45,7 +46,8 @@ class PGIPQQuantizer(HfQuantizer):
     """Loads and saves product-quantized layers for `transformers`; made by ``from_pretrained``.
 
     Layers that the file holds as codes are taken out of the model before `transformers` loads the rest, and put in,
-    built from the verified file, afterwards.
+    built from the verified file, afterwards. The file of a classifier gives an encoder too, and the other way round,
+    with the warnings of `transformers` on what was not used or drawn anew.
     """
 
     requires_calibration = True  # a dense model is quantized by `compression.quantize_`, not while it is loaded
@@ -54,6 +56,7 @@ class PGIPQQuantizer(HfQuantizer):
         super().__init__(quantization_config, **kwargs)
         self._where: Path | None = None
         self._dense: dict[str, nn.Module] = {}
+        self._stored: tuple[dict[str, Any], dict[str, torch.Tensor]] = ({}, {})
 
     def validate_environment(self, *args: Any, device_map: Any = None, **kwargs: Any) -> None:
         """Refuse to spread a model over several devices."""
@@ -67,15 +70,13 @@ class PGIPQQuantizer(HfQuantizer):
             raise CompressedFileError(f"A {FORMAT} model needs a safetensors file, but none was given.")
         first = Path(checkpoint_files[0])
         self._where = first if len(checkpoint_files) == 1 else first.parent
+        header, tensors = read_tensors(self._where)
+        places = layer_places(header["layers"], tensors, model, first)
+        self._stored = placed(header["layers"], tensors, places)
         ignored = set(model._keys_to_ignore_on_load_unexpected or ())
-        for name in read_header(first)["layers"]:
-            try:
-                self._dense[name] = model.get_submodule(name)
-            except AttributeError as error:
-                raise CompressedFileError(
-                    f"File {str(first)!r} does not fit {type(model).__name__}: it has no layer {name!r}."
-                ) from error
-            model.set_submodule(name, nn.Module())
+        for name, place in places.items():
+            self._dense[place] = model.get_submodule(place)
+            model.set_submodule(place, nn.Module())
             ignored.add(rf"^{re.escape(name)}\.(codes|centroids|bias)$")
         model._keys_to_ignore_on_load_unexpected = ignored
 
@@ -83,12 +84,13 @@ class PGIPQQuantizer(HfQuantizer):
         if self._where is None:
             raise RuntimeError("The quantizer has no file: it was not used by `from_pretrained`.")
         device = next(model.parameters()).device
-        header, tensors = read_tensors(self._where)
         for name, module in self._dense.items():
             model.set_submodule(name, module)
-        for name, layer in build_layers(header["layers"], tensors, model, self._where).items():
+        for name, layer in build_layers(*self._stored, model, self._where).items():
             model.set_submodule(name, layer.to(device))
+        self._stored = ({}, {})
         self._dense = {}
+        model.config.quantization_config = self.quantization_config.to_dict()  # `from_pretrained` takes no object
         attach_quantizer_(compact_(model.eval()))  # to the encoder in the model, too
         return model
 
@@ -145,7 +147,7 @@ def attach_quantizer_(model: nn.Module) -> nn.Module:
             cast(Any, module).config = configs[id(module.config)][1]
     for part in parts:
         part.hf_quantizer = PGIPQQuantizer(PGIPQConfig())
-        part.config.quantization_config = part.hf_quantizer.quantization_config
+        part.config.quantization_config = PGIPQConfig().to_dict()
     return model
 
 

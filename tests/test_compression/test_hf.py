@@ -6,13 +6,23 @@ import pickle
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, RobertaModel, Trainer, TrainingArguments
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    RobertaForSequenceClassification,
+    RobertaModel,
+    Trainer,
+    TrainingArguments,
+)
 
 from compression import PQConfig, compress, load_compressed_, preset_rules, quantize_, save_compressed
 from compression.quantization.files import CompressedFileError, read_header
-from compression.quantization.folder import save_folder
-from compression.quantization.hf import architecture, attach_quantizer_
+from compression.quantization.folder import load_folder, save_folder
+from compression.quantization.hf import PGIPQConfig, architecture, attach_quantizer_
 from compression.quantization.layers import decode_, pq_modules
+from compression.quantization.placing import placed
 from compression.quantization.rules import Rule
 from compression.quantization.storage import dense_bytes, layer_bytes, round_
 from shared.results import format_cell
@@ -76,6 +86,8 @@ def test_save_pretrained_writes_packed_codes_again(model, tmp_path, limit):
 def test_a_model_just_quantized_saves_codes(model, tmp_path):
     model.save_pretrained(tmp_path / "whole")
     assert same_state(load(tmp_path / "whole"), model)
+    assert same_state(load(tmp_path / "whole", config=model.config), model)
+    assert same_state(load(tmp_path / "whole", config=load(tmp_path / "whole").config), model)
     assert (tmp_path / "whole" / "model.safetensors").stat().st_size < 1.2 * save_folder(model, tmp_path / "folder")
     for number, part in enumerate((copy.deepcopy(model), pickle.loads(pickle.dumps(model)), load(tmp_path / "whole"))):
         part.roberta.save_pretrained(tmp_path / f"part{number}")
@@ -173,10 +185,72 @@ def test_damage_is_refused_by_from_pretrained(model, tmp_path):
         load(tmp_path)
 
 
-def test_another_architecture_and_several_devices_are_refused(model, tmp_path):
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_foreign_file_is_refused(model, tmp_path, whole):
+    save_folder(model if whole else model.roberta, tmp_path)
+    config = BertConfig(vocab_size=120, hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
+    with pytest.raises(CompressedFileError, match=r"does not fit .*: (it has no layer|'bert\.embeddings)"):
+        BertForSequenceClassification.from_pretrained(tmp_path, config=with_format(config), local_files_only=True)
+    short = copy.deepcopy(model.config)
+    short.num_hidden_layers = 1
+    for kind in (RobertaModel, RobertaForSequenceClassification):
+        with pytest.raises(CompressedFileError, match=r"it has no layer '.*layer\.1\."):
+            kind.from_pretrained(tmp_path, config=with_format(short), local_files_only=True)
+
+
+def with_format(config):
+    """Return a configuration that says how the weights are stored."""
+    config.quantization_config = PGIPQConfig().to_dict()
+    return config
+
+
+def test_the_encoder_of_a_classifier_is_loaded(model, tmp_path):
     save_folder(model, tmp_path)
-    with pytest.raises(CompressedFileError, match="does not fit RobertaModel: it has no layer"):
-        RobertaModel.from_pretrained(tmp_path, local_files_only=True)
+    encoder, info = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert type(encoder) is RobertaModel
+    assert {name: encoder.state_dict()[name].tolist() for name in model.roberta.state_dict()} == {
+        name: tensor.tolist() for name, tensor in model.roberta.state_dict().items()
+    }
+    assert info["missing_keys"] == {"pooler.dense.weight", "pooler.dense.bias"}
+    unused = {f"classifier.dense.{leaf}" for leaf in ("codes", "centroids", "bias")}
+    assert info["unexpected_keys"] == unused | {"classifier.out_proj.weight", "classifier.out_proj.bias"}
+
+
+def test_a_classifier_is_made_on_an_encoder(tiny_roberta, tmp_path):
+    encoder = RobertaModel(tiny_roberta(0).config).eval()
+    rules = preset_rules("roberta", block_size=4, n_centroids=16)  # the pooler, which the classifier lacks, too
+    quantize_(encoder, rules)
+    round_(encoder)
+    save_folder(encoder, tmp_path)
+    classifier, info = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+    part = encoder.state_dict()
+    assert all(torch.equal(tensor, part[name]) for name, tensor in classifier.roberta.state_dict().items())
+    assert len(pq_modules(classifier)) == len(pq_modules(encoder)) - 1
+    assert all(name.startswith("classifier.") for name in info["missing_keys"])
+    assert len(info["missing_keys"]) == 4
+    assert info["unexpected_keys"] == {f"pooler.dense.{leaf}" for leaf in ("codes", "centroids", "bias")}
+    with pytest.raises(ValueError, match=r"must hold a compressed classifier.*'classifier\.dense\.bias'"):
+        load_folder(tmp_path)
+
+
+def test_a_codebook_that_head_and_encoder_share(tiny_roberta, tmp_path):
+    model = tiny_roberta(0)
+    pattern = r"classifier\.dense|.*layer\.1\.output\.dense|.*query"
+    rules = [Rule(pattern=pattern, config=PQConfig(block_size=4, n_centroids=16, codebook_dtype="int8"), shared=True)]
+    quantize_(model, rules)
+    round_(model)
+    save_folder(model, tmp_path)
+    encoder = AutoModel.from_pretrained(tmp_path, add_pooling_layer=False)
+    assert same_state(encoder, model.roberta)
+    assert len({id(layer.centroids) for layer in pq_modules(encoder).values()}) == 1
+
+
+def test_a_codebook_goes_to_the_next_layer_if_its_first_has_no_place():
+    layers = {"head": {"scale": 0.5}, "m.a": {"codebook": "head", "scale": 0.5}, "m.b": {"codebook": "head"}}
+    tensors = {name: torch.tensor(number) for number, name in enumerate(("head.centroids", "m.a.codes", "m.b.bias"))}
+    described, moved = placed(layers, tensors, {"m.a": "a", "m.b": "b"})
+    assert described == {"a": {"scale": 0.5}, "b": {"codebook": "a"}}
+    assert moved == {"a.centroids": 0, "a.codes": 1, "b.bias": 2}
 
 
 def test_decoded_model_computes_the_same_with_dense_layers(model, tmp_path):
