@@ -47,6 +47,6 @@ def check_sizes(
             raise ValueError(str(error).replace("Key `block_size`", f"Key `{key}`")) from error
     for budget in budgets:
         try:
-            check_budget(skeleton.to_empty(device="cpu"), budget)
+            check_budget(skeleton, budget)
         except ValueError as error:
             raise ValueError(str(error).replace("Argument `budget`", "Key `budgets`")) from error

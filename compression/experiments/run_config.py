@@ -205,7 +205,7 @@ def _check_budget(config: RunConfig, skeleton: Any) -> None:
             "`rules` in place of `budget`, for instance those in the plan.json of a run without noise."
         )
     try:
-        check_budget(skeleton.to_empty(device="cpu"), config.budget, share=config.share)
+        check_budget(skeleton, config.budget, share=config.share)
     except ValueError as error:
         raise ValueError(str(error).replace("Argument `budget`", "Key `budget`")) from error
 

@@ -195,7 +195,15 @@ def plan(
 def check_budget(
     model: nn.Module, budget: str | int, extra: dict[str, Any] | None = None, *, share: bool = True
 ) -> int:
-    """Return a budget in bytes, or raise a `ValueError` if no choice of `plan` meets it, as `plan` does."""
+    """Return a budget in bytes, or raise a `ValueError` if no choice of `plan` meets it, as `plan` does.
+
+    Values of weights play no part: the model may be on the ``meta`` device.
+    """
+    if any(parameter.is_meta for parameter in model.parameters()):
+        model = copy.deepcopy(model).to_empty(device="cpu")
+        with torch.no_grad():
+            for tensor in [*model.parameters(), *model.buffers()]:
+                tensor.zero_()  # what the memory held before may not be exact in float16
     budget_bytes = parse_budget(budget, dense_bytes(model))
     names = _quantizable(model, (), SIZES)
     _check_possible(model, names, SIZES, budget_bytes, extra, _groups(names) if share else [])

@@ -14,7 +14,7 @@ from compression.quantization.blocks import PQConfig
 from compression.quantization.budget import compress
 from compression.quantization.calibration import activation_weights, all_logits, divergence, fisher_weights
 from compression.quantization.layers import pq_modules
-from compression.quantization.plan import parse_budget
+from compression.quantization.plan import check_budget, parse_budget
 from compression.quantization.rules import Rule, quantize_
 from compression.quantization.sensitivity import measure_layers, measure_shared
 from compression.quantization.storage import load_compressed_, save_compressed
@@ -45,6 +45,22 @@ def test_file_is_within_the_budget_and_as_reported(results, tmp_path):
         assert result.budget_bytes == parse_budget(budget, result.dense_bytes)
         inside = sum(layer.option(number).bytes for layer, number in zip(result.layers, result.chosen, strict=True))
         assert sum(row["bytes"] for row in result.table()) == inside < result.file_bytes
+
+
+def test_the_least_budget_needs_no_weights(tiny_roberta):
+    model = tiny_roberta(0)
+    with torch.device("meta"):
+        skeleton = type(model)(model.config)
+    messages = []
+    torch.use_deterministic_algorithms(True)  # new memory is NaN then, which is not exact in float16
+    try:
+        for one in (model, skeleton):
+            with pytest.raises(ValueError, match="must be at least") as error:
+                check_budget(one, 100)
+            messages.append(str(error.value))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert messages[0] == messages[1]
 
 
 def test_more_budget_never_a_larger_predicted_loss(results):
