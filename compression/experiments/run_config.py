@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, model_validator
 
 from compression.quantization.blocks import PQConfig
+from compression.quantization.hf import architecture
 from compression.quantization.plan import check_budget
 from compression.quantization.quant_noise import NoiseConfig
 from compression.quantization.rules import FAMILIES, STAGES, Rule, match_rules, preset_rules
@@ -169,7 +170,7 @@ def prepare(config: RunConfig, folder: str | Path | None = None, plan: Path | No
     rules = _rules(config, source, plan)
     skeleton = source.empty()
     if not rules:
-        _check_budget(config, skeleton)
+        _check_budget(config, skeleton, file_header(task, skeleton.config))
     elif config.rules is not None or config.budget is None:
         for stage in config.ipq.stages:
             for part in stage.split("+"):
@@ -196,7 +197,12 @@ def read_rules(plan: Path, base: PQConfig) -> tuple[Rule, ...]:
     return tuple(rule.model_copy(update={"config": config}) for rule, config in zip(rules, configs, strict=True))
 
 
-def _check_budget(config: RunConfig, skeleton: Any) -> None:
+def file_header(task: Task, config: Any) -> dict[str, Any]:
+    """Return what the header of the compressed file holds besides the layers, for a model of some configuration."""
+    return {"architecture": architecture(config), "task": task.name}
+
+
+def _check_budget(config: RunConfig, skeleton: Any, header: dict[str, Any]) -> None:
     """Refuse a budget that no choice of rules meets; it is only known after the fine-tuning which they are."""
     assert config.budget is not None
     if config.noise is not None:
@@ -205,7 +211,7 @@ def _check_budget(config: RunConfig, skeleton: Any) -> None:
             "`rules` in place of `budget`, for instance those in the plan.json of a run without noise."
         )
     try:
-        check_budget(skeleton, config.budget, share=config.share)
+        check_budget(skeleton, config.budget, header, share=config.share)
     except ValueError as error:
         raise ValueError(str(error).replace("Argument `budget`", "Key `budget`")) from error
 

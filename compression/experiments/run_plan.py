@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
-from compression.experiments.run_config import Prepared, read_rules
+from compression.experiments.run_config import Prepared, file_header, read_rules
 from compression.quantization.calibration import activation_weights, fisher_weights
-from compression.quantization.hf import architecture
 from compression.quantization.plan import plan
 from compression.quantization.rules import Rule, match_rules, preset_rules
 from compression.training.batches import calibration_batches
@@ -19,7 +19,7 @@ from compression.training.precision import autocast
 from shared.artifacts import provenance, write_json
 
 
-def planned_rules(prepared: Prepared, dense: nn.Module, path: Path, n_workers: int | None = 1) -> tuple[Rule, ...]:
+def planned_rules(prepared: Prepared, dense: PreTrainedModel, path: Path, n_workers: int | None = 1) -> tuple[Rule, ...]:
     """Return the rules that keep a run's file within its budget, read from `path` or chosen and written there.
 
     They are sorted into the stages of the preset rules of the model's family, if it has any.
@@ -33,7 +33,7 @@ def planned_rules(prepared: Prepared, dense: nn.Module, path: Path, n_workers: i
             calibration=calibration(prepared, config.n_plan),
             weighting=config.weighting,
             base=config.pq,
-            extra=header(prepared, dense),
+            extra=file_header(prepared.task, dense.config),
             share=config.share,
             n_workers=n_workers,
         )
@@ -41,11 +41,6 @@ def planned_rules(prepared: Prepared, dense: nn.Module, path: Path, n_workers: i
         found = {"budget": config.budget, "rules": rules, "layers": made.table(), "curve": made.curve}
         write_json(path, found | {"provenance": provenance(config)})
     return read_rules(path, config.pq)
-
-
-def header(prepared: Prepared, model: Any) -> dict[str, Any]:
-    """Return what the header of the compressed file holds besides the layers."""
-    return {"architecture": architecture(model.config), "task": prepared.task.name}
 
 
 def clustering_weights(prepared: Prepared, dense: nn.Module, rules: Sequence[Rule]) -> dict[str, torch.Tensor] | None:

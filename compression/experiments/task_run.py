@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
-from compression.experiments.run_config import Prepared, RunConfig, prepare
+from compression.experiments.run_config import Prepared, RunConfig, file_header, prepare
 from compression.experiments.run_folder import check_same, locked
-from compression.experiments.run_plan import clustering_weights, header, planned_rules
+from compression.experiments.run_plan import clustering_weights, planned_rules
 from compression.quantization.folder import CARD, model_card, save_folder
 from compression.quantization.quant_noise import QuantNoise, add_quant_noise
 from compression.quantization.rules import Rule
@@ -170,7 +171,7 @@ def _noisy(prepared: Prepared, model: nn.Module, hook: NoiseHook | None) -> Abst
     return nullcontext() if settings is None else add_quant_noise(model, prepared.rules, settings)
 
 
-def _make_compressed(prepared: Prepared, out: Path, dense: nn.Module, n_workers: int | None) -> None:
+def _make_compressed(prepared: Prepared, out: Path, dense: PreTrainedModel, n_workers: int | None) -> None:
     """Quantize in stages with the dense model as teacher and write the file with configuration and tokenizer."""
     if (out / "compressed").is_dir():
         return
@@ -197,7 +198,7 @@ def _make_compressed(prepared: Prepared, out: Path, dense: nn.Module, n_workers:
             model,
             target,
             tokenizer=prepared.tokenizer,
-            extra=header(prepared, model),
+            extra=file_header(prepared.task, dense.config),
             data=_about_data(prepared),
             licence=_LICENCE,
             method=_about_method(prepared),

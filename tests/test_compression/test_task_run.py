@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from torch import nn
 from compression.cli import main
 from compression.experiments.presets import RUNS, run_file
 from compression.experiments.run_config import RunConfig, prepare
+from compression.experiments.run_plan import planned_rules
 from compression.experiments.task_run import predict, run_task
 from compression.quantization.blocks import PQConfig
 from compression.quantization.folder import load_folder
@@ -521,6 +523,17 @@ def test_budgets_that_cannot_be_are_refused_before_training(models, glue, tmp_pa
     assert "6MB" in refused(capsys, command(models, glue, out, "--set", "budget=much"), out)
     error = refused(capsys, command(models, glue, out, "--set", "budget=6x", "--set", "noise={kind: proxy}"), out)
     assert "`noise` must be null with a budget" in error
+
+
+def test_the_least_budget_that_is_accepted_is_enough_afterwards(models, glue, tmp_path):
+    with pytest.raises(ValueError, match="must be at least") as error:
+        prepare(settings(models, glue, budget="1kB"))
+    least = int(re.search(r"at least ([\d,]+) bytes", str(error.value))[1].replace(",", ""))
+    with pytest.raises(ValueError, match="must be at least"):
+        prepare(settings(models, glue, budget=str(least - 1)))
+    prepared = prepare(settings(models, glue, budget=str(least), n_plan=16))
+    rules = planned_rules(prepared, prepared.source.load(0), tmp_path / "plan.json")
+    assert {rule.config.codebook_dtype for rule in rules} == {"int8"}
 
 
 def test_leftovers_of_a_killed_run_are_removed(models, glue, tmp_path):
