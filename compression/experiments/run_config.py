@@ -55,7 +55,7 @@ class RunConfig(FrozenConfig):
     pq
         Other options of every layer.
     rules
-        Rules in place of the preset of the model's family and all of the above.
+        Rules in place of the preset of the model's family and all of the above; not with a budget.
     weighting
         Weights of the clustering, see `compression.quantization.calibration`: ``"activation"``, ``"fisher"``, or
         ``None`` for none.
@@ -93,15 +93,20 @@ class RunConfig(FrozenConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _pq_holds_nothing_that_is_replaced(cls, values: Any) -> Any:
-        """Refuse sizes in `pq`, which those of the run replace. A saved configuration has them, at their defaults."""
+    def _nothing_is_given_that_is_replaced(cls, values: Any) -> Any:
+        """Refuse a budget where there are rules, and sizes in `pq`, which those of the run replace.
+
+        A saved configuration has the latter at their defaults.
+        """
         if not isinstance(values, Mapping):
             return values
+        if values.get("budget") is not None and values.get("rules") is not None:
+            raise ValueError(f"Key `budget` must be null where `rules` are given, but was {values['budget']!r}.")
         options = values.get("pq")
         given = dict(options) if isinstance(options, (Mapping, PQConfig)) else {}
         saved = given.keys() >= PQConfig.model_fields.keys()
         replaced = {"block_size": "set `block_size`", "n_centroids": "set `n_centroids`"}
-        if values.get("budget") is not None and values.get("rules") is None:
+        if values.get("budget") is not None:
             replaced["codebook_dtype"] = "a budget chooses it"
         for name, why in replaced.items():
             if name in given and not (saved and given[name] == PQConfig.model_fields[name].default):

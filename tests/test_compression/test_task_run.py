@@ -523,6 +523,9 @@ def test_budgets_that_cannot_be_are_refused_before_training(models, glue, tmp_pa
     assert "6MB" in refused(capsys, command(models, glue, out, "--set", "budget=much"), out)
     error = refused(capsys, command(models, glue, out, "--set", "budget=6x", "--set", "noise={kind: proxy}"), out)
     assert "`noise` must be null with a budget" in error
+    rule = "--set=rules=[{pattern: '.*dense', config: {}}]"
+    error = refused(capsys, command(models, glue, out, "--set", "budget=6x", rule), out)
+    assert "`budget` must be null where `rules` are given, but was '6x'" in error
 
 
 def test_the_least_budget_that_is_accepted_is_enough_afterwards(models, glue, tmp_path):
