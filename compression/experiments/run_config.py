@@ -1,7 +1,7 @@
 """Settings of a run, and everything it needs read and checked before any training."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -55,7 +55,8 @@ class RunConfig(FrozenConfig):
     pq
         Other options of every layer.
     rules
-        Rules in place of the preset of the model's family and all of the above; not with a budget.
+        Rules in place of the preset of the model's family and all of the above; not with a budget. Stages that `ipq`
+        does not name come last, together; those that no rule has are left out.
     weighting
         Weights of the clustering, see `compression.quantization.calibration`: ``"activation"``, ``"fisher"``, or
         ``None`` for none.
@@ -176,10 +177,8 @@ def prepare(config: RunConfig, folder: str | Path | None = None, plan: Path | No
     skeleton = source.empty()
     if not rules:
         _check_budget(config, skeleton, file_header(task, skeleton.config))
-    elif config.rules is not None or config.budget is None:
-        for stage in config.ipq.stages:
-            for part in stage.split("+"):
-                match_rules(skeleton, rules, stage=part)
+    elif config.budget is None:
+        _check_rules(config, rules, skeleton)
     texts = _load(task, config.data, folder)
     tokenizer = source.tokenizer()
     max_length = min(128, source.max_tokens) if config.finetune is None else config.finetune.max_length
@@ -219,6 +218,19 @@ def _check_budget(config: RunConfig, skeleton: Any, header: dict[str, Any]) -> N
         check_budget(skeleton, config.budget, header, share=config.share)
     except ValueError as error:
         raise ValueError(str(error).replace("Argument `budget`", "Key `budget`")) from error
+
+
+def _check_rules(config: RunConfig, rules: Sequence[Rule], skeleton: Any) -> None:
+    """Refuse rules that do not fit the model, those of stages that are not named included, and unknown stages."""
+    stages = dict.fromkeys(rule.stage for rule in rules)
+    for stage in config.ipq.stages:
+        unknown = [part for part in stage.split("+") if part not in (*STAGES, *stages)]
+        if unknown:
+            raise ValueError(
+                f"Key `ipq.stages` must hold stages of the rules ({', '.join(stages)}), but has {unknown[0]!r}."
+            )
+    for stage in stages:
+        match_rules(skeleton, rules, stage=stage)
 
 
 def _rules(config: RunConfig, source: ModelSource, plan: Path | None) -> tuple[Rule, ...]:

@@ -41,7 +41,8 @@ class IPQConfig(FrozenConfig):
     Parameters
     ----------
     stages
-        Stages of the rules in order; ``"a+b"`` quantizes two stages together, then fine-tunes once.
+        Stages of the rules in order; ``"a+b"`` quantizes two stages together, then fine-tunes once. Where they are not
+        given, `ipq` takes those of the rules in order of appearance.
     steps_per_stage
         Fine-tuning steps after each stage; 0 for none.
     batch_size
@@ -248,6 +249,8 @@ def ipq(
     if isinstance(rules, Mapping):
         rules = [Rule(pattern=pattern, config=rule) for pattern, rule in rules.items()]
     rules = tuple(rules)
+    if "stages" not in config.model_fields_set and rules:
+        config = config.model_copy(update={"stages": tuple(dict.fromkeys(rule.stage for rule in rules))})
     if teacher is model:
         raise ValueError("Argument `teacher` must be another object than `model`, which is changed in place.")
     check_stages(model, rules, config)

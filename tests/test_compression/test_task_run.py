@@ -452,6 +452,13 @@ def test_bad_input_is_refused_before_training(models, glue, tmp_path, capsys):
     error = refused(capsys, command(models, glue, out, rule, "--set", "ipq.stages=[ffn]"), out)
     assert "matches no linear layer" in error
     assert "'roberta.encoder.layer.0.intermediate.dense'" in error
+    for rule, message in (
+        ("{pattern: 'nothing.at.all', stage: extra, config: {}}", "'nothing.at.all' matches no linear layer"),
+        ("{pattern: '.*query', stage: extra, config: {block_size: 7}}", "must divide the 32 input features"),
+    ):
+        rules = f"--set=rules=[{{pattern: '.*intermediate.dense', stage: ffn, config: {{}}}}, {rule}]"
+        assert message in refused(capsys, command(models, glue, out, rules, "--set", "ipq.stages=[ffn]"), out)
+    assert "has 'more'" in refused(capsys, command(models, glue, out, rules, "--set", "ipq.stages=[ffn, more]"), out)
     error = refused(capsys, command(models, glue, out, "--set", "block_size=7"), out)
     assert "must divide the 32 input features" in error
     assert "near divisors are 2, 4, 8" in error
@@ -488,8 +495,7 @@ def test_a_model_without_preset_takes_rules(glue, tmp_path, capsys):
     assert "distilbert" in error
     rules = r"""rules=[{pattern: '.*layer\.\d+\.(intermediate|output)\.dense', config: {n_centroids: 8, block_size: 4}},
                      {pattern: '.*word_embeddings', config: {n_centroids: 16, block_size: 8}}]"""
-    more = ("--set", rules, "--set", "ipq.stages=[all]")
-    assert main(command(tmp_path, glue, out, *more, model="electra")) == 0
+    assert main(command(tmp_path, glue, out, "--set", rules, model="electra")) == 0
     layers = json.loads((out / "compressed" / "stages.json").read_text())["stages"][0]["layers"]
     assert [layer["block_size"] for layer in layers] == [8, 4, 4, 4, 4]
 

@@ -200,9 +200,18 @@ def test_bad_arguments_come_before_any_work(tiny_roberta, tiny_data, teacher):
         IPQConfig.build({"steps_per_stages": 3})
 
 
-def test_mapping_of_patterns_is_one_stage(tiny_roberta, tiny_data, teacher):
+@pytest.mark.parametrize("config", [None, SETTINGS, SETTINGS.model_copy(update={"stages": ("all",)})])
+def test_mapping_of_patterns_is_one_stage(tiny_roberta, tiny_data, teacher, config):
     model = tiny_roberta(0)
-    config = SETTINGS.model_copy(update={"stages": ("all",)})
     pattern = r".*\.intermediate\.dense"
-    ipq(model, {pattern: PQConfig(n_centroids=4)}, train_data=tiny_data, teacher=teacher, config=config)
+    report = ipq(model, {pattern: PQConfig(n_centroids=4)}, train_data=tiny_data, teacher=teacher, config=config)
     assert len(pq_modules(model)) == 2
+    assert [stage.stage for stage in report.stages] == ["all"]
+
+
+def test_stages_that_are_not_given_are_those_of_the_rules(tiny_roberta, tiny_data, teacher):
+    model = tiny_roberta(0)
+    some = preset_rules("roberta", n_centroids=8, stages=("attention", "head"))
+    report = ipq(model, some, train_data=tiny_data, teacher=teacher, config=IPQConfig(steps_per_stage=1))
+    assert [stage.stage for stage in report.stages] == ["attention", "head"]
+    assert {layer.name for layer in report.layers} == set(pq_modules(model))
