@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +18,9 @@ from compression.training.precision import autocast
 from shared.artifacts import provenance, write_json
 
 
-def planned_rules(prepared: Prepared, dense: PreTrainedModel, path: Path, n_workers: int | None = 1) -> tuple[Rule, ...]:
+def planned_rules(
+    prepared: Prepared, dense: PreTrainedModel, path: Path, n_workers: int | None = 1
+) -> tuple[Rule, ...]:
     """Return the rules that keep a run's file within its budget, read from `path` or chosen and written there.
 
     They are sorted into the stages of the preset rules of the model's family, if it has any.
