@@ -128,8 +128,11 @@ def _of_geometries(cache: Cache | None) -> Cache | None:
     return None if cache is None else Cache(cache.folder.parent, name="geometry")
 
 
-def compute(calculation: Calculation, cache: Cache | None = None) -> ExchangeResult:
-    """Return the exchange couplings of a calculation; states that were finished before come from the cache."""
+def compute(calculation: Calculation, cache: Cache | None = None, *, stability: bool = False) -> ExchangeResult:
+    """Return the exchange couplings of a calculation; states that were finished before come from the cache.
+
+    ``stability``: analyse that of each state, also where the calculation does not.
+    """
     return exchange_couplings(
         geometry(calculation, _of_geometries(cache)),
         calculation.centres,
@@ -138,13 +141,13 @@ def compute(calculation: Calculation, cache: Cache | None = None) -> ExchangeRes
         basis=calculation.basis,
         grid_level=calculation.grid_level,
         conv_tol=calculation.conv_tol,
-        stability=calculation.stability,
+        stability=calculation.stability or stability,
         cache=cache,
     )
 
 
-def row(calculation: Calculation, cache: Cache | None = None) -> dict[str, Any]:
-    """Return the couplings, determinants and geometry of a calculation as a JSON-able row.
+def row(calculation: Calculation, cache: Cache | None = None, *, stability: bool = False) -> dict[str, Any]:
+    """Return the couplings, determinants and geometry of a calculation as a JSON-able row; arguments as for `compute`.
 
     A state that does not converge to the one asked for gives a row with ``error`` in place of couplings.
     """
@@ -164,7 +167,7 @@ def row(calculation: Calculation, cache: Cache | None = None) -> dict[str, Any]:
         "coordinates_angstrom": [[round(x, 5) for x in place] for place in molecule.coordinates],
     }
     try:
-        found = compute(calculation, cache)
+        found = compute(calculation, cache, stability=stability)
     except (SCFNotConvergedError, WrongStateError) as error:
         return start | {"error": str(error)}
     return start | {

@@ -100,7 +100,12 @@ def read(study: str) -> dict[str, Any]:
 
 
 def run(
-    study: str, calculations: Sequence[Calculation] | None = None, *, cache: Cache | None = None, again: bool = False
+    study: str,
+    calculations: Sequence[Calculation] | None = None,
+    *,
+    cache: Cache | None = None,
+    again: bool = False,
+    stability: bool = False,
 ) -> dict[str, Any]:
     """Compute the missing rows of a study and write its file after each of them.
 
@@ -114,6 +119,8 @@ def run(
         Cache of determinants; the user's cache folder if ``None``.
     again
         Compute rows that are there, too (states in the cache are not run again); each takes the place of the old one.
+    stability
+        Analyse the stability of each state; takes several times as long as the state.
 
     Returns
     -------
@@ -128,7 +135,7 @@ def run(
         if not again and key in map(_row_key, _record(study)["rows"]):
             continue
         say(f"{study}: {number} of {len(wanted)}: {calculation}")
-        row = compute_row(calculation, cache)
+        row = compute_row(calculation, cache, stability=stability)
         record = _record(study)  # again: another process may have added rows
         places = [place for place, known in enumerate(record["rows"]) if _row_key(known) == key]
         place = places[0] if places else len(record["rows"])
@@ -179,6 +186,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("studies", nargs="+", choices=tuple(STUDIES))
     parser.add_argument("--where", nargs="+", default=[], metavar="NAME=VALUE", help="rows, e.g. xc=b3lyp")
     parser.add_argument("--again", action="store_true", help="compute rows that are there, too, from cached states")
+    parser.add_argument("--stability", action="store_true", help="analyse that of each state, also of cached ones")
     parser.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help="cache and checkpoints")
     arguments = parser.parse_args(argv)
 
@@ -186,7 +194,7 @@ def main(argv: list[str] | None = None) -> int:
         chosen = {study: select(study, arguments.where) for study in arguments.studies}
         cache = None if arguments.cache is None else Cache(arguments.cache, name="scf")
         for study, calculations in chosen.items():
-            run(study, calculations, cache=cache, again=arguments.again)
+            run(study, calculations, cache=cache, again=arguments.again, stability=arguments.stability)
 
     return run_command(compute)
 

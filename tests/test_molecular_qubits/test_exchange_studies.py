@@ -34,21 +34,26 @@ def test_rows_are_written_once_and_found_again(folder, monkeypatch):
     assert list((folder / "geometry").glob("*/molecule.json"))
     assert not (folder / "cache").exists()  # that of the user, who named another one
     assert [state["label"][:9] for state in row["states"]] == ["high-spin", "broken-sy"]
+    assert [state["stable"] for state in row["states"]] == [None, None]
+    (analysed,) = studies.run("tiny", [TINY], cache=cache, again=True, stability=True)["rows"]
+    assert [state["stable"] for state in analysed["states"]] == [True, True]
+    assert [state["cycles"] for state in analysed["states"]] == [state["cycles"] for state in row["states"]]
+    record = studies.run("tiny", [TINY], cache=cache, again=True)
     assert record["runs"][0]["versions"]["pyscf"]
     before = studies.path_of("tiny").read_bytes()
-    monkeypatch.setattr(studies, "compute_row", lambda *a: pytest.fail("computed again"))
+    monkeypatch.setattr(studies, "compute_row", lambda *a, **o: pytest.fail("computed again"))
     studies.run("tiny", [TINY], cache=cache)
     assert studies.path_of("tiny").read_bytes() == before
     other = Calculation("methylene-bis-nitroxide", "ground", xc="pbe")
     write_json(studies.path_of("tiny"), record | {"rows": [row | {"xc": "pbe0"}, row, row | other.key()]})
-    monkeypatch.setattr(studies, "compute_row", lambda *a: row | {"seconds": -1.0})
+    monkeypatch.setattr(studies, "compute_row", lambda *a, **o: row | {"seconds": -1.0})
     assert [found["seconds"] for found in studies.run("tiny", [TINY], again=True)["rows"]] == [
         row["seconds"], -1.0, row["seconds"],
     ]  # fmt: skip
 
 
 def test_a_state_that_is_refused_leaves_a_row_with_its_reason(folder, monkeypatch):
-    def refuse(*arguments):
+    def refuse(*arguments, **options):
         raise WrongStateError("The broken-symmetry state is another one.")
 
     monkeypatch.setattr(exchange_rows, "compute", refuse)
