@@ -81,7 +81,8 @@ def compress(
     numbers in their names only (the queries of all layers of an encoder) together too, to share a codebook. How much a
     layer matters is measured on the calibration batches; the choice that minimises the sum of the predicted losses
     within the budget is found by dynamic programming. Nothing is trained: `compression.ipq` with the result's ``rules``
-    does that.
+    does that. Weights that several layers share (an embedding tied to the output) stay in float16, and so do embeddings
+    with `max_norm`.
 
     Parameters
     ----------

@@ -327,3 +327,20 @@ def decode_(model: nn.Module) -> nn.Module:
 def pq_modules(model: nn.Module) -> dict[str, _PQWeight]:
     """Return the product-quantized layers of a model by name."""
     return {name: module for name, module in model.named_modules() if isinstance(module, _PQWeight)}
+
+
+def unfit_layers(model: nn.Module) -> dict[str, str]:
+    """Return the layers of a model that cannot be held as codes, by name, and why not: whole phrases for messages."""
+    places: dict[int, list[str]] = {}
+    reasons = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        for leaf, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            places.setdefault(id(parameter), []).append(f"{name}.{leaf}" if name else leaf)
+        if isinstance(module, nn.Embedding) and module.max_norm is not None:
+            reasons[name] = f"it shortens the rows that it looks up to `max_norm` {module.max_norm}"
+    for names in places.values():
+        for name in names:
+            if len(names) > 1 and name.endswith(".weight"):
+                others = " and ".join(repr(other) for other in names if other != name)
+                reasons.setdefault(name.removesuffix(".weight"), f"it shares its weight with {others}")
+    return reasons

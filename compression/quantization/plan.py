@@ -21,7 +21,7 @@ from compression.quantization.calibration import (
     fisher_weights,
 )
 from compression.quantization.convolution import PQConv2d
-from compression.quantization.layers import PQEmbedding, PQLinear, pq_modules
+from compression.quantization.layers import PQEmbedding, PQLinear, pq_modules, unfit_layers
 from compression.quantization.rules import Rule
 from compression.quantization.sensitivity import (
     SIZES,
@@ -262,7 +262,7 @@ _HEADER_SLACK = 96  # for a layer: the scale of an int8 codebook, and longer num
 
 
 def _quantizable(model: nn.Module, exclude: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[str]:
-    """Names of the layers that some size fits and that share their weight with no other."""
+    """Names of the layers that some size fits and that can be held as codes."""
     if pq_modules(model):
         raise ValueError("Argument `model` must not be quantized yet, but has product-quantized layers.")
     kinds = nn.Linear | nn.Embedding | nn.Conv2d
@@ -270,15 +270,12 @@ def _quantizable(model: nn.Module, exclude: Sequence[str], sizes: Sequence[tuple
     for pattern in exclude:
         if not any(re.fullmatch(pattern, name) for name in layers):
             raise ValueError(f"Argument `exclude` must hold patterns that match a layer, but {pattern!r} matches none.")
-    owners: dict[int, int] = {}
-    for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+    unfit = unfit_layers(model)
     names = [
         name
-        for name, module in layers.items()
+        for name in layers
         if not any(re.fullmatch(pattern, name) for pattern in exclude)
-        and owners[id(module.weight)] == 1
+        and name not in unfit
         and fitting_sizes(shape_of(model, name), sizes)
     ]
     if not names:

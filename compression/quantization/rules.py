@@ -14,7 +14,7 @@ from compression.clustering.lloyd import Iteration
 from compression.quantization.blocks import PQConfig, check_divides, code_bits, codebook_bytes
 from compression.quantization.convolution import PQConv2d
 from compression.quantization.layer_clustering import Clustering, ClusterJob, cluster_layers, layer_seed
-from compression.quantization.layers import PQEmbedding, PQLinear, _PQWeight
+from compression.quantization.layers import PQEmbedding, PQLinear, _PQWeight, unfit_layers
 from compression.quantization.saving import follow_layers_
 from shared.config import FrozenConfig
 
@@ -220,6 +220,25 @@ def match_rules(model: nn.Module, rules: Sequence[Rule], *, stage: str | None = 
     return pairs
 
 
+def quantizable(model: nn.Module, rules: Sequence[Rule], *, stage: str | None = None) -> list[tuple[str, Rule]]:
+    """Return what `match_rules` does, for rules by which layers are to be quantized.
+
+    Raises
+    ------
+    ValueError
+        As `match_rules`; if a layer that matches cannot be held as codes.
+    """
+    pairs = match_rules(model, rules, stage=stage)
+    unfit = unfit_layers(model)
+    for name, rule in pairs:
+        if name in unfit:
+            raise ValueError(
+                f"Rules must not match layer {name!r}, as {rule.pattern!r} does, because {unfit[name]}. Leave it out, "
+                "and it stays in float16."
+            )
+    return pairs
+
+
 def quantize_(
     model: nn.Module,
     rules: Sequence[Rule] | Mapping[str, PQConfig],
@@ -257,11 +276,12 @@ def quantize_(
     Raises
     ------
     ValueError
-        Before any clustering, if a rule matches nothing or a block size does not divide.
+        Before any clustering, if a rule matches nothing, a block size does not divide, or a layer shares its weight
+        with another or is an embedding with `max_norm`.
     """
     if isinstance(rules, Mapping):
         rules = [Rule(pattern=pattern, config=config) for pattern, config in rules.items()]
-    pairs = match_rules(model, rules, stage=stage)
+    pairs = quantizable(model, rules, stage=stage)
     groups = _groups(model, pairs)
     jobs = []
     for number, (name, rule) in enumerate(pairs):

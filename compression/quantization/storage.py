@@ -110,12 +110,15 @@ def size_report(model: nn.Module) -> dict[str, int]:
 
 
 def dense_bytes(model: nn.Module, bytes_per_value: int = 4) -> int:
-    """Return the bytes of the same model without quantization, at 4 (fp32) or 2 (fp16) bytes a value."""
-    layers = pq_modules(model)
-    values = sum(tensor.numel() for tensor in _state(model).values() if tensor.is_floating_point())
-    for module in layers.values():
-        values += module.codes.numel() * module.block_size - module.centroids.numel()
-    return values * bytes_per_value
+    """Return the bytes of the same model without quantization, at 4 (fp32) or 2 (fp16) bytes a value.
+
+    A tensor that has several names (tied weights) counts once, as it is stored.
+    """
+    layers = pq_modules(model).values()
+    books = {id(module.centroids) for module in layers}
+    rest = {id(tensor): tensor for tensor in _state(model).values() if id(tensor) not in books}  # tied ones once
+    values = sum(tensor.numel() for tensor in rest.values() if tensor.is_floating_point())
+    return bytes_per_value * (values + sum(module.codes.numel() * module.block_size for module in layers))
 
 
 def load_compressed_(model: nn.Module, path: str | Path) -> nn.Module:
@@ -145,6 +148,11 @@ def load_compressed_(model: nn.Module, path: str | Path) -> nn.Module:
     owned = tuple(f"{name}." for name in replaced)
     expected = {name: tensor for name, tensor in state.items() if not name.startswith(owned)}
     stored = {name: tensor for name, tensor in tensors.items() if not name.startswith(owned)}
+    for name, first in _first_names(expected).items():  # tied weights are stored once
+        if first in stored and not torch.equal(stored.setdefault(name, stored[first]), stored[first]):
+            raise CompressedFileError(
+                f"File {str(path)!r} does not fit the model: {name!r} differs from {first!r}, to which it is tied."
+            )
     missing, foreign = expected.keys() - stored.keys(), stored.keys() - expected.keys()
     if missing or foreign:
         word, names = ("lacks", missing) if missing else ("has the unknown", foreign)
@@ -212,7 +220,15 @@ def _size_row(name: str, stored: str, shape: tuple[int, ...], size: int) -> dict
 
 
 def _state(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, torch.Tensor)}
+    """The state of a model; a tensor with several names is one object."""
+    state = model.state_dict(keep_vars=True)
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+
+
+def _first_names(state: dict[str, torch.Tensor]) -> dict[str, str]:
+    """For each name the first of the names that its tensor has."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in state.items()}
 
 
 def _compressed_state(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, Any]]]:
@@ -223,8 +239,12 @@ def _compressed_state(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[s
     for name, module in modules.items():
         owners.setdefault(id(module.centroids), name)
     tensors: dict[str, torch.Tensor] = {}
-    for name, tensor in _state(model).items():
+    state = _state(model)
+    first_names = _first_names({k: tensor for k, tensor in state.items() if k.rpartition(".")[0] not in modules})
+    for name, tensor in state.items():
         owner, _, leaf = name.rpartition(".")
+        if first_names.get(name, name) != name:
+            continue  # stored under its first name
         tensor = tensor.detach().cpu()
         if owner in modules and leaf == "codes":
             bits = code_bits(modules[owner].n_centroids)

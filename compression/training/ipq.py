@@ -19,7 +19,7 @@ from compression.quantization.blocks import PQConfig
 from compression.quantization.convolution import PQConv2d
 from compression.quantization.files import state_digest
 from compression.quantization.layers import PQLinear, pq_modules
-from compression.quantization.rules import LayerReport, Rule, match_rules, quantize_
+from compression.quantization.rules import LayerReport, Rule, match_rules, quantizable, quantize_
 from compression.quantization.storage import CompressedFileError, load_compressed_, read_header, save_compressed
 from compression.training.batches import EncodedData
 from compression.training.distillation import DistillationConfig, TeacherOutputs
@@ -465,13 +465,13 @@ def _check_same(found: Mapping[str, Any], parts: Mapping[str, Any], folder: Path
 
 
 def check_stages(model: nn.Module, rules: Sequence[Rule], config: IPQConfig) -> None:
-    """Refuse stages that are named twice, and rules that do not fit the model; see `match_rules`."""
+    """Refuse stages that are named twice, and rules that do not fit the model; see `quantizable`."""
     parts = [part for stage in config.stages for part in stage.split("+")]
     twice = {part for part in parts if parts.count(part) > 1}
     if twice:
         raise ValueError(f"Key `stages` must name each stage once, but names {min(twice)!r} more than once.")
     for part in parts:
-        match_rules(model, rules, stage=part)
+        quantizable(model, rules, stage=part)
 
 
 def _history(rows: Sequence[Mapping[str, Any]]) -> tuple[Iteration, ...]:
