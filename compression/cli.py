@@ -356,11 +356,15 @@ def _inspect(arguments: argparse.Namespace) -> None:
     rows = layer_bytes(arguments.file)
     width = max(len(row["name"]) for row in rows)
     how = max(12, *(len(row["stored"]) for row in rows))
-    print(f"{'tensor':{width}}  {'stored':>{how}}  {'dense shape':>14}  {'bits/weight':>11}  {'bytes':>11}")
+    columns = ("stored", how), ("codebook", 8), ("inputs", 7), ("dense shape", 14), ("bits/weight", 11), ("bytes", 11)
+    print("  ".join([f"{'tensor':{width}}", *(f"{name:>{wide}}" for name, wide in columns)]))
     for row in rows:
-        shape = "x".join(map(str, row["shape"]))
-        print(f"{row['name']:{width}}  {row['stored']:>{how}}  {shape:>14}  {row['bits']:11.3f}  {row['bytes']:11,}")
-    print(f"{'total':{width}}  {'':{how}}  {'':14}  {'':11}  {sum(row['bytes'] for row in rows):11,}")
+        cells = [row["stored"], row["codebook"] or "", row["inputs"] or "", "x".join(map(str, row["shape"]))]
+        cells += [f"{row['bits']:.3f}", f"{row['bytes']:,}"]
+        shown = (f"{cell:>{wide}}" for cell, (_, wide) in zip(cells, columns, strict=True))
+        print("  ".join([f"{row['name']:{width}}", *shown]))
+    rest = sum(wide + 2 for _, wide in columns[:-1])
+    print(f"{'total':{width}}{'':{rest}}  {sum(row['bytes'] for row in rows):11,}")
 
 
 def _export_onnx(arguments: argparse.Namespace) -> None:

@@ -144,6 +144,8 @@ def model_card(
         {
             "tensor": row["name"],
             "stored": row["stored"],
+            "codebook": row["codebook"],
+            "inputs": row["inputs"],
             "shape": " x ".join(map(str, row["shape"])),
             "bits a weight": row["bits"] if row["shape"] and math.prod(row["shape"]) else None,
             "bytes": row["bytes"],

@@ -182,9 +182,9 @@ def layer_bytes(path: str | Path) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``name``, ``stored`` (how), dense ``shape``, ``bits`` a weight and ``bytes``: a row for each quantized layer
-        (codes and codebook; ``shared`` are codes for the codebook of a layer before it), one for each other tensor and
-        one for the header.
+        ``name``, ``stored`` (how), type of the ``codebook`` and of rounded ``inputs`` (``None`` if there is none), dense
+        ``shape``, ``bits`` a weight and ``bytes``: a row for each quantized layer (codes and codebook; ``shared`` are
+        codes for the codebook of a layer before it), one for each other tensor and one for the header.
 
     Raises
     ------
@@ -201,18 +201,27 @@ def layer_bytes(path: str | Path) -> list[dict[str, Any]]:
         shape = (layer["shape"][0], layer["shape"][1] * d)
         size = sizes.pop(f"{name}.codes") + sizes.pop(f"{name}.centroids", 0)
         kind = "shared" if "codebook" in layer else "PQ"
-        rows.append(_size_row(f"{name}.weight", f"{kind} {k}x{d}", shape, size))
+        book = _dtype_name(tensors[f"{layer.get('codebook', name)}.centroids"])
+        inputs = "int8" if "activations" in layer else None
+        rows.append(_size_row(f"{name}.weight", f"{kind} {k}x{d}", shape, size, book, inputs))
     for name, size in sizes.items():
-        kind = str(tensors[name].dtype).removeprefix("torch.")
-        rows.append(_size_row(name, kind, shapes[name], size))
+        rows.append(_size_row(name, _dtype_name(tensors[name]), shapes[name], size))
     rest = file_sizes(path) - sum(row["bytes"] for row in rows)
     return [*sorted(rows, key=lambda row: -row["bytes"]), _size_row("(header)", "JSON", (), rest)]
 
 
-def _size_row(name: str, stored: str, shape: tuple[int, ...], size: int) -> dict[str, Any]:
+def _dtype_name(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _size_row(
+    name: str, stored: str, shape: tuple[int, ...], size: int, codebook: str | None = None, inputs: str | None = None
+) -> dict[str, Any]:
     return {
         "name": name,
         "stored": stored,
+        "codebook": codebook,
+        "inputs": inputs,
         "shape": shape,
         "bits": 8 * size / max(int(np.prod(shape)), 1),
         "bytes": size,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from compression import PQConfig, quantize_, save_compressed
+from compression import PQConfig, quantize_, quantize_activations_, save_compressed
 from compression.cli import main
 from compression.experiments.presets import reproduce_file, run_file
 from compression.experiments.reproduce import ReproduceConfig
@@ -115,13 +115,20 @@ def test_inspect_adds_up_to_the_file(tmp_path, capsys):
     with torch.no_grad():
         model[0].weight.copy_(torch.randn(32, 16, generator=generator))
     quantize_(model, {"0": PQConfig(n_centroids=16, block_size=4)})
+    quantize_(model, {"2": PQConfig(n_centroids=4, block_size=4, codebook_dtype="int8")})
     path = tmp_path / "model.safetensors"
+    inputs = [torch.randn(8, 16, generator=generator)]
+    quantize_activations_(model, inputs, names=["2"])
     size = save_compressed(model, path)
     assert main(["inspect", str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].split() == ["total", f"{size:,}"]
     (row,) = [line.split() for line in lines if line.startswith("0.weight")]
-    assert row[1:] == ["PQ", "16x4", "32x16", f"{8 * (64 + 128) / 512:.3f}", f"{64 + 128:,}"]
+    assert lines[0].split() == ["tensor", "stored", "codebook", "inputs", "dense", "shape", "bits/weight", "bytes"]
+    assert row[1:] == ["PQ", "16x4", "float16", "32x16", f"{8 * (64 + 128) / 512:.3f}", f"{64 + 128:,}"]
+    (row,) = [line.split() for line in lines if line.startswith("2.weight")]
+    assert row[1:] == ["PQ", "4x4", "int8", "int8", "4x32", f"{8 * (8 + 16) / 128:.3f}", "24"]
+    assert len({len(line) for line in lines}) == 1
     path.write_bytes(path.read_bytes()[:50])
     assert main(["inspect", str(path)]) == 2
     assert "truncated" in capsys.readouterr().err
