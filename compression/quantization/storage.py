@@ -182,9 +182,9 @@ def layer_bytes(path: str | Path) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``name``, ``stored`` (how), type of the ``codebook`` and of rounded ``inputs`` (``None`` if there is none), dense
-        ``shape``, ``bits`` a weight and ``bytes``: a row for each quantized layer (codes and codebook; ``shared`` are
-        codes for the codebook of a layer before it), one for each other tensor and one for the header.
+        ``name``, ``stored`` (how), type of the ``codebook`` and of rounded ``inputs`` (``None`` where there is none),
+        dense ``shape``, ``bits`` a weight and ``bytes``: a row for each quantized layer (codes and codebook; ``shared``
+        are codes for the codebook of a layer before it), one for each other tensor and one for the header.
 
     Raises
     ------
