@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -93,6 +93,15 @@ class IPQConfig(FrozenConfig):
     # Left out of what runs are known by where it is the default, so that runs of before it can be continued.
     activations: Literal["float32", "int8"] = Field("float32", exclude_if=lambda value: value == "float32")
     checkpoint_every: int = Field(50, ge=1)
+
+    @field_validator("stages")
+    @classmethod
+    def _each_stage_is_named_once(cls, stages: tuple[str, ...]) -> tuple[str, ...]:
+        parts = [part for stage in stages for part in stage.split("+")]
+        twice = [part for part in parts if parts.count(part) > 1]
+        if twice:
+            raise ValueError(f"must name each stage once, but names {twice[0]!r} more than once")
+        return stages
 
 
 @dataclass(frozen=True)
@@ -465,13 +474,10 @@ def _check_same(found: Mapping[str, Any], parts: Mapping[str, Any], folder: Path
 
 
 def check_stages(model: nn.Module, rules: Sequence[Rule], config: IPQConfig) -> None:
-    """Refuse stages that are named twice, and rules that do not fit the model; see `quantizable`."""
-    parts = [part for stage in config.stages for part in stage.split("+")]
-    twice = {part for part in parts if parts.count(part) > 1}
-    if twice:
-        raise ValueError(f"Key `stages` must name each stage once, but names {min(twice)!r} more than once.")
-    for part in parts:
-        quantizable(model, rules, stage=part)
+    """Refuse rules that do not fit the model, stage by stage; see `quantizable`."""
+    for stage in config.stages:
+        for part in stage.split("+"):
+            quantizable(model, rules, stage=part)
 
 
 def _history(rows: Sequence[Mapping[str, Any]]) -> tuple[Iteration, ...]:

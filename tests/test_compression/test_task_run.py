@@ -459,6 +459,8 @@ def test_bad_input_is_refused_before_training(models, glue, tmp_path, capsys):
         rules = f"--set=rules=[{{pattern: '.*intermediate.dense', stage: ffn, config: {{}}}}, {rule}]"
         assert message in refused(capsys, command(models, glue, out, rules, "--set", "ipq.stages=[ffn]"), out)
     assert "has 'more'" in refused(capsys, command(models, glue, out, rules, "--set", "ipq.stages=[ffn, more]"), out)
+    error = refused(capsys, command(models, glue, out, "--set", "ipq.stages=[ffn, ffn]"), out)
+    assert "`ipq.stages`: must name each stage once, but names 'ffn' more than once" in error
     error = refused(capsys, command(models, glue, out, "--set", "block_size=7"), out)
     assert "must divide the 32 input features" in error
     assert "near divisors are 2, 4, 8" in error
