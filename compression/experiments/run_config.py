@@ -17,6 +17,7 @@ from compression.quantization.rules import FAMILIES, STAGES, Rule, match_rules, 
 from compression.training.batches import EncodedData
 from compression.training.classifiers import ModelSource, encode_for, find_model
 from compression.training.data import TextData, load_boolq, load_sentiment
+from compression.training.distillation import check_layers
 from compression.training.finetune import FinetuneConfig
 from compression.training.glue import check_labelled, load_glue
 from compression.training.ipq import IPQConfig
@@ -173,6 +174,7 @@ def prepare(config: RunConfig, folder: str | Path | None = None, plan: Path | No
         raise ValueError(f"Key `finetune` must not be null: model {config.model!r} has no head for {task.name!r} yet.")
     if config.finetune is None and config.noise is not None:
         raise ValueError("Key `noise` must be null where `finetune` is: nothing is trained that it could act on.")
+    check_layers(config.ipq.distillation, source.config, "ipq.distillation")
     rules = _rules(config, source, plan)
     skeleton = source.empty()
     if not rules:

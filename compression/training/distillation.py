@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -39,6 +40,29 @@ class DistillationConfig(FrozenConfig):
     def needed_layers(self) -> tuple[int, ...]:
         """The hidden states that the loss uses."""
         return self.hidden_layers if self.hidden_weight > 0 else ()
+
+
+def check_layers(distillation: DistillationConfig, model: Any, key: str = "distillation") -> None:
+    """Refuse hidden states that a model of `transformers`, or of such a configuration, does not have.
+
+    Parameters
+    ----------
+    distillation
+        What the loss uses.
+    model
+        The configuration, or the model; not checked if it does not say how many layers it has.
+    key
+        What the message calls `distillation`.
+    """
+    n_layers = getattr(getattr(model, "config", model), "num_hidden_layers", None)
+    if not isinstance(n_layers, int):
+        return
+    for layer in distillation.needed_layers:
+        if not -n_layers - 1 <= layer <= n_layers:
+            raise ValueError(
+                f"Key `{key}.hidden_layers` must hold numbers from {-n_layers - 1} to {n_layers} for a model of "
+                f"{n_layers} layers, but holds {layer}."
+            )
 
 
 @dataclass(frozen=True)

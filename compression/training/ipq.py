@@ -22,7 +22,7 @@ from compression.quantization.layers import PQLinear, pq_modules
 from compression.quantization.rules import LayerReport, Rule, match_rules, quantizable, quantize_
 from compression.quantization.storage import CompressedFileError, load_compressed_, read_header, save_compressed
 from compression.training.batches import EncodedData
-from compression.training.distillation import DistillationConfig, TeacherOutputs
+from compression.training.distillation import DistillationConfig, TeacherOutputs, check_layers
 from compression.training.distributed import broadcast_, rank, wait_for_all
 from compression.training.loop import run_steps
 from compression.training.objectives import BatchObjective, Objective, TrainStep, objective_of
@@ -263,6 +263,8 @@ def ipq(
     if teacher is model:
         raise ValueError("Argument `teacher` must be another object than `model`, which is changed in place.")
     check_stages(model, rules, config)
+    for one in (model, teacher):
+        check_layers(config.distillation, one)
     model.eval()
     objective = objective_of(
         train_data,

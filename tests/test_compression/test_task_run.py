@@ -461,6 +461,11 @@ def test_bad_input_is_refused_before_training(models, glue, tmp_path, capsys):
     assert "has 'more'" in refused(capsys, command(models, glue, out, rules, "--set", "ipq.stages=[ffn, more]"), out)
     error = refused(capsys, command(models, glue, out, "--set", "ipq.stages=[ffn, ffn]"), out)
     assert "`ipq.stages`: must name each stage once, but names 'ffn' more than once" in error
+    for family, layer in (("roberta", 3), ("distilbert", -4)):
+        more = ("--set", f"ipq.distillation.hidden_layers=[{layer}]")
+        error = refused(capsys, command(models, glue, out, *more, model=family), out)
+        assert "`ipq.distillation.hidden_layers` must hold numbers from -3 to 2" in error
+        assert f"but holds {layer}" in error
     error = refused(capsys, command(models, glue, out, "--set", "block_size=7"), out)
     assert "must divide the 32 input features" in error
     assert "near divisors are 2, 4, 8" in error

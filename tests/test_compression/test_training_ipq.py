@@ -188,13 +188,17 @@ def test_bad_arguments_come_before_any_work(tiny_roberta, tiny_data, teacher):
         ipq(model, rules(), train_data=tiny_data, teacher=model)
     with pytest.raises(ValueError, match="'ffm'"):
         ipq(model, rules(), train_data=tiny_data, teacher=teacher, config=IPQConfig(stages=("ffn", "ffm")))
-    with pytest.raises(ConfigError, match="`stages`.* names 'ffn' more than once"):
+    with pytest.raises(ConfigError, match=r"`stages`.* names 'ffn' more than once"):
         IPQConfig(stages=("ffn+attention", "ffn"))
     with pytest.raises(ValueError, match="96"):
         ipq(model, rules(), train_data=tiny_data.subset([1, 2]), teacher=teacher)
     hidden = IPQConfig(distillation=DistillationConfig(hidden_weight=1.0, hidden_layers=(0,)))
     with pytest.raises(ValueError, match="hidden states"):
         ipq(model, rules(), train_data=tiny_data, teacher=teacher, config=hidden)
+    for layer in (3, -4):
+        hidden = IPQConfig(distillation=DistillationConfig(hidden_weight=1.0, hidden_layers=(-1, layer)))
+        with pytest.raises(ValueError, match=f"`distillation.hidden_layers` .* from -3 to 2 .* but holds {layer}"):
+            ipq(model, rules(), train_data=tiny_data, teacher=tiny_roberta(0), config=hidden)
     assert equal(tensors(model), before)
     with pytest.raises(ConfigError, match="steps_per_stage"):
         IPQConfig.build({"steps_per_stages": 3})
