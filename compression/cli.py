@@ -115,7 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     text = "compress a fine-tuned classifier to a number of bytes"
     compress = commands.add_parser("compress", parents=[clustering], help=text, description=_sentence(text))
     compress.epilog = "The same command continues an interrupted one."
-    compress.add_argument("model", help="folder of a transformers model with its tokenizer, or the preset minilm-rt")
+    compress.add_argument(
+        "model", help="folder of a transformers model with its tokenizer, name on the hub, or the preset minilm-rt"
+    )
     compress.add_argument("--budget", required=True, help="bytes of the file, such as 6MB, '500 kB' or 12x (of fp32)")
     compress.add_argument("--out", type=Path, required=True, help="folder for the file, the tables and the figure")
     text = "text file, one sentence a line (default: the sentences of minilm-rt's training part)"

@@ -14,10 +14,11 @@ from compression.quantization.budget import CompressionResult, carry_out
 from compression.quantization.calibration import activation_weights, all_logits, divergence
 from compression.quantization.files import state_digest
 from compression.quantization.folder import save_folder
-from compression.quantization.hf import architecture, longest_input
+from compression.quantization.hf import architecture
 from compression.quantization.plan import Plan, check_budget, plan
 from compression.quantization.storage import CompressedFileError, file_bytes, round_
 from compression.training.batches import EncodedData, calibration_batches, encode
+from compression.training.classifiers import PACKAGED_MODELS, encode_for, find_trained
 from compression.training.data import TextData, load_sentiment
 from compression.training.distillation import DistillationConfig
 from compression.training.evaluate import evaluate
@@ -79,8 +80,8 @@ def compress_folder(
     Parameters
     ----------
     model
-        Folder that ``save_pretrained`` of a `transformers` sequence classifier and its tokenizer wrote, or a preset of
-        `PRESETS`.
+        Folder that ``save_pretrained`` of a `transformers` sequence classifier and its tokenizer wrote, the name of one
+        on the hub, or a preset of `PRESETS`.
     out
         Folder for ``model.safetensors`` (see `compression.load_compressed_`), ``config.json``, the tokenizer, the model
         card (``README.md``), ``layers`` and ``pareto`` tables and figure, and ``provenance.json``. What was killed or
@@ -198,22 +199,16 @@ def _loaded(
         found = finetuned_minilm(folder=folder)
         data = found.train if text is None else encode(text, found.tokenizer, config.max_length)
         return found.model, found.tokenizer, data, found.validation
-    path = Path(model)
-    if not (path / "config.json").is_file():
+    if str(model) in PACKAGED_MODELS or (Path(model).is_dir() and not (Path(model) / "config.json").is_file()):
         raise ValueError(
-            f"Argument `model` must be a preset ({', '.join(PRESETS)}) or a folder with a config.json, but was "
-            f"{str(model)!r}."
+            f"Argument `model` must be a preset ({', '.join(PRESETS)}), a folder with a config.json, or a name on the "
+            f"hub, but was {str(model)!r}."
         )
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        classifier = AutoModelForSequenceClassification.from_pretrained(path, local_files_only=True).eval()
-    except (OSError, ValueError) as error:
-        raise ValueError(f"Argument `model` names a folder that transformers cannot load: {error}") from error
-    longest = min(config.max_length, longest_input(classifier.config))
-    data = encode(text if text is not None else load_sentiment(folder)[0], tokenizer, longest)
-    return classifier, tokenizer, data, None
+    source = find_trained(str(model))
+    tokenizer = source.tokenizer()
+    longest = min(config.max_length, source.max_tokens)
+    data = encode_for(source, text if text is not None else load_sentiment(folder)[0], tokenizer, longest)
+    return source.load(seed=0), tokenizer, data, None
 
 
 def _sentences(path: Path) -> TextData:

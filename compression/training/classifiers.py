@@ -152,14 +152,7 @@ def find_model(name: str, task: Task, *, new_head: bool = False, folder: str | P
     if name in PACKAGED_MODELS:
         config = minilm_roberta_config() if name == "minilm" else mpnet_config(folder=folder)
         return ModelSource(name, _with_labels(config, task, task.label_names), True, folder=folder)
-    name = str(local_folder(name, "model") or name)
-    with _read_errors(name, "configuration"):
-        config = AutoConfig.from_pretrained(name)
-    if type(config) not in transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        raise ValueError(
-            f"Key `model` must name an encoder with a sequence classifier, but {name!r} is {config.model_type}."
-        )
-    trained = any(str(kind).endswith("ForSequenceClassification") for kind in config.architectures or ())
+    name, config, trained = _configuration(name)
     if new_head or not trained:
         return ModelSource(name, _with_labels(config, task, task.label_names), True)
     if config.num_labels != task.num_labels:
@@ -170,6 +163,37 @@ def find_model(name: str, task: Task, *, new_head: bool = False, folder: str | P
     theirs = tuple(config.id2label[label] for label in range(config.num_labels))
     order = model_label_order(task, theirs)
     return ModelSource(name, _with_labels(config, task, theirs if order else task.label_names), False, order)
+
+
+def find_trained(name: str) -> ModelSource:
+    """Look up a fine-tuned classifier, a local folder or a name on the hub, before its weights are read.
+
+    Raises
+    ------
+    ValueError
+        If it does not exist or has no head.
+    DataError
+        If the hub cannot be reached.
+    """
+    name, config, trained = _configuration(name)
+    if not trained:
+        raise ValueError(
+            f"Model {name!r} must be a fine-tuned sequence classifier, but its configuration names "
+            f"{', '.join(config.architectures or ()) or 'no architecture'}: it has no head."
+        )
+    return ModelSource(name, config, False)
+
+
+def _configuration(name: str) -> tuple[str, Any, bool]:
+    """Folder or name on the hub, the configuration there, and whether a classification head belongs to it."""
+    name = str(local_folder(name, "model") or name)
+    with _read_errors(name, "configuration"):
+        config = AutoConfig.from_pretrained(name)
+    if type(config) not in transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise ValueError(
+            f"Key `model` must name an encoder with a sequence classifier, but {name!r} is {config.model_type}."
+        )
+    return name, config, any(str(kind).endswith("ForSequenceClassification") for kind in config.architectures or ())
 
 
 def encode_for(source: ModelSource, data: TextData, tokenizer: Any, max_length: int) -> EncodedData:

@@ -12,6 +12,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
+    RobertaModel,
 )
 
 from compression.cli import main
@@ -128,6 +129,34 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(folder, tmp_path, capsys):
     assert main(["compress", str(tmp_path), *command(folder, out)[2:]]) == 2
     assert "minilm-rt" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_model_without_a_head_is_refused(folder, tmp_path, capsys, tiny_roberta):
+    """A head would be drawn at random: one that is not in the file, and one that the configuration claims."""
+    out = tmp_path / "out"
+    RobertaModel(tiny_roberta(0).config).save_pretrained(folder)
+    assert main(command(folder, out)) == 2
+    assert (
+        "must be a fine-tuned sequence classifier, but its configuration names RobertaModel" in capsys.readouterr().err
+    )
+    tiny_roberta(0).config.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text()) | {"architectures": ["RobertaForSequenceClassification"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert main(command(folder, out)) == 2
+    assert "lack 'classifier." in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_nothing_but_the_tables_is_printed(folder, tmp_path, capsys):
+    assert main(command(folder, tmp_path / "out", "--sentences", "8")) == 0
+    assert "Loading weights" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", ["no-such-model", "some/one"])
+def test_a_name_is_looked_up_on_the_hub(folder, tmp_path, model, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert main(["compress", model, *command(folder, tmp_path / "out")[2:]]) == 1
+    assert f"The hub could not be reached for the model '{model}'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
