@@ -13,7 +13,7 @@ from compression.quantization.blocks import PQConfig
 from compression.quantization.hf import architecture
 from compression.quantization.plan import check_budget
 from compression.quantization.quant_noise import NoiseConfig
-from compression.quantization.rules import FAMILIES, STAGES, Rule, match_rules, preset_rules
+from compression.quantization.rules import FAMILIES, STAGES, Rule, preset_rules, quantizable
 from compression.training.batches import EncodedData
 from compression.training.classifiers import ModelSource, encode_for, find_model
 from compression.training.data import TextData, load_boolq, load_sentiment
@@ -232,7 +232,7 @@ def _check_rules(config: RunConfig, rules: Sequence[Rule], skeleton: Any) -> Non
                 f"Key `ipq.stages` must hold stages of the rules ({', '.join(stages)}), but has {unknown[0]!r}."
             )
     for stage in stages:
-        match_rules(skeleton, rules, stage=stage)
+        quantizable(skeleton, rules, stage=stage)
 
 
 def _rules(config: RunConfig, source: ModelSource, plan: Path | None) -> tuple[Rule, ...]:
