@@ -233,8 +233,8 @@ def quantizable(model: nn.Module, rules: Sequence[Rule], *, stage: str | None = 
     for name, rule in pairs:
         if name in unfit:
             raise ValueError(
-                f"Rules must not match layer {name!r}, as {rule.pattern!r} does, because {unfit[name]}. Leave it out, "
-                "and it stays in float16."
+                f"Rules must not match layer {name!r}, as {rule.pattern!r} does, because {unfit[name]}. Leave it (or "
+                "its stage) out, and it stays in float16."
             )
     return pairs
 
