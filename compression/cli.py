@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     compress.add_argument("--budget", required=True, help="bytes of the file, such as 6MB, '500 kB' or 12x (of fp32)")
     compress.add_argument("--out", type=Path, required=True, help="folder for the file, the tables and the figure")
-    text = "text file, one sentence a line (default: the sentences of minilm-rt's training part)"
+    text = "text file, a sentence, or a pair with a tab between, in each line (default: minilm-rt's training sentences)"
     compress.add_argument("--calibration", type=Path, help=text)
     compress.add_argument("--sentences", type=int, default=256, help="sentences to calibrate on (default: 256)")
     text = "distillation steps of the centroids on all of the sentences (default: 0)"

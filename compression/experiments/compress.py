@@ -89,7 +89,8 @@ def compress_folder(
     config
         Settings.
     calibration
-        Text file with one sentence a line; the training sentences of ``minilm-rt`` if ``None``.
+        Text file with one sentence a line, or for a model of pairs two with a tab between; the training sentences of
+        ``minilm-rt`` if ``None``.
     n_workers
         Processes that cluster.
     folder
@@ -213,15 +214,25 @@ def _loaded(
 
 def _sentences(path: Path) -> TextData:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"Argument `calibration` must name a text file, but {str(path)!r} cannot be read: {reason(error)}."
         ) from error
-    texts = tuple(line for line in lines if line)
-    if not texts:
+    rows = {
+        number: tuple(map(str.strip, line.split("\t"))) for number, line in enumerate(lines, start=1) if line.strip()
+    }
+    if not rows:
         raise ValueError(f"Argument `calibration` must hold at least one sentence, but {str(path)!r} holds none.")
-    return TextData(path.name, texts, (0,) * len(texts))
+    first, *_ = rows.values()
+    for number, row in rows.items():
+        if len(row) != len(first) or len(row) > 2:
+            raise ValueError(
+                "Argument `calibration` must hold one sentence in each line, or in each a pair with a tab between, but "
+                f"line {number} of {str(path)!r} has {len(row) - 1} tabs, the first {len(first) - 1}."
+            )
+    texts, *second = (tuple(column) for column in zip(*rows.values(), strict=True))
+    return TextData(path.name, texts, (0,) * len(texts), *second)
 
 
 def _distilled(

@@ -23,6 +23,7 @@ from compression.training.data import TextData
 from compression.training.evaluate import evaluate, predict_logits
 from compression.training.finetune import FinetunedModel
 from shared.results import format_cell
+from tests.test_compression.hub_files import write_model
 
 WORDS = [f"w{number}" for number in range(115)]
 
@@ -129,6 +130,30 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(folder, tmp_path, capsys):
     assert main(["compress", str(tmp_path), *command(folder, out)[2:]]) == 2
     assert "minilm-rt" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_tab_separates_the_sentences_of_a_pair(folder, tmp_path, capsys, monkeypatch):
+    text, seen = tmp_path / "text.txt", []
+    write_model(folder, "bert", head=True, num_labels=2)
+
+    def measured(_, batches, *__):
+        seen.append(batches)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("compression.experiments.compress._planned", measured)
+    text.write_text("the day\tgrim\n\nfine\t dull cruel \n")
+    assert main(command(folder, tmp_path / "out")) == 130
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    pairs = [tokenizer(first, second) for first, second in (("the day", "grim"), ("fine", "dull cruel"))]
+    ((batch,),) = seen
+    for name in ("input_ids", "token_type_ids"):
+        assert sorted(batch[name].tolist()) == sorted(pair[name] for pair in pairs)
+    for lines, message in (("w1\tw2\n\nw3\n", "line 3 "), ("w1\nw3\tw1\n", "line 2 "), ("w1\tw2\tw3", "line 1 ")):
+        text.write_text(lines)
+        assert main(command(folder, tmp_path / "other")) == 2
+        error = capsys.readouterr().err
+        assert "`calibration` must hold one sentence in each line, or in each a pair" in error
+        assert message in error
 
 
 def test_a_model_without_a_head_is_refused(folder, tmp_path, capsys, tiny_roberta):
