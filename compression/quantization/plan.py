@@ -195,7 +195,7 @@ def plan(
 def check_budget(
     model: nn.Module, budget: str | int, extra: dict[str, Any] | None = None, *, share: bool = True
 ) -> int:
-    """Return a budget in bytes, or raise a `ValueError` if no choice of `plan` meets it, as `plan` does.
+    """Return a budget in bytes, or raise a `ValueError` if no choice of `plan` meets it with its sizes.
 
     Values of weights play no part: the model may be on the ``meta`` device.
     """
@@ -206,7 +206,7 @@ def check_budget(
                 tensor.zero_()  # what the memory held before may not be exact in float16
     budget_bytes = parse_budget(budget, dense_bytes(model))
     names = _quantizable(model, (), SIZES)
-    _check_possible(model, names, SIZES, budget_bytes, extra, _groups(names) if share else [])
+    _check_possible(model, names, SIZES, budget_bytes, extra, _groups(names) if share else [], fixed_sizes=True)
     return budget_bytes
 
 
@@ -300,6 +300,8 @@ def _check_possible(
     budget: int,
     extra: Any,
     groups: Sequence[Sequence[str]],
+    *,
+    fixed_sizes: bool = False,
 ) -> int:
     shapes = {name: shape_of(model, name) for name in names}
     least = {
@@ -314,9 +316,11 @@ def _check_possible(
         apart = sum(least[name] for name in group)
         smallest += min([apart, *together]) - apart
     if smallest > budget:
+        what = "that the settings allow" if fixed_sizes else "that `sizes` and `exclude` allow"
+        advice = "" if fixed_sizes else " Raise it, or allow larger block sizes or fewer codewords in `sizes`."
         raise ValueError(
-            f"Argument `budget` must be at least {smallest:,} bytes, the smallest file that `sizes` and `exclude` "
-            f"allow, but was {budget:,}. Raise it, or allow larger block sizes or fewer codewords in `sizes`."
+            f"Argument `budget` must be at least {smallest:,} bytes, the smallest file {what}, but was "
+            f"{budget:,}.{advice}"
         )
     return fixed
 
