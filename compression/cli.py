@@ -67,7 +67,11 @@ def _parser() -> argparse.ArgumentParser:
 
     text = "fine-tune a model on a task, quantize it in stages, write the file and evaluate what it holds"
     run = commands.add_parser("run", parents=[settings, clustering], help=text, description=_sentence(text))
-    run.epilog = "Started by torchrun or `accelerate launch`, the processes train together, one to a GPU."
+    run.epilog = (
+        "Processes started together train together: `torchrun --nproc-per-node=2 -m compression run ...`, or "
+        "`accelerate launch --multi_gpu --num_processes=2 -m compression run ...` (without GPUs too: with --cpu it "
+        "starts a single one). Tried with processors; several GPUs, one to a process, have not been tried."
+    )
     run.add_argument("--model", help="name on the hub, local folder, or minilm or mpnet (packaged)")
     run.add_argument("--task", help="cola sst2 mrpc qqp stsb mnli qnli rte wnli, or rt or boolq (packaged)")
     run.add_argument("--data", help="GLUE as a local folder or another name on the hub (default: nyu-mll/glue)")

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import distributed
@@ -15,7 +16,14 @@ _LONGEST_WAIT = timedelta(days=2)  # of the others, while process 0 measures or 
 def process_group() -> Iterator[None]:
     """Join the group of processes that ``torchrun`` or ``accelerate launch`` started; nothing without them.
 
-    GPUs talk through NCCL, processors through gloo. A group that exists already is used and left as it is.
+    GPUs talk through NCCL, which has not been tried on several, processors through gloo. A group that exists already is
+    used and left as it is.
+
+    Notes
+    -----
+    On processors, too, it is ``accelerate launch --multi_gpu --num_processes=2`` that starts two processes as
+    ``torchrun --nproc-per-node=2`` does; with ``--cpu`` it starts a single one, or several through MPI, which are not
+    found here.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
         yield
@@ -83,6 +91,15 @@ def broadcast_(tensors: Iterable[torch.Tensor]) -> None:
     if world_size() > 1:
         for tensor in tensors:
             distributed.broadcast(tensor.data, 0)
+
+
+def from_first(value: Any) -> Any:
+    """Return the value of process 0, pickled for the others; their own are not looked at."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    distributed.broadcast_object_list(values, 0)
+    return values[0]
 
 
 def wait_for_all() -> None:

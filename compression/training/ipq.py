@@ -23,7 +23,7 @@ from compression.quantization.rules import LayerReport, Rule, match_rules, quant
 from compression.quantization.storage import CompressedFileError, load_compressed_, read_header, save_compressed
 from compression.training.batches import EncodedData
 from compression.training.distillation import DistillationConfig, TeacherOutputs, check_layers
-from compression.training.distributed import broadcast_, rank, wait_for_all
+from compression.training.distributed import broadcast_, from_first, rank, wait_for_all, world_size
 from compression.training.loop import run_steps
 from compression.training.objectives import BatchObjective, Objective, TrainStep, objective_of
 from compression.training.precision import Precision
@@ -188,7 +188,8 @@ def ipq(
     Dropout is off throughout, running statistics stay, and the model is left in evaluation mode. In a group of
     processes, as ``torchrun`` and ``accelerate launch`` start them (see
     `compression.training.distributed.process_group`), each takes part of every batch of sentences, or other batches
-    than the rest; gradients are averaged, and process 0 writes the checkpoints; all end with the same model.
+    than the rest; gradients are averaged, and process 0 clusters and writes the checkpoints; all end with the same
+    model.
 
     Parameters
     ----------
@@ -292,7 +293,7 @@ def ipq(
                 names = [name for name, _ in match_rules(model, rules, stage=part)]
                 latents.add({name: model.get_parameter(f"{name}.weight") for name in names})
             seed = config.seed * _SEED_STRIDE + number
-            layers += quantize_(model, rules, stage=part, seed=seed, sample_weights=sample_weights, n_workers=n_workers)
+            layers += _quantize(model, rules, part, seed, sample_weights, n_workers)
         broadcast_([*model.parameters(), *(module.codes for module in pq_modules(model).values())])
         _round_inputs(model, objective, config)
         steps_file = None if store is None else store.steps_file(number)
@@ -306,6 +307,29 @@ def ipq(
             store.save(model, latents, reports)
     wait_for_all()
     return IPQReport(tuple(reports))
+
+
+def _quantize(
+    model: nn.Module,
+    rules: Sequence[Rule],
+    stage: str,
+    seed: int,
+    sample_weights: Mapping[str, torch.Tensor] | None,
+    n_workers: int | None,
+) -> list[LayerReport]:
+    """Quantize a stage; of a group of processes the first clusters for all."""
+    reports: list[LayerReport] = []
+    if rank() == 0:
+        reports = quantize_(model, rules, stage=stage, seed=seed, sample_weights=sample_weights, n_workers=n_workers)
+    if world_size() == 1:
+        return reports
+    device = next(model.parameters()).device
+    made = [(report.name, model.get_submodule(report.name)) for report in reports]
+    reports, made = from_first((reports, made))  # in one pickle: shared codebooks stay shared
+    if rank() > 0:
+        for name, module in made:
+            model.set_submodule(name, module.to(device))
+    return reports
 
 
 def _round_inputs(model: nn.Module, objective: Objective, config: IPQConfig) -> None:

@@ -105,7 +105,7 @@ def test_the_command_runs_whole(models, glue, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_several_processes_run_it_together(glue, tmp_path):
-    """As ``torchrun`` starts them (and ``accelerate launch`` on GPUs); the result is that of one but for rounding."""
+    """As ``torchrun`` starts them; the result is that of one but for rounding."""
     models, out, alone = tmp_path / "models", tmp_path / "two", tmp_path / "one"
     write_model(models / "roberta", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     more = ["--set", "budget=5x", "--set", "n_plan=16"]

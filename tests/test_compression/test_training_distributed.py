@@ -21,15 +21,18 @@ from pathlib import Path
 import torch
 from conftest import make_tiny_data, make_tiny_roberta
 from compression.quantization.rules import preset_rules
+from compression.training import ipq as ipq_module
 from compression.training.distributed import process_group, rank, world_size
 from compression.training.ipq import IPQConfig, ipq
 
 folder = Path(sys.argv[1])
 with process_group():
     assert world_size() == 2
+    if rank() == 1:
+        ipq_module.quantize_ = None  # the first process clusters for both
     model = make_tiny_roberta(0)
     config = IPQConfig(stages=("ffn", "attention"), steps_per_stage=4, batch_size=9, checkpoint_every=2)
-    rules = (preset_rules("roberta", n_centroids=8)[i] for i in (0, 2))
+    rules = (preset_rules("roberta", n_centroids=8, shared=("ffn",))[i] for i in (0, 2))
     report = ipq(
         model, tuple(rules), train_data=make_tiny_data().subset(range(40)), teacher=make_tiny_roberta(0), config=config,
         checkpoints=folder / "checkpoints",
@@ -53,7 +56,7 @@ def test_two_processes_train_like_one(tiny_roberta, tiny_data, tmp_path):
     assert first == second
     model = tiny_roberta(0)
     config = IPQConfig(stages=("ffn", "attention"), steps_per_stage=4, batch_size=9)
-    rules = tuple(preset_rules("roberta", n_centroids=8)[number] for number in (0, 2))
+    rules = tuple(preset_rules("roberta", n_centroids=8, shared=("ffn",))[number] for number in (0, 2))
     report = ipq(model, rules, train_data=tiny_data.subset(range(40)), teacher=tiny_roberta(0), config=config)
     losses = [stage.losses for stage in report.stages]
     assert torch.allclose(torch.tensor(first[1]), torch.tensor(losses), rtol=1e-3)
