@@ -133,7 +133,7 @@ def test_view_refuses_bad_input_and_names_the_package(monkeypatch):
 def test_a_cube_file_holds_the_unpaired_electrons(tmp_path):
     molecule = Molecule(("O", "O"), ((0.0, 0.0, 0.0), (0.0, 0.0, 1.2)))
     density = run_scf(
-        Workspace(molecule, SCFSettings(xc="hf", basis="sto-3g")), 2, None, label="O2", guess="minao", stability=False
+        Workspace(molecule, SCFSettings(xc="hf", basis="sto-3g")), 2, None, label="O2", guess="minao"
     ).density
     path = write_spin_density_cube(tmp_path / "o2.cube", molecule, "sto-3g", density, spacing_angstrom=0.15)
     rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
