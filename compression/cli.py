@@ -293,6 +293,8 @@ def _measured(
             raise ValueError(
                 "Options `--config`, `--set` and `--json` need `--measure`: without it committed data are read."
             )
+        if not committed.is_file():
+            raise ValueError("There are no committed data of this command yet: give `--measure`.")
         return json.loads(committed.read_text(encoding="utf-8"))
     config = load_config(model, arguments.config or default, arguments.set)
     measured = measure(shown(arguments, config), arguments.folder)

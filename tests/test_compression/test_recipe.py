@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from compression.cli import main
 from compression.experiments import recipe
 from compression.experiments.recipe import RecipeConfig, measure, recipe_rows, split
 from compression.training.data import load_sentiment, normalise
@@ -47,6 +48,12 @@ def test_recipes_are_compared_and_runs_are_kept(few, monkeypatch, tmp_path):
         "epochs 1, batch_size 32, lr 0.001, weight_decay 0.01, average_from 1.0",
         "lr 1e-05",
     )
+
+
+def test_without_committed_data_the_command_says_what_to_do(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(recipe, "COMMITTED", tmp_path / "none.json")
+    assert main(["recipe"]) == 2
+    assert "no committed data of this command yet: give `--measure`" in capsys.readouterr().err
 
 
 def test_bad_settings_are_refused_before_any_training(few, tmp_path):
