@@ -20,9 +20,8 @@ from compression.quantization.calibration import (
     check_batches,
     fisher_weights,
 )
-from compression.quantization.convolution import PQConv2d
-from compression.quantization.layers import PQEmbedding, PQLinear, pq_modules, unfit_layers
-from compression.quantization.rules import Rule
+from compression.quantization.layers import pq_modules, unfit_layers
+from compression.quantization.rules import Rule, coded_layer
 from compression.quantization.sensitivity import (
     SIZES,
     LayerOptions,
@@ -241,18 +240,10 @@ def fixed_bytes(model: nn.Module, names: Sequence[str], sizes: Sequence[tuple[in
     skeleton = copy.deepcopy(model)
     counted = 0
     for name in names:
-        layer: Any = model.get_submodule(name)
         shape = rows, features = shape_of(model, name)
         d, k = max((option_bytes(shape, d, k), d, k) for d, k in fitting_sizes(shape, sizes))[1:]
         codes, centroids = torch.zeros((rows, features // d), dtype=torch.int32), torch.zeros(k, d)
-        quantized: PQLinear | PQEmbedding | PQConv2d
-        if isinstance(layer, nn.Embedding):
-            quantized = PQEmbedding(centroids, codes, layer.padding_idx)
-        elif isinstance(layer, nn.Conv2d):
-            quantized = PQConv2d.like(layer, centroids, codes, layer.bias)
-        else:
-            quantized = PQLinear(centroids, codes, layer.bias)
-        skeleton.set_submodule(name, quantized)
+        skeleton.set_submodule(name, coded_layer(model.get_submodule(name), centroids, codes))
         counted += option_bytes(shape, d, k)
     round_(skeleton)
     return file_bytes(skeleton, extra=extra) - counted + _HEADER_SLACK * len(names)

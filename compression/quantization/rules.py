@@ -319,17 +319,21 @@ def _groups(model: nn.Module, pairs: Sequence[tuple[str, Rule]]) -> list[int | N
     return [id(rule) if rule.shared else None for _, rule in pairs]
 
 
+def coded_layer(layer: Any, centroids: torch.Tensor, codes: torch.Tensor) -> PQLinear | PQEmbedding | PQConv2d:
+    """Return the product-quantized layer that takes the place of a linear layer, an embedding or a convolution."""
+    if isinstance(layer, nn.Embedding):
+        return PQEmbedding(centroids, codes, layer.padding_idx)
+    if isinstance(layer, nn.Conv2d):
+        return PQConv2d.like(layer, centroids, codes, layer.bias)
+    return PQLinear(centroids, codes, layer.bias)
+
+
 def _quantized(module: Any, name: str, rule: Rule, clustering: Clustering) -> tuple[_PQWeight, LayerReport]:
     config = rule.config
     weight = module.weight.detach()
     centroids = torch.from_numpy(clustering.centroids).to(weight)
     codes = torch.from_numpy(clustering.codes).to(weight.device)
-    if isinstance(module, nn.Embedding):
-        quantized: _PQWeight = PQEmbedding(centroids, codes, module.padding_idx)
-    elif isinstance(module, nn.Conv2d):
-        quantized = PQConv2d.like(module, centroids, codes, module.bias)
-    else:
-        quantized = PQLinear(centroids, codes, module.bias)
+    quantized = coded_layer(module, centroids, codes)
     quantized.codebook_dtype = config.codebook_dtype
     quantized.train(module.training)
     error = (quantized.weight.detach() - weight).square().sum() / weight.square().sum().clamp(min=1e-38)

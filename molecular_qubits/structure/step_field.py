@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from molecular_qubits.fields.alignments import Centres, alignment_of, check_centres, check_spins, misalignment
+from molecular_qubits.fields.alignments import (
+    S2_TOLERANCE,
+    Centres,
+    alignment_of,
+    check_centres,
+    check_spins,
+    misalignment,
+)
 from molecular_qubits.fields.guesses import fragment_density, swap_density
 from molecular_qubits.fields.populations import atom_of_orbital, lowdin_spins, spin_squared
 from molecular_qubits.fields.solvers import LADDER, is_minimum, with_solver
@@ -18,9 +25,6 @@ from shared.progress import say
 
 if TYPE_CHECKING:
     from molecular_qubits.structure.molecule import Molecule
-
-S2_TOLERANCE = 0.4
-"""Largest deviation of <S^2> from S(S + 1) at any step, without centres."""
 
 
 class SpinContaminationError(RuntimeError):

@@ -33,6 +33,7 @@ from compression.quantization.storage import dense_bytes, file_bytes, round_
 from compression.training.distillation import logit_loss, teach
 from compression.training.objectives import BatchDistillation, objective_of
 from tests.test_compression.digits import RULES, STAGES, accuracy, digits, network, trained_network
+from tests.test_compression.two_processes import run_by_two
 
 TRAIN, TEST = digits()
 BATCHES = TRAIN[0].split(32)
@@ -427,16 +428,7 @@ with process_group():
 
 @pytest.mark.slow
 def test_two_processes_take_two_batches_a_step(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(PARALLEL)
-    here = Path(__file__).parent
-    paths = os.pathsep.join([str(here), str(here.parents[1])])
-    environment = os.environ | {"PYTHONPATH": paths, "PROGRESS": "0", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    done = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=300)
-    # PyTorch's gloo once in about a hundred runs aborts a process that leaves, after all is written.
-    left_badly = "terminate called without an active exception" in done.stderr
-    assert done.returncode == 0 or left_badly, done.stderr[-3000:]
+    run_by_two(PARALLEL, tmp_path)
     first, second = (json.loads((tmp_path / f"{number}.json").read_text()) for number in (0, 1))
     assert first == second
     whole = network().eval()

@@ -1,10 +1,6 @@
 """Two processes, as torchrun starts them, train as one; clustering in processes gives the serial bits."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +9,7 @@ from compression.quantization.rules import preset_rules, quantize_
 from compression.training.distributed import shard
 from compression.training.ipq import IPQConfig, ipq
 from compression.training.reassignment import Latents
+from tests.test_compression.two_processes import run_by_two
 
 SCRIPT = r"""
 import hashlib, json, os, sys
@@ -44,16 +41,7 @@ with process_group():
 
 @pytest.mark.slow
 def test_two_processes_train_like_one(tiny_roberta, tiny_data, tmp_path):
-    here = Path(__file__).parent
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    paths = os.pathsep.join([str(here), str(here.parents[1])])
-    environment = os.environ | {"PYTHONPATH": paths, "PROGRESS": "0", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    done = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=300)
-    # PyTorch's gloo once in about a hundred runs aborts a process that leaves, after all is written.
-    left_badly = "terminate called without an active exception" in done.stderr
-    assert done.returncode == 0 or left_badly, done.stderr[-3000:]
+    run_by_two(SCRIPT, tmp_path)
     first, second = (json.loads((tmp_path / f"{number}.json").read_text()) for number in (0, 1))
     assert first == second
     model = tiny_roberta(0)
