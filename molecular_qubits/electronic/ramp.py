@@ -8,7 +8,8 @@ field. The end is judged by the gradient of the exact Fock matrix: nothing of th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,25 +61,45 @@ class CheapField:
             exc -= 0.5 * float(np.einsum("sij,sij->", np.asarray(density), exchange))
         return Field(potential, 0.5 * float(np.einsum("ij,ij->", total, coulomb)), exc)
 
+    def response(self, density: Any) -> Callable[[list[np.ndarray]], np.ndarray]:
+        """Return the first-order potential ``(2, n_ao, n_ao)`` as a function of changes of the occupied orbitals.
+
+        ``density`` as for a call; the changes are ``(n_ao, n_occupied)`` of α and of β.
+        """
+        occupied = _occupied(density)
+        semi_local = self.xc_blocks.response(np.asarray(density))
+
+        def respond(changes: list[np.ndarray]) -> np.ndarray:
+            half = np.array([x @ c.T for x, c in zip(changes, occupied, strict=True)])
+            change = half + half.transpose(0, 2, 1)
+            potential = semi_local(change) + self.fit.get_jk(change[0] + change[1], hermi=1, with_k=False)[0]
+            return potential - self._shares(occupied, changes) if self.hybrid else potential
+
+        return respond
+
     def _exchange(self, density: Any) -> np.ndarray:
-        occupied = [c[:, n > 0] * np.sqrt(n[n > 0]) for c, n in zip(density.mo_coeff, density.mo_occ, strict=True)]
+        return self._shares(_occupied(density), [None, None])
+
+    def _shares(self, occupied: list[np.ndarray], changes: Sequence[np.ndarray | None]) -> np.ndarray:
         if self.omega == 0:
-            return self.short_range * self._of(occupied)
+            return self.short_range * self._of(occupied, changes)
         parts = []  # as in pyscf.dft.uks.get_veff
         if self.long_range == 0:
-            parts.append(self.short_range * self._of(occupied, -self.omega))
+            parts.append(self.short_range * self._of(occupied, changes, -self.omega))
         elif self.short_range == 0:
-            parts.append(self.long_range * self._of(occupied, self.omega))
+            parts.append(self.long_range * self._of(occupied, changes, self.omega))
         else:
-            parts.append(self.short_range * self._of(occupied))
-            parts.append((self.long_range - self.short_range) * self._of(occupied, self.omega))
+            parts.append(self.short_range * self._of(occupied, changes))
+            parts.append((self.long_range - self.short_range) * self._of(occupied, changes, self.omega))
         return np.sum(parts, axis=0)
 
-    def _of(self, occupied: list[np.ndarray], omega: float = 0.0) -> np.ndarray:
-        if omega == 0:
-            return np.array([exchange_matrix(self.fit, orbitals) for orbitals in occupied])
-        with self.fit.range_coulomb(omega) as fit:
-            return np.array([exchange_matrix(fit, orbitals) for orbitals in occupied])
+    def _of(self, occupied: list[np.ndarray], changes: Sequence[np.ndarray | None], omega: float = 0.0) -> np.ndarray:
+        with self.fit.range_coulomb(omega) if omega else nullcontext(self.fit) as fit:
+            return np.array([exchange_matrix(fit, c, x) for c, x in zip(occupied, changes, strict=True)])
+
+
+def _occupied(density: Any) -> list[np.ndarray]:
+    return [c[:, n > 0] * np.sqrt(n[n > 0]) for c, n in zip(density.mo_coeff, density.mo_occ, strict=True)]
 
 
 @dataclass(frozen=True)

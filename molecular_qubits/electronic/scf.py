@@ -14,6 +14,7 @@ from molecular_qubits.electronic import ramp
 from molecular_qubits.electronic.errors import SCFNotConvergedError
 from molecular_qubits.electronic.memory import available_memory_mb
 from molecular_qubits.electronic.ramp import CheapField
+from molecular_qubits.electronic.stability import NEGATIVE_HARTREE, lowest_curvature
 from molecular_qubits.electronic.xc_blocks import blocked_numint
 from molecular_qubits.fields.guesses import density_of
 from molecular_qubits.fields.solvers import LADDER, is_minimum, with_solver
@@ -369,6 +370,12 @@ def _with_solver(mean_field: Any, solver: str, held: Any) -> Any:
 
 
 def is_stable(workspace: Workspace, solution: SCFSolution) -> bool:
-    """Return whether a solution is a minimum against real unrestricted orbital rotations, see `is_minimum`."""
+    """Return whether a solution is a minimum against real unrestricted orbital rotations.
+
+    A ramped field in vacuum is judged by its cheap field (`stability`), any other one by PySCF (`is_minimum`).
+    """
     n_alpha, n_beta = (solution.mo_occ > 0).sum(axis=1)
+    if workspace.settings.ramp and workspace.settings.solvent_epsilon is None:
+        core = workspace.mean_field(int(n_alpha - n_beta), bare=True).get_hcore()
+        return lowest_curvature(workspace.cheap(), core, solution.mo_coeff, solution.mo_occ) > NEGATIVE_HARTREE
     return is_minimum(workspace.mean_field(int(n_alpha - n_beta)), solution.mo_coeff, solution.mo_occ)

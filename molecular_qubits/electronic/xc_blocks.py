@@ -7,8 +7,9 @@ next.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -91,15 +92,12 @@ class BlockedXC:
         n_electrons, energy_hartree, potential
             Integrated electrons ``(2,)``, energy, and ``(2, n_ao, n_ao)`` (zeros without `matrix`).
         """
-        from pyscf import lib
-
         density = np.asarray(density, dtype=self.dtype)
         potential = np.zeros((2, *density.shape[1:]))
-        n_electrons, energy, threads = np.zeros(2), 0.0, lib.num_threads()
-        with _single_threaded_blas(), ThreadPoolExecutor(threads, initializer=lib.num_threads, initargs=(1,)) as pool:
+        n_electrons, energy = np.zeros(2), 0.0
+        with _workers() as pool:
             for group, values in self._groups(pool):
-                found = pool.map(self._density, [density] * len(group), group, values)
-                rho = np.concatenate(list(found), axis=2, dtype=np.float64)
+                rho = self._densities(pool, density, group, values)
                 weights = self.weights[group[0].first : group[-1].last]
                 exc, vxc = self.numint.eval_xc_eff(
                     self.xc, rho[:, 0] if self.kind == "LDA" else rho, deriv=1, xctype=self.kind, spin=1
@@ -108,13 +106,57 @@ class BlockedXC:
                 n_electrons += electrons.sum(axis=1)
                 energy += float(electrons.sum(axis=0) @ exc)
                 if matrix:
-                    weighted = np.asarray(vxc).reshape(rho.shape) * weights
-                    parts = pool.map(
-                        self._matrix, [weighted] * len(group), group, values, [group[0].first] * len(group)
-                    )
-                    for block, part in zip(group, parts, strict=True):
-                        _scatter(part, block.orbitals, potential)
+                    self._add(pool, np.asarray(vxc).reshape(rho.shape) * weights, group, values, potential)
         return n_electrons, energy, potential + potential.transpose(0, 2, 1)
+
+    def response(self, density: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the first-order potential as a function of a change of the density, both ``(2, n_ao, n_ao)``.
+
+        ``density`` as for `potential`; the second derivatives of the functional are kept.
+        """
+        density = np.asarray(density, dtype=self.dtype)
+        kernels: list[np.ndarray] = []
+        with _workers() as pool:
+            for group, values in self._groups(pool):
+                rho = self._densities(pool, density, group, values)
+                fxc = self.numint.eval_xc_eff(
+                    self.xc, rho[:, 0] if self.kind == "LDA" else rho, deriv=2, xctype=self.kind, spin=1
+                )[2]
+                weights = self.weights[group[0].first : group[-1].last]
+                kernels.append(
+                    (np.asarray(fxc).reshape(*rho.shape[:2], *rho.shape[:2], -1) * weights).astype(self.dtype)
+                )
+
+        def respond(change: np.ndarray) -> np.ndarray:
+            change = np.asarray(change, dtype=self.dtype)
+            potential = np.zeros((2, *change.shape[1:]))
+            with _workers() as pool:
+                for (group, values), kernel in zip(self._groups(pool), kernels, strict=True):
+                    rho = self._densities(pool, change, group, values)
+                    self._add(pool, np.einsum("sxtyp,typ->sxp", kernel, rho), group, values, potential)
+            return potential + potential.transpose(0, 2, 1)
+
+        return respond
+
+    def _densities(
+        self, pool: ThreadPoolExecutor, density: np.ndarray, group: Sequence[Block], values: list[np.ndarray]
+    ) -> np.ndarray:
+        """Return what `_density` gives for a group of blocks, in double precision."""
+        found = pool.map(self._density, [density] * len(group), group, values)
+        return np.concatenate(list(found), axis=2, dtype=np.float64)
+
+    def _add(
+        self,
+        pool: ThreadPoolExecutor,
+        weighted: np.ndarray,
+        group: Sequence[Block],
+        values: list[np.ndarray],
+        potential: np.ndarray,
+    ) -> None:
+        """Add half of the potential of a group of blocks to ``potential``."""
+        parts = pool.map(self._matrix, [weighted] * len(group), group, values, [group[0].first] * len(group))
+        for block, part in zip(group, parts, strict=True):
+            _scatter(part, block.orbitals, potential)
 
     def _groups(self, pool: ThreadPoolExecutor) -> Iterator[tuple[Sequence[Block], list[np.ndarray]]]:
         """Yield `GROUP` blocks at a time with the values of their orbitals."""
@@ -241,11 +283,17 @@ def shell_reach(mole: Any, threshold: float) -> np.ndarray:
     return reach
 
 
-def _single_threaded_blas() -> Any:
-    """The blocks are shared out among threads; products inside a block must not start more."""
+@contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """Threads that share the blocks out; products inside a block must not start more."""
+    from pyscf import lib
     from threadpoolctl import threadpool_limits
 
-    return threadpool_limits(limits=1, user_api="blas")
+    with (
+        threadpool_limits(limits=1, user_api="blas"),
+        ThreadPoolExecutor(lib.num_threads(), initializer=lib.num_threads, initargs=(1,)) as pool,
+    ):
+        yield pool
 
 
 _compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})

@@ -49,7 +49,6 @@ class Calculation:
     torsion_degrees: float | None = None
     geometry: str | None = None
     conv_tol: float = 1e-8
-    stability: bool = False
     torsion_atoms: tuple[int, int, int, int] | None = None
     level: str = "gfn2"
 
@@ -128,10 +127,10 @@ def _of_geometries(cache: Cache | None) -> Cache | None:
     return None if cache is None else Cache(cache.folder.parent, name="geometry")
 
 
-def compute(calculation: Calculation, cache: Cache | None = None, *, stability: bool = False) -> ExchangeResult:
+def compute(calculation: Calculation, cache: Cache | None = None, *, stability: bool = True) -> ExchangeResult:
     """Return the exchange couplings of a calculation; states that were finished before come from the cache.
 
-    ``stability``: analyse that of each state, also where the calculation does not.
+    ``stability``: analyse that of each state, also of cached ones.
     """
     return exchange_couplings(
         geometry(calculation, _of_geometries(cache)),
@@ -141,12 +140,12 @@ def compute(calculation: Calculation, cache: Cache | None = None, *, stability: 
         basis=calculation.basis,
         grid_level=calculation.grid_level,
         conv_tol=calculation.conv_tol,
-        stability=calculation.stability or stability,
+        stability=stability,
         cache=cache,
     )
 
 
-def row(calculation: Calculation, cache: Cache | None = None, *, stability: bool = False) -> dict[str, Any]:
+def row(calculation: Calculation, cache: Cache | None = None, *, stability: bool = True) -> dict[str, Any]:
     """Return the couplings, determinants and geometry of a calculation as a JSON-able row; arguments as for `compute`.
 
     A state that does not converge to the one asked for gives a row with ``error`` in place of couplings.
