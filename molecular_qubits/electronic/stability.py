@@ -56,7 +56,7 @@ def lowest_curvature(cheap: CheapField, core: np.ndarray, mo_coeff: np.ndarray, 
             for start in starts:
                 vector = start - space.T @ (space @ start)
                 vector -= space.T @ (space @ vector)
-                norm = np.linalg.norm(vector)
+                norm = float(np.linalg.norm(vector))
                 if norm > 1e-6 * np.linalg.norm(start):
                     space = np.vstack([space, vector / norm])
                     images = np.vstack([images, product(space[-1])])
