@@ -6,6 +6,7 @@ with what else is printed: a coupling without its Hamiltonian or a tensor withou
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import warnings
@@ -136,7 +137,9 @@ def read_orca(source: str | os.PathLike[str]) -> OrcaOutput:
         path = Path(source)
         if not path.is_file():
             raise FileNotFoundError(f"There is no ORCA output {str(path)!r}.")
-        text = path.read_text(encoding="utf-8", errors="replace")
+        content = path.read_bytes()
+        marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell writes what it redirects
+        text = content.decode("utf-16" if marked else "utf-8", errors="replace").replace("\r\n", "\n")
     if "O   R   C   A" not in text and "ORCA TERMINATED" not in text:
         raise OrcaFormatError("Argument `source` must be an ORCA output, but it holds neither its banner nor its end.")
     if "ORCA TERMINATED NORMALLY" not in text:

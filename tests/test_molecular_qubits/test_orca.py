@@ -364,6 +364,15 @@ def test_a_string_of_one_line_is_a_path(tmp_path, monkeypatch):
         read_orca("jop.out")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_from_windows_is_read(tmp_path, encoding):
+    path = tmp_path / "job.out"
+    path.write_bytes((TRIPLET + END).replace("\n", "\r\n").encode(encoding))
+    found, wanted = read_orca(path), read_orca(TRIPLET + END)
+    np.testing.assert_array_equal(found.zfs_cm1, wanted.zfs_cm1)
+    np.testing.assert_array_equal(found.molecule.coordinates, wanted.molecule.coordinates)
+
+
 def test_other_texts_and_broken_runs_are_refused():
     with pytest.raises(OrcaFormatError, match="must be an ORCA output"):
         read_orca("Gaussian 16\n")
