@@ -138,7 +138,7 @@ def read_orca(source: str | os.PathLike[str]) -> OrcaOutput:
         if not path.is_file():
             raise FileNotFoundError(f"There is no ORCA output {str(path)!r}.")
         content = path.read_bytes()
-        marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell writes what it redirects
+        marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # from PowerShell
         text = content.decode("utf-16" if marked else "utf-8", errors="replace").replace("\r\n", "\n")
     if "O   R   C   A" not in text and "ORCA TERMINATED" not in text:
         raise OrcaFormatError("Argument `source` must be an ORCA output, but it holds neither its banner nor its end.")

@@ -6,10 +6,11 @@ import pytest
 
 from compression.cli import main
 from compression.experiments import recipe
-from compression.experiments.recipe import RecipeConfig, measure, recipe_rows, split
+from compression.experiments.presets import config_file
+from compression.experiments.recipe import COMMITTED, RecipeConfig, measure, recipe_rows, split
 from compression.training.data import load_sentiment, normalise
 from compression.training.models import load_minilm_roberta, load_minilm_tokenizer
-from shared.config import ConfigError
+from shared.config import ConfigError, load_config
 
 TINY = {"epochs": 1, "max_length": 8, "lr": 1e-3}
 
@@ -64,3 +65,13 @@ def test_bad_settings_are_refused_before_any_training(few, tmp_path):
     with pytest.raises(ValueError, match="`held_out` must leave sentences to train on, but was 95 of 96"):
         measure(RecipeConfig(held_out=95, finetune=TINY), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_study_has_the_first_recipe_and_no_other_is_better():
+    measured = json.loads(COMMITTED.read_text(encoding="utf-8"))
+    config = load_config(RecipeConfig, config_file("recipe"))
+    assert measured["provenance"]["config"] == json.loads(config.to_json())
+    study = json.loads((COMMITTED.parent / "study-minilm-rt.json").read_text(encoding="utf-8"))
+    assert study["provenance"]["config"]["run"]["finetune"] == json.loads(config.finetune.to_json())
+    for row in recipe_rows(measured)[1:]:
+        assert float(row["gain, 95 %"].split(" to ")[1]) > 0, row
