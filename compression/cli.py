@@ -79,9 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, help="folder of the run (default: results/run/MODEL-TASK)")
     run.set_defaults(run=_run)
 
-    text = "accuracy after quantization of models that were trained on with Quant-Noise, and of those that were not"
-    noise = commands.add_parser("noise", parents=[settings], help=text)
-    noise.add_argument("--json", type=Path, help="write rows, runs and provenance")
+    text = "accuracy after quantization with and without Quant-Noise in the training before, from committed data"
+    noise = commands.add_parser("noise", parents=[settings], help=text, description=_sentence(text))
+    noise.add_argument("--measure", action="store_true", help="measure again (an hour)")
+    noise.add_argument("--json", type=Path, help="with --measure: write what was measured, with provenance")
     noise.set_defaults(run=_noise)
 
     text = "a table over seeds: file sizes, the released k-means, and what each part of the recipe adds"
@@ -219,16 +220,10 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _noise(arguments: argparse.Namespace) -> None:
-    from compression.experiments.noise_accuracy import NoiseAccuracyConfig, NoiseExperiment, record
-    from shared.artifacts import write_json
-    from shared.config import load_config
+    from compression.experiments.noise_accuracy import COMMITTED, NoiseAccuracyConfig, measure, noise_rows
     from shared.results import markdown_table
 
-    config = shown(arguments, load_config(NoiseAccuracyConfig, arguments.config, arguments.set))
-    found = record(NoiseExperiment(config, arguments.folder))
-    if arguments.json is not None:
-        write_json(arguments.json, found)
-    print(markdown_table(found["rows"]))
+    print(markdown_table(noise_rows(_measured(arguments, NoiseAccuracyConfig, measure, COMMITTED))))
 
 
 def _study(arguments: argparse.Namespace) -> None:

@@ -34,7 +34,7 @@ from shared.artifacts import Cache, provenance, sha256_file, versions, write_jso
 from shared.config import FrozenConfig, check_left_out
 
 COMMITTED = Path(__file__).parent / "data" / "noise_accuracy.json"
-"""Result over several seeds, made by ``pg-ipq noise``."""
+"""Result over several seeds, made by ``pg-ipq noise --measure --json``."""
 
 _NOISES = (
     NoiseConfig(kind="pq", p=0.0),
@@ -195,10 +195,13 @@ class NoiseExperiment:
         return np.packbits(evaluation.correct).tobytes().hex()
 
 
-def record(experiment: NoiseExperiment) -> dict[str, Any]:
-    """Make all runs and return ``rows`` (see `summary`), ``runs`` and ``provenance``, JSON-able."""
+def measure(config: NoiseAccuracyConfig, folder: str | Path | None = None) -> dict[str, Any]:
+    """Make all runs and return ``runs``, ``sentences`` (how many there are) and ``provenance``, JSON-able.
+
+    ``folder`` as for `NoiseExperiment`.
+    """
     start = time.monotonic()
-    config = experiment.config
+    experiment = NoiseExperiment(config, folder)
     runs = []
     for noise in config.noises:
         for seed in config.seeds:
@@ -210,19 +213,19 @@ def record(experiment: NoiseExperiment) -> dict[str, Any]:
                     "seed": seed,
                 }
                 runs.append(about | experiment.run(noise, block_size, seed))
-    n = len(experiment.dense.validation)
-    found = {"rows": summary(runs, n), "runs": runs, "sentences": n}
+    found = {"runs": runs, "sentences": len(experiment.dense.validation)}
     return found | {"provenance": provenance(config, time.monotonic() - start)}
 
 
-def summary(runs: Sequence[dict[str, Any]], n_sentences: int) -> list[dict[str, Any]]:
+def noise_rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a row for each noise, block size and state of the model.
 
     ``gain`` is in points against the runs without noise (those with `p` 0) of the same block size and seeds, with the
     95 % interval of a paired bootstrap over seeds and sentences.
     """
+    n_sentences = measured["sentences"]
     groups: dict[tuple[str, float, int], list[dict[str, Any]]] = {}
-    for run in runs:
+    for run in measured["runs"]:
         groups.setdefault((run["kind"], run["p"], run["block_size"]), []).append(run)
     rows = []
     for (kind, p, block_size), group in groups.items():

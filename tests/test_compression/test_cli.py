@@ -37,7 +37,7 @@ def test_unknown_key_is_refused_before_any_work(tmp_path, capsys):
         (["run", "--model", "minilm", "--task", "foo"], "rt, boolq, but was 'foo'."),
         (["study", "minilm-tr"], "Did you mean 'minilm-rt'?"),
         (["run", "--preset", "minilm-rt", "--set", "foo"], "must read key=value, but was 'foo'."),
-        (["noise", "--config", "nowhere.yaml"], "'nowhere.yaml' cannot be read: no such file or directory."),
+        (["noise", "--measure", "--config", "nowhere.yaml"], "'nowhere.yaml' cannot be read: no such file"),
         (["reproduce", "--out", f"{os.devnull}/x"], "Option `--out` must name a folder"),
     ],
 )
@@ -62,7 +62,7 @@ def test_what_can_be_refused_without_torch_does_not_load_it(arguments, words):
         (["accuracy", "--set", "accuracy.block_sizes=[7]"], "Key `block_sizes` must divide the 384 input features"),
         (["accuracy", "--set", "accuracy.budgets=[1kB]"], "Key `budgets` must be at least"),
         (["accuracy", "--set", "accuracy.ipq.stages=[foo]"], "must be the stage of a rule"),
-        (["noise", "--set", "block_sizes=[7]"], "Key `block_sizes` must divide the 384 input features"),
+        (["noise", "--measure", "--set", "block_sizes=[7]"], "Key `block_sizes` must divide the 384 input features"),
         (["claims", "--measure", "--set", "block_size=7"], "Key `block_size` must divide the 384 input features"),
     ],
 )

@@ -1,0 +1,49 @@
+"""What Quant-Noise gains: a tiny real run that is kept, and the committed result."""
+
+import json
+
+import pytest
+
+from compression.cli import main
+from compression.experiments import noise_accuracy
+from compression.experiments.noise_accuracy import COMMITTED, NoiseAccuracyConfig, measure, noise_rows
+from shared.artifacts import default_cache_dir
+
+TINY = {
+    "base": {"epochs": 1, "max_length": 8},
+    "further": {"epochs": 1, "max_length": 8},
+    "n_train": 32,
+    "noises": [{"kind": "pq", "p": 0.0}, {"kind": "proxy", "p": 0.5}],
+    "block_sizes": [8],
+    "n_centroids": 16,
+    "ipq": {"stages": ["ffn+embeddings+attention+head"], "steps_per_stage": 1},
+    "n_distil": 16,
+    "seeds": [0],
+    "max_train": 64,
+    "max_validation": 32,
+}
+
+
+@pytest.mark.slow
+def test_a_tiny_measurement_has_every_state_and_is_kept(real_data, tmp_path, monkeypatch):
+    (tmp_path / "packages").symlink_to(default_cache_dir() / "packages")
+    config = NoiseAccuracyConfig.model_validate(TINY)
+    found = measure(config, tmp_path)
+    assert [(row["state"], row["noise"]) for row in noise_rows(found)] == [
+        (state, noise) for state in ("fp32", "quantized", "distilled") for noise in ("none", "proxy")
+    ]
+    assert len({run["fp32"] for run in found["runs"]}) == 2  # noise changes what is trained
+    assert all(40 < run["of_fp32"] < 64 for run in found["runs"])  # four bits for eight weights of 32
+    monkeypatch.setattr(noise_accuracy, "finetune", None)
+    monkeypatch.setattr(noise_accuracy, "ipq", None)
+    assert measure(config, tmp_path)["runs"] == found["runs"]
+
+
+def test_the_committed_runs_are_shown_and_settings_need_a_measurement(capsys):
+    rows = noise_rows(json.loads(COMMITTED.read_text(encoding="utf-8")))
+    assert {row["state"] for row in rows} == {"fp32", "quantized", "distilled"}
+    assert all((row["gain (points)"] is None) == (row["p"] == 0) for row in rows)
+    assert main(["noise"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3 + len(rows)
+    assert main(["noise", "--set", "seeds=[0]"]) == 2
+    assert "need `--measure`" in capsys.readouterr().err
