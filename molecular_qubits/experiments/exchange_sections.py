@@ -168,8 +168,6 @@ def write_diradicals(writer: ResultsWriter) -> None:
 
 def write_triplet(writer: ResultsWriter) -> None:
     """Write the triplet energy of anthracene by functional."""
-    if not triplet_energy.PATH.exists():
-        return
     record = triplet_energy.read()
     measured = record["measured_cm1"]
     writer.section(

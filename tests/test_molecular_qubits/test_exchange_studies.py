@@ -7,7 +7,7 @@ import pytest
 
 from molecular_qubits.electronic.errors import WrongStateError
 from molecular_qubits.experiments import exchange_report as report
-from molecular_qubits.experiments import exchange_rows, exchange_sections, perturbed_guesses, spin_density_maps
+from molecular_qubits.experiments import exchange_rows, exchange_sections, perturbed_guesses, spin_density_maps, triplet_energy
 from molecular_qubits.experiments import exchange_studies as studies
 from molecular_qubits.experiments.exchange_rows import Calculation, geometry
 from molecular_qubits.experiments.triplet_energy import measured_cm1, triplet_row
@@ -165,6 +165,15 @@ def test_triplet_energy_of_ethene_is_above_its_ground_state():
     assert 20_000 < row["vertical (cm^-1)"] < 60_000
     assert row["<S²>"] == pytest.approx(2, abs=0.05)
     assert measured_cm1() == 14927
+
+
+def test_committed_triplet_energies_of_anthracene_are_near_the_measured_one():
+    rows = {row["functional"]: row for row in triplet_energy.read()["rows"]}
+    assert rows["b3lyp"]["adiabatic (cm^-1)"] == pytest.approx(measured_cm1(), rel=0.03)
+    for row in rows.values():
+        assert row["adiabatic (cm^-1)"] == pytest.approx(measured_cm1(), rel=0.12)
+        assert 2.0 < row["<S²>"] < 2.06
+        assert row["vertical (cm^-1)"] > row["adiabatic (cm^-1)"]
 
 
 def test_committed_files_are_json_with_provenance():
