@@ -7,7 +7,13 @@ import pytest
 
 from molecular_qubits.electronic.errors import WrongStateError
 from molecular_qubits.experiments import exchange_report as report
-from molecular_qubits.experiments import exchange_rows, exchange_sections, perturbed_guesses, spin_density_maps, triplet_energy
+from molecular_qubits.experiments import (
+    exchange_rows,
+    exchange_sections,
+    perturbed_guesses,
+    spin_density_maps,
+    triplet_energy,
+)
 from molecular_qubits.experiments import exchange_studies as studies
 from molecular_qubits.experiments.exchange_rows import Calculation, geometry
 from molecular_qubits.experiments.triplet_energy import measured_cm1, triplet_row
