@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from molecular_qubits.electronic.fitted_exchange import exchange_matrix
-from molecular_qubits.electronic.xc_blocks import BlockedXC
+from molecular_qubits.fields.xc_blocks import BlockedXC
 
 MAX_TURNS = 10
 """Corrections before the solver counts as not converged; two are the rule, four to six in a solvent."""

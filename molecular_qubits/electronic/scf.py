@@ -15,9 +15,9 @@ from molecular_qubits.electronic.errors import SCFNotConvergedError
 from molecular_qubits.electronic.memory import available_memory_mb
 from molecular_qubits.electronic.ramp import CheapField
 from molecular_qubits.electronic.stability import NEGATIVE_HARTREE, lowest_curvature
-from molecular_qubits.electronic.xc_blocks import blocked_numint
 from molecular_qubits.fields.guesses import density_of
 from molecular_qubits.fields.solvers import LADDER, is_minimum, with_solver
+from molecular_qubits.fields.xc_blocks import blocked_numint
 from molecular_qubits.structure.environment import check_environment, surrounded, to_host
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.pyscf_input import build_mole, make_uks
@@ -41,7 +41,7 @@ RAMP_CONV_TOL = 1e-10
 
 def can_ramp(xc: str, density_fit: bool, conv_tol: float) -> bool:
     """Return whether cheap fields can lead to the field wanted."""
-    from molecular_qubits.electronic.xc_blocks import supports
+    from molecular_qubits.fields.xc_blocks import supports
 
     return density_fit and xc.lower() != "hf" and conv_tol >= RAMP_CONV_TOL and supports(xc)
 

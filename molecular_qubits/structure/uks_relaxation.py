@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from molecular_qubits.fields.xc_blocks import blocked_numint, supports
 from molecular_qubits.structure.environment import check_environment, surrounded, to_host
-from molecular_qubits.structure.pyscf_input import build_mole, check_method, is_fitted, make_uks
+from molecular_qubits.structure.pyscf_input import build_mole, check_method, make_uks
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError
 from molecular_qubits.structure.step_field import StepField, read_alignment
 from molecular_qubits.units import BOHR_TO_ANGSTROM
@@ -21,6 +22,9 @@ from shared.progress import progress, say
 
 if TYPE_CHECKING:
     from molecular_qubits.structure.molecule import Molecule
+
+FITTED_FROM_ATOMS = 10
+"""Number of atoms from which on the density is fitted unless said otherwise: gradients gain sooner than energies."""
 
 _QUIET_LOG = """[loggers]
 keys=root
@@ -67,7 +71,7 @@ def relax_uks(
     grid_level
         PySCF integration grid, 0 (coarse) to 9.
     density_fit
-        Fit the density; ``None``: from 20 atoms on.
+        Fit the density; ``None``: from `FITTED_FROM_ATOMS` on.
     conv_tol
         Energy change at convergence of each field, hartree.
     max_cycle
@@ -110,7 +114,7 @@ def relax_uks(
 
     check_method(molecule, xc, basis)
     check_environment(solvent_epsilon, dispersion, device)
-    fit = is_fitted(molecule.n_atoms, density_fit)
+    fit = molecule.n_atoms >= FITTED_FROM_ATOMS if density_fit is None else density_fit
     aligned = read_alignment(molecule, centres, spins, alignment)
     method = {
         "xc": xc, "basis": basis, "grid_level": grid_level, "density_fit": fit,
@@ -118,9 +122,13 @@ def relax_uks(
         **({} if aligned is None else asdict(aligned)),
     }  # fmt: skip
 
+    blocked = device == "cpu" and supports(xc)
+
     def make(mole: Any) -> Any:
         field = surrounded(make_uks(mole, xc, grid_level, fit), solvent_epsilon, dispersion)
         field.conv_tol, field.max_cycle = conv_tol, max_cycle
+        if blocked:
+            field._numint = blocked_numint()
         return field.to_gpu() if device == "gpu" else field
 
     steps = _Steps(molecule, method, checkpoint)

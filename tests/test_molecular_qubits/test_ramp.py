@@ -8,8 +8,8 @@ from molecular_qubits.electronic.exchange import exchange_couplings
 from molecular_qubits.electronic.fitted_exchange import exchange_matrix
 from molecular_qubits.electronic.ramp import CheapField
 from molecular_qubits.electronic.scf import SCFSettings, Workspace, make_grids, run_scf
-from molecular_qubits.electronic.xc_blocks import BlockedXC, shell_reach, supports
 from molecular_qubits.fields.guesses import density_of
+from molecular_qubits.fields.xc_blocks import BlockedXC, shell_reach, supports
 from molecular_qubits.structure.molecule import Molecule
 from shared.artifacts import Cache
 
