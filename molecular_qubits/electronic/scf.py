@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from molecular_qubits.electronic import ramp
+from molecular_qubits.electronic.cheap_hessian import cheap_hessian
 from molecular_qubits.electronic.errors import SCFNotConvergedError
 from molecular_qubits.electronic.memory import available_memory_mb
 from molecular_qubits.electronic.ramp import CheapField
-from molecular_qubits.electronic.stability import NEGATIVE_HARTREE, lowest_curvature
 from molecular_qubits.fields.guesses import density_of
-from molecular_qubits.fields.solvers import LADDER, is_minimum, with_solver
+from molecular_qubits.fields.solvers import LADDER, with_solver
+from molecular_qubits.fields.stability import is_minimum, pyscf_hessian
 from molecular_qubits.fields.xc_blocks import blocked_numint
 from molecular_qubits.structure.environment import check_environment, surrounded, to_host
 from molecular_qubits.structure.molecule import Molecule
@@ -372,10 +373,11 @@ def _with_solver(mean_field: Any, solver: str, held: Any) -> Any:
 def is_stable(workspace: Workspace, solution: SCFSolution) -> bool:
     """Return whether a solution is a minimum against real unrestricted orbital rotations.
 
-    A ramped field in vacuum is judged by its cheap field (`stability`), any other one by PySCF (`is_minimum`).
+    A ramped field in vacuum is judged by its cheap field, any other one by PySCF.
     """
     n_alpha, n_beta = (solution.mo_occ > 0).sum(axis=1)
+    orbitals = (solution.mo_coeff, solution.mo_occ)
     if workspace.settings.ramp and workspace.settings.solvent_epsilon is None:
         core = workspace.mean_field(int(n_alpha - n_beta), bare=True).get_hcore()
-        return lowest_curvature(workspace.cheap(), core, solution.mo_coeff, solution.mo_occ) > NEGATIVE_HARTREE
-    return is_minimum(workspace.mean_field(int(n_alpha - n_beta)), solution.mo_coeff, solution.mo_occ)
+        return is_minimum(cheap_hessian(workspace.cheap(), core, *orbitals))
+    return is_minimum(pyscf_hessian(workspace.mean_field(int(n_alpha - n_beta)), *orbitals))

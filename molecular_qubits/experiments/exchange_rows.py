@@ -11,8 +11,9 @@ from molecular_qubits.electronic.errors import SCFNotConvergedError, WrongStateE
 from molecular_qubits.electronic.exchange import ExchangeResult, exchange_couplings
 from molecular_qubits.structure.library import library_entry, start_geometry
 from molecular_qubits.structure.molecule import Molecule
-from molecular_qubits.structure.relaxation import cached_relaxation, gfn2_energy_cm1
+from molecular_qubits.structure.relaxation import GeometryNotConvergedError, cached_relaxation, gfn2_energy_cm1
 from molecular_qubits.structure.scans import relax_at_torsions
+from molecular_qubits.structure.step_field import SpinContaminationError, UnstableFieldError
 from shared.artifacts import Cache, versions
 
 STATES = ("excited", "ground")
@@ -148,9 +149,12 @@ def compute(calculation: Calculation, cache: Cache | None = None, *, stability: 
 def row(calculation: Calculation, cache: Cache | None = None, *, stability: bool = True) -> dict[str, Any]:
     """Return the couplings, determinants and geometry of a calculation as a JSON-able row; arguments as for `compute`.
 
-    A state that does not converge to the one asked for gives a row with ``error`` in place of couplings.
+    A state or relaxation that does not converge to the one asked for gives a row with ``error`` in place of couplings.
     """
-    molecule = geometry(calculation, _of_geometries(cache))
+    try:
+        molecule = geometry(calculation, _of_geometries(cache))
+    except (GeometryNotConvergedError, SpinContaminationError, UnstableFieldError) as error:
+        return calculation.key() | {"error": str(error)}
     start = {
         **calculation.key(),
         "torsions_degrees": [round(molecule.torsion(atoms), 2) for atoms in molecule.ring_torsions()],

@@ -16,15 +16,23 @@ from molecular_qubits.fields.alignments import (
     check_spins,
     misalignment,
 )
-from molecular_qubits.fields.guesses import fragment_density, swap_density
+from molecular_qubits.fields.guesses import density_of, fragment_density, swap_density
 from molecular_qubits.fields.populations import atom_of_orbital, lowdin_spins, spin_squared
-from molecular_qubits.fields.solvers import LADDER, is_minimum, with_solver
+from molecular_qubits.fields.solvers import LADDER, with_solver
+from molecular_qubits.fields.stability import NEGATIVE_HARTREE, lowest_mode, pyscf_hessian, rotated
 from molecular_qubits.structure.environment import to_host
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError
 from shared.progress import say
 
 if TYPE_CHECKING:
     from molecular_qubits.structure.molecule import Molecule
+
+
+MAX_DESCENTS = 3
+"""Saddle points that are left, one after the other, before a field counts as unstable."""
+
+MIN_DESCENT_HARTREE = 1e-6
+"""Energy that a way down from a saddle point must gain."""
 
 
 class SpinContaminationError(RuntimeError):
@@ -101,11 +109,27 @@ class StepField:
             advice = "Try other atom sets in `centres`, another functional, or relax without them if they form a bond."
         raise SpinContaminationError(f"The field of {step} of the relaxation converged {wrong}. {advice}")
 
-    def check_stable(self, step: str) -> None:
-        """Raise an `UnstableFieldError` if the last field is not a minimum against orbital rotations."""
-        orbitals = (to_host(self.last.mo_coeff), to_host(self.last.mo_occ))
-        if is_minimum(self.make(self.last.mol), *orbitals):
-            return
+    def settle(self, step: str) -> bool:
+        """Follow the instabilities of the last field to a minimum of its spin; return whether there were any.
+
+        Raises
+        ------
+        UnstableFieldError
+            If a closed shell or a broken-symmetry state is a saddle point: what is below it is another state. Or if no
+            way down keeps the spin.
+        """
+        for descents in range(MAX_DESCENTS + 1):
+            orbitals = (to_host(self.last.mo_coeff), to_host(self.last.mo_occ))
+            curvature, mode = lowest_mode(pyscf_hessian(self.make(self.last.mol), *orbitals))
+            if curvature > NEGATIVE_HARTREE:
+                return descents > 0
+            if self.alignment is not None or self.multiplicity == 1 or descents == MAX_DESCENTS:
+                break
+            say(f"The field of {step} is a saddle point (curvature {curvature:.4f} hartree): going down from it.")
+            field = self._ladder(self.last.mol, density_of(*rotated(*orbitals, mode)), step)
+            if self._wrong(field) is not None or field.e_tot > self.last.e_tot - MIN_DESCENT_HARTREE:
+                break
+            self.last = field
         remedy = "Take other `centres` or another functional"
         if self.alignment is None:
             remedy = "If the molecule has spin centres, as a diradical has, give them (`centres`) for its "

@@ -108,7 +108,8 @@ def relax_uks(
     SpinContaminationError
         If <S^2> of a step is not near S(S + 1), or the spin of a centre is not there.
     UnstableFieldError
-        If the first or the last field is a saddle point.
+        If the first or the last field of a closed shell or a broken-symmetry state is a saddle point. Other fields are
+        followed down from it.
     """
     from pyscf.geomopt import as_pyscf_method, geometric_solver
 
@@ -137,8 +138,8 @@ def relax_uks(
     def energy_and_gradient(mole: Any) -> tuple[float, np.ndarray]:
         first, step = fields.last is None, f"step {steps.count + 1}"
         field = fields.converge(mole.copy(), step)
-        if first and stability:
-            fields.check_stable(step)
+        if first and stability and fields.settle(step):
+            field = fields.last
         return float(field.e_tot), to_host(field.nuc_grad_method().kernel())
 
     mole = build_mole(molecule.with_positions(steps.positions), basis)
@@ -153,21 +154,21 @@ def relax_uks(
             steps.keep(np.asarray(variables["coords"]) * BOHR_TO_ANGSTROM)
             show(1, f"E = {variables['energy']:.6f}, largest gradient {np.abs(variables['gradients']).max():.1e}")
 
-        converged, relaxed = geometric_solver.kernel(
-            as_pyscf_method(mole, energy_and_gradient),
-            maxsteps=max(1, max_steps - steps.count),
-            assert_convergence=False,  # with a message that says what to do, below
-            callback=finish_step,
-            logIni=str(log_settings),
-        )
-    if not converged:
-        raise GeometryNotConvergedError(
-            f"geomeTRIC did not relax the geometry with {xc}/{basis} in {max_steps} steps. Raise `max_steps` or relax "
-            "with GFN2 first."
-        )
-    if stability:
-        fields.check_stable("the last step")
-    return molecule.with_positions(relaxed.atom_coords() * BOHR_TO_ANGSTROM)
+        while True:
+            converged, mole = geometric_solver.kernel(
+                as_pyscf_method(mole, energy_and_gradient),
+                maxsteps=max(1, max_steps - steps.count),
+                assert_convergence=False,  # with a message that says what to do, below
+                callback=finish_step,
+                logIni=str(log_settings),
+            )
+            if not converged:
+                raise GeometryNotConvergedError(
+                    f"geomeTRIC did not relax the geometry with {xc}/{basis} in {max_steps} steps. Raise `max_steps` "
+                    "or relax with GFN2 first."
+                )
+            if not stability or not fields.settle("the last step"):
+                return molecule.with_positions(mole.atom_coords() * BOHR_TO_ANGSTROM)
 
 
 class _Steps:

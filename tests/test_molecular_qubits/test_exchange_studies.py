@@ -19,6 +19,7 @@ from molecular_qubits.experiments.exchange_rows import Calculation, geometry
 from molecular_qubits.experiments.triplet_energy import measured_cm1, triplet_row
 from molecular_qubits.structure.library import LIBRARY
 from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.step_field import UnstableFieldError
 from shared.artifacts import Cache, write_json
 
 TINY = Calculation("methylene-bis-nitroxide", "ground", basis="sto-3g", grid_level=0, conv_tol=1e-6)
@@ -70,6 +71,17 @@ def test_a_state_that_is_refused_leaves_a_row_with_its_reason(folder, monkeypatc
     assert report.convergence("tiny") == {"calculations": 1, "converged": 0, "refused": 1}
     with pytest.raises(ValueError, match="state"):
         Calculation("mono", state="dark")
+
+
+def test_a_relaxation_that_is_refused_leaves_a_row_with_its_reason(folder, monkeypatch):
+    def refuse(*arguments, **options):
+        raise UnstableFieldError("The field of the last step is not stable.")
+
+    monkeypatch.setattr(exchange_rows, "cached_relaxation", refuse)
+    (row,) = studies.run("tiny", [TINY])["rows"]
+    assert Calculation.from_row(row) == TINY
+    assert row["error"] == "The field of the last step is not stable."
+    assert report.convergence("tiny") == {"calculations": 1, "converged": 0, "refused": 1}
 
 
 def test_conditions_leave_the_rows_that_meet_them(capsys):

@@ -1,11 +1,12 @@
-"""Stability by the cheap field's linear response, against PySCF's orbital Hessian."""
+"""Stability of a field, by the cheap field's linear response too, against PySCF's whole orbital Hessian."""
 
 import numpy as np
 import pytest
 from pyscf.soscf.newton_ah import gen_g_hop_uhf
 
+from molecular_qubits.electronic.cheap_hessian import cheap_hessian
 from molecular_qubits.electronic.scf import SCFSettings, Workspace, is_stable, run_scf
-from molecular_qubits.electronic.stability import lowest_curvature, orbital_hessian
+from molecular_qubits.fields.stability import is_minimum, lowest_mode, pyscf_hessian, rotated
 from molecular_qubits.structure.molecule import Molecule
 
 
@@ -20,29 +21,51 @@ def field(symbols, coordinates, n_unpaired, xc):
 @pytest.mark.parametrize("xc", ["lda,vwn", "pbe", "b3lyp", "cam-b3lyp", "hse06", "r2scan"])
 def test_products_are_those_of_pyscf(xc):
     workspace, solution, arguments = field(("O", "H"), [[0, 0, 0], [0, 0.2, 0.95]], 1, xc)
-    product, diagonal, sizes = orbital_hessian(*arguments)
-    assert sum(sizes) == len(diagonal)
+    hessian = cheap_hessian(*arguments)
+    assert sum(hessian.sizes) == len(hessian.diagonal)
     theirs = gen_g_hop_uhf(workspace.mean_field(1), solution.mo_coeff, solution.mo_occ, with_symmetry=False)
-    vector = np.random.default_rng(0).normal(size=len(diagonal))
+    vector = np.random.default_rng(0).normal(size=len(hessian.diagonal))
     wanted = 2.0 * theirs[1](vector)
-    np.testing.assert_allclose(product(vector), wanted, atol=1e-5 * np.abs(wanted).max())
-    np.testing.assert_allclose(diagonal, 2.0 * theirs[2], atol=1e-3)
+    np.testing.assert_allclose(hessian.product(vector), wanted, atol=1e-5 * np.abs(wanted).max())
+    np.testing.assert_allclose(hessian.diagonal, 2.0 * theirs[2], atol=1e-3)
 
 
-def test_the_lowest_curvature_is_that_of_the_whole_hessian():
+@pytest.mark.parametrize("ours", [True, False])
+def test_the_lowest_mode_is_that_of_the_whole_hessian(ours):
     workspace, solution, arguments = field(("O", "H"), [[0, 0, 0], [0, 0.2, 0.95]], 1, "b3lyp")
-    product, diagonal, _ = orbital_hessian(*arguments)
-    hessian = np.array([product(row) for row in np.eye(len(diagonal))])
-    np.testing.assert_allclose(hessian, hessian.T, atol=1e-5)
-    assert lowest_curvature(*arguments) == pytest.approx(np.linalg.eigvalsh(hessian)[0], abs=1e-3)
-    assert is_stable(workspace, solution)
+    orbitals = (solution.mo_coeff, solution.mo_occ)
+    hessian = cheap_hessian(*arguments) if ours else pyscf_hessian(workspace.mean_field(1), *orbitals)
+    whole = np.array([hessian.product(row) for row in np.eye(len(hessian.diagonal))])
+    np.testing.assert_allclose(whole, whole.T, atol=1e-5)
+    values, vectors = np.linalg.eigh(whole)
+    curvature, mode = lowest_mode(hessian)
+    assert curvature == pytest.approx(values[0], abs=1e-3)
+    assert abs(mode @ vectors[:, 0]) == pytest.approx(1, abs=1e-3)
+    assert is_stable(workspace, solution)  # the zero mode of its two degenerate states
+
+
+def test_a_turn_of_the_orbitals_keeps_them_orthonormal_and_costs_half_the_curvature():
+    workspace, solution, _ = field(("O", "H"), [[0, 0, 0], [0, 0.2, 0.95]], 1, "b3lyp")
+    hessian = pyscf_hessian(workspace.mean_field(1), solution.mo_coeff, solution.mo_occ)
+    direction = np.random.default_rng(1).normal(size=len(hessian.diagonal))
+    direction /= np.linalg.norm(direction)
+    energies, angle = [], 0.02
+    mean_field, overlap = workspace.mean_field(1), workspace.mole.intor_symmetric("int1e_ovlp")
+    for factor in (-angle, 0.0, angle):
+        turned = rotated(solution.mo_coeff, solution.mo_occ, factor * direction)
+        for orbitals in turned:
+            np.testing.assert_allclose(orbitals.T @ overlap @ orbitals, np.eye(orbitals.shape[1]), atol=1e-10)
+        energies.append(mean_field.energy_tot(np.array([orbitals @ orbitals.T for orbitals in turned])))
+    second = (energies[0] - 2 * energies[1] + energies[2]) / angle**2
+    assert second == pytest.approx(direction @ hessian.product(direction), rel=0.02)
 
 
 @pytest.mark.parametrize(("distance", "stable"), [(1.0, True), (3.0, False)])
 def test_a_stretched_bond_breaks_the_symmetry_of_the_spins(distance, stable):
     workspace, solution, arguments = field(("H", "H"), [[0, 0, 0], [0, 0, distance]], 0, "b3lyp")
     assert is_stable(workspace, solution) is stable
-    assert (lowest_curvature(*arguments) > 0.1) is stable
+    assert (lowest_mode(cheap_hessian(*arguments))[0] > 0.1) is stable
+    assert is_minimum(pyscf_hessian(workspace.mean_field(0), solution.mo_coeff, solution.mo_occ)) is stable
 
 
 def test_a_field_without_rotations_has_no_curvature():

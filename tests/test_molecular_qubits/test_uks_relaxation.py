@@ -1,6 +1,7 @@
 """Relaxation by unrestricted Kohn-Sham: triplets, refused fields, steps that are kept and continued."""
 
 import json
+from functools import partial
 from math import dist
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from molecular_qubits import Molecule, exchange_couplings
 from molecular_qubits.structure import relaxation, step_field, uks_relaxation
+from molecular_qubits.structure.pyscf_input import build_mole, make_uks
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError, cached_relaxation
 from molecular_qubits.structure.step_field import SpinContaminationError, UnstableFieldError
 from molecular_qubits.structure.uks_relaxation import relax_uks
@@ -71,12 +73,42 @@ def test_the_closed_shell_of_a_diradical_is_refused_and_its_broken_symmetry_stat
 
 
 def test_a_last_field_that_is_not_stable_is_refused(monkeypatch):
-    answers = [True, False]
-    monkeypatch.setattr(step_field, "is_minimum", lambda *arguments: answers.pop(0))
+    answers = [0.1, -0.1]
+    monkeypatch.setattr(step_field, "lowest_mode", lambda hessian: (answers.pop(0), None))
     with pytest.raises(UnstableFieldError, match="the last step"):
         relax_uks(H2, **CHEAP)
     assert not answers
     relax_uks(H2, **CHEAP, stability=False)
+
+
+def test_a_saddle_point_is_left_for_the_minimum_of_its_spin(capsys):
+    ozone = Molecule(("O", "O", "O"), np.array([[0, 0, 0], [0, 0, 1.3], [0, 1.2, 1.8]]), multiplicity=3)
+    make = partial(make_uks, xc="b3lyp", grid_level=1, density_fit=True)
+    fields = step_field.StepField(make, 3, None)
+    mole = build_mole(ozone, "6-31g", 2)
+    first = fields.converge(mole, "step 1").e_tot  # PySCF's guess leads to a saddle point
+    assert fields.settle("step 1")
+    assert "is a saddle point (curvature -0.0" in capsys.readouterr().err
+    assert fields.last.e_tot < first - 1e-3
+    assert not fields.settle("step 1")
+
+
+def test_a_degenerate_state_is_no_saddle_point():
+    hydroxyl = Molecule(("O", "H"), np.array([[0, 0, 0], [0, 0.3, 0.9]]), multiplicity=2)
+    fields = step_field.StepField(partial(make_uks, xc="b3lyp", grid_level=1, density_fit=False), 2, None)
+    fields.converge(build_mole(hydroxyl, "6-31g", 1), "step 1")
+    assert not fields.settle("step 1")
+
+
+def test_a_relaxation_goes_on_below_a_saddle_point(monkeypatch):
+    answers = [False, True, False]
+    monkeypatch.setattr(step_field.StepField, "settle", lambda self, step: answers.pop(0))
+    steps = []
+    keep = uks_relaxation._Steps.keep
+    monkeypatch.setattr(uks_relaxation._Steps, "keep", lambda self, at: (steps.append(at), keep(self, at)))
+    relaxed = relax_uks(H2, **CHEAP)
+    assert not answers
+    np.testing.assert_allclose(relaxed.positions, steps[-1])
 
 
 def test_a_broken_symmetry_that_is_lost_on_the_way_is_an_error():
