@@ -51,12 +51,12 @@ class ClaimsConfig(FrozenConfig):
         Use only so many sentences; all if ``None``.
     """
 
-    stress: EmptyClustersConfig = EmptyClustersConfig()
+    stress: EmptyClustersConfig = EmptyClustersConfig(seeds=(0, 1, 2, 3, 4))
     finetune: FinetuneConfig = FinetuneConfig()
     zero_shares: tuple[float, ...] = (0.0, 0.1, 0.2)
     block_size: int = Field(8, ge=1)
     n_centroids: int = Field(256, ge=2)
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    seeds: tuple[int, ...] = Field((0, 1, 2, 3, 4), min_length=1)
     max_validation: int | None = Field(None, ge=8)
 
 
