@@ -95,12 +95,14 @@ def switching_sentences() -> list[str]:
     if not report.rows_of("bi", state="excited") or not report.rows_of("bi", state="ground"):
         return []
     found = report.switching()
+    factors = found["functional_factors"].values()
+    spread = f" (functionals: {min(factors):.2g} to {max(factors):.2g} times that)" if len(factors) > 1 else ""
     sentences = []
     for geometry, ratio in found["ratios"].items():
         value = f"at least {ratio['ratio']:.3g}" if ratio["lower_bound"] else f"{ratio['ratio']:.3g}"
         error = "" if ratio["ratio_error"] is None else f" ± {ratio['ratio_error']:.2g}"
         sentences.append(
-            f"With J_RT = {found['j_on_cm1']:+.1f} ± {found['j_on_error_cm1']:.2g} cm^-1 lit and "
+            f"With J_RT = {found['j_on_cm1']:+.1f} ± {found['j_on_error_cm1']:.2g} cm^-1{spread} lit and "
             f"J_RR = {ratio['j_off_cm1']:+.3f} ± {ratio['j_off_error_cm1']:.2g} cm^-1 dark (geometry of the {geometry} "
             f"state), |J_on/J_off| is {value}{error}."
         )
