@@ -163,6 +163,7 @@ def compare(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def draw(rows: list[dict[str, Any]], stem: Path) -> None:
     """Draw seconds against the number of heavy atoms, one line for each method."""
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     with style():
         figure, axes = pyplot.subplots(figsize=(COLUMN_WIDTH_IN, 2.6))
@@ -177,6 +178,10 @@ def draw(rows: list[dict[str, Any]], stem: Path) -> None:
             if sizes:
                 axes.plot(sizes, medians, marker=marker, label=label)
         axes.set(xlabel="heavy atoms", ylabel="seconds for the pair", yscale="log")
+        axes.set_xticks(sorted({row["heavy_atoms"] for row in rows}))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.legend()
         save_figure(figure, stem)
         pyplot.close(figure)
