@@ -99,9 +99,7 @@ class BlockedXC:
             for group, values in self._groups(pool):
                 rho = self._densities(pool, density, group, values)
                 weights = self.weights[group[0].first : group[-1].last]
-                exc, vxc = self.numint.eval_xc_eff(
-                    self.xc, rho[:, 0] if self.kind == "LDA" else rho, deriv=1, xctype=self.kind, spin=1
-                )[:2]
+                exc, vxc = self._functional(rho, 1)[:2]
                 electrons = rho[:, 0] * weights
                 n_electrons += electrons.sum(axis=1)
                 energy += float(electrons.sum(axis=0) @ exc)
@@ -119,9 +117,7 @@ class BlockedXC:
         with _workers() as pool:
             for group, values in self._groups(pool):
                 rho = self._densities(pool, density, group, values)
-                fxc = self.numint.eval_xc_eff(
-                    self.xc, rho[:, 0] if self.kind == "LDA" else rho, deriv=2, xctype=self.kind, spin=1
-                )[2]
+                fxc = self._functional(rho, 2)[2]
                 weights = self.weights[group[0].first : group[-1].last]
                 kernels.append(
                     (np.asarray(fxc).reshape(*rho.shape[:2], *rho.shape[:2], -1) * weights).astype(self.dtype)
@@ -137,6 +133,11 @@ class BlockedXC:
             return potential + potential.transpose(0, 2, 1)
 
         return respond
+
+    def _functional(self, rho: np.ndarray, order: int) -> Any:
+        """Return the functional and its derivatives, up to an order, at the values that `_densities` gives."""
+        values = rho[:, 0] if self.kind == "LDA" else rho
+        return self.numint.eval_xc_eff(self.xc, values, deriv=order, xctype=self.kind, spin=1)
 
     def _densities(
         self, pool: ThreadPoolExecutor, density: np.ndarray, group: Sequence[Block], values: list[np.ndarray]

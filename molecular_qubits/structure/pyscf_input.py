@@ -119,6 +119,6 @@ def make_uks(mole: Any, xc: str, grid_level: int, density_fit: bool, auxbasis: s
     return mean_field.density_fit(auxbasis=auxbasis) if density_fit else mean_field
 
 
-def is_fitted(n_atoms: int, density_fit: bool | None) -> bool:
-    """Return whether the density is fitted: as asked for, or (``None``) from `FITTED_FROM_ATOMS` on."""
-    return n_atoms >= FITTED_FROM_ATOMS if density_fit is None else density_fit
+def is_fitted(n_atoms: int, density_fit: bool | None, from_atoms: int = FITTED_FROM_ATOMS) -> bool:
+    """Return whether the density is fitted: as asked for, or (``None``) from so many atoms on."""
+    return n_atoms >= from_atoms if density_fit is None else density_fit

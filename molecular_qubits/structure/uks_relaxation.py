@@ -13,7 +13,7 @@ import numpy as np
 
 from molecular_qubits.fields.xc_blocks import blocked_numint, supports
 from molecular_qubits.structure.environment import check_environment, surrounded, to_host
-from molecular_qubits.structure.pyscf_input import build_mole, check_method, make_uks
+from molecular_qubits.structure.pyscf_input import build_mole, check_method, is_fitted, make_uks
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError
 from molecular_qubits.structure.step_field import StepField, read_alignment
 from molecular_qubits.units import BOHR_TO_ANGSTROM
@@ -115,7 +115,7 @@ def relax_uks(
 
     check_method(molecule, xc, basis)
     check_environment(solvent_epsilon, dispersion, device)
-    fit = molecule.n_atoms >= FITTED_FROM_ATOMS if density_fit is None else density_fit
+    fit = is_fitted(molecule.n_atoms, density_fit, FITTED_FROM_ATOMS)
     aligned = read_alignment(molecule, centres, spins, alignment)
     method = {
         "xc": xc, "basis": basis, "grid_level": grid_level, "density_fit": fit,
