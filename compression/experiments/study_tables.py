@@ -155,7 +155,7 @@ def draw_study(rows: Sequence[Mapping[str, Any]], variants: Mapping[str, str]) -
         look = {"color": COLOURS[number], "marker": "o^sDv"[number % 5], "linewidth": 1}
         axes.errorbar(size, accuracy, spread, label=label, **look)
     axes.set_xscale("log")
-    ticks = sorted({round(row["of fp32"]) for row in rows if row["of fp32"] > 1})
+    ticks = sorted({round(row["of fp32"]) for row in rows if row["variant"] in variants and row["of fp32"] > 1})
     axes.set_xticks(ticks, [f"{tick}×" for tick in ticks])
     axes.minorticks_off()
     axes.set(xlabel="fp32 file / compressed file", ylabel="accuracy (%)")
