@@ -42,6 +42,7 @@ _NOISES = (
     NoiseConfig(kind="pq", p=0.3, refresh_every=40),
     NoiseConfig(kind="proxy", p=0.1),
     NoiseConfig(kind="proxy", p=0.3),
+    NoiseConfig(kind="int8", p=0.1),
 )
 
 
@@ -82,7 +83,7 @@ class NoiseAccuracyConfig(FrozenConfig):
         distillation=DistillationConfig(hidden_weight=1.0, hidden_layers=(1, 2, 3, 4, 5, 6)),
     )
     n_distil: int = Field(1280, ge=8)
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    seeds: tuple[int, ...] = Field((0, 1, 2, 3, 4), min_length=1)
     max_train: int | None = Field(None, ge=8)
     max_validation: int | None = Field(None, ge=8)
 
