@@ -14,7 +14,7 @@ from shared.plotting import COLOURS, COLUMN_WIDTH_IN, PAGE_WIDTH_IN
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P", "*")
 
 
 def draw_torsion() -> Figure:
@@ -57,12 +57,12 @@ def draw_published(rows: Sequence[dict[str, Any]] | None = None) -> Figure:
     rows = report.diradical_rows() if rows is None else rows
     figure, axes = pyplot.subplots(figsize=(COLUMN_WIDTH_IN, 3.3))
     limit = 0.0
-    for number, xc in enumerate(FUNCTIONALS):
+    for number, (xc, colour) in enumerate(zip((*FUNCTIONALS, report.ADIABATIC), (*COLOURS, "black"), strict=True)):
         pairs = np.array([(row["published (cm^-1)"], row[xc]) for row in rows if row[xc] is not None])
         if len(pairs):
             axes.plot(
                 pairs[:, 0], pairs[:, 1], marker=MARKERS[number], linestyle="none", markersize=4, label=xc,
-                markerfacecolor="none" if number % 2 else COLOURS[number],
+                color=colour, markerfacecolor="none" if number % 2 else colour,
             )  # fmt: skip
             limit = max(limit, float(np.abs(pairs).max()))
     limit *= 1.4

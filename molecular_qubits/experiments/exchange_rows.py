@@ -35,7 +35,8 @@ class Calculation:
         The torsions at the chromophore are held at this angle (its sign follows the relaxed geometry); ``None``:
         relaxed.
     geometry
-        State in which the geometry is relaxed, as `state`; ``None``: the same.
+        State in which the geometry is relaxed: as `state` (its high spin), or ``"antiparallel"``, the broken-symmetry
+        state of two radicals, by UKS; ``None``: that of `state`.
     torsion_atoms
         The torsion that is held, if it is not that between chromophore and its substituents.
     level
@@ -54,9 +55,11 @@ class Calculation:
     level: str = "gfn2"
 
     def __post_init__(self) -> None:
-        for name in ("state", "geometry"):
-            if getattr(self, name) not in (*STATES, *([None] if name == "geometry" else [])):
-                raise ValueError(f"Argument `{name}` must be one of {STATES}, but is {getattr(self, name)!r}.")
+        for name, known in (("state", STATES), ("geometry", (*STATES, "antiparallel", None))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"Argument `{name}` must be one of {known}, but is {getattr(self, name)!r}.")
+        if self.geometry == "antiparallel" and (self.level != "uks" or self.spins != (0.5, 0.5)):
+            raise ValueError("Argument `geometry` can be 'antiparallel' only for two radicals and `level` 'uks'.")
 
     @property
     def spins(self) -> tuple[float, ...]:
@@ -88,7 +91,7 @@ class Calculation:
 
 
 def geometry(calculation: Calculation, cache: Cache | None = None) -> Molecule:
-    """Return the GFN2-xTB geometry of a calculation (cached), relaxed in the spin state that it names."""
+    """Return the geometry of a calculation (cached), relaxed in the spin state and at the level that it names."""
     cache = Cache(name="geometry") if cache is None else cache
     entry = library_entry(calculation.molecule)
     state = calculation.geometry or calculation.state
@@ -98,6 +101,8 @@ def geometry(calculation: Calculation, cache: Cache | None = None) -> Molecule:
     if calculation.torsion_degrees is None:
         if calculation.level == "uks":
             relaxed = cached_relaxation(relaxed, "uks", multiplicity, cache)
+        if state == "antiparallel":
+            relaxed = cached_relaxation(relaxed, "uks", 1, cache, centres=calculation.centres)
         return relaxed
     held = (calculation.torsion_atoms,) if calculation.torsion_atoms else _chromophore_torsions(relaxed, calculation)
     signs = {atoms: -1.0 if relaxed.torsion(atoms) < 0 else 1.0 for atoms in held}

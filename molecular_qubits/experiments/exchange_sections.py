@@ -158,8 +158,9 @@ def write_diradicals(writer: ResultsWriter) -> None:
     writer.section(
         "Diradicals against published gaps",
         f"{origin('diradicals')} E(singlet) - E(triplet) = 2J by Yamaguchi, 6-31G*, vertical at the geometry of the "
-        "triplet, no zero-point energies; most published gaps are adiabatic. The sources that were opened are in "
-        f"`molecular_qubits/reference/diradicals.json`. {counts['converged']} of {counts['calculations']} calculations "
+        f"triplet ({report.ADIABATIC}: each state at its own), no zero-point energies; most published gaps are "
+        "adiabatic. The sources that were opened are in `molecular_qubits/reference/diradicals.json`. "
+        f"{counts['converged']} of {counts['calculations']} calculations "
         f"reached the checked states, {counts['refused']} were refused with an error.",
     )
     rows = report.diradical_rows()

@@ -78,6 +78,9 @@ STUDIES: dict[str, tuple[Calculation, ...]] = {
         for xc in ("b3lyp", *(xc for xc in FUNCTIONALS if xc != "b3lyp"))
         for reference in PUBLISHED["rows"]
     ),
+    "diradicals-adiabatic": tuple(
+        Calculation(name, "ground", geometry="antiparallel", level="uks") for name in RELAXED_BY_UKS
+    ),
 }
 """Calculations of each study, the most telling ones first."""
 

@@ -20,6 +20,7 @@ from molecular_qubits.experiments.triplet_energy import measured_cm1, triplet_ro
 from molecular_qubits.structure.library import LIBRARY
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.step_field import UnstableFieldError
+from molecular_qubits.units import HARTREE_TO_CM1
 from shared.artifacts import Cache, write_json
 
 TINY = Calculation("methylene-bis-nitroxide", "ground", basis="sto-3g", grid_level=0, conv_tol=1e-6)
@@ -125,10 +126,30 @@ def test_every_published_simulation_has_its_source_and_a_known_molecule_or_none(
             assert shown["ours, J/k and 2J/k (K)"] == "not computed"
 
 
+NOTHING = dict.fromkeys((*studies.FUNCTIONALS, report.ADIABATIC))
+
+
+def test_an_adiabatic_gap_by_hand():
+    """A singlet relaxed by 1 mEh in its triplet's field that lies 200 cm^-1 below that triplet there."""
+    rows = [
+        {"states": [{"energy_hartree": energy}], "j_yamaguchi_cm1": [[0.0, j], [j, 0.0]]}
+        for energy, j in ((-100.0, -50.0), (-99.999, -100.0))
+    ]
+    assert report.adiabatic_gap(*rows) == pytest.approx(1e-3 * HARTREE_TO_CM1 - 200)
+
+
+def test_only_two_radicals_are_relaxed_antiparallel():
+    for wrong in ({"molecule": "mono", "level": "uks"}, {"molecule": "p-benzyne"}):
+        with pytest.raises(ValueError, match="only for two radicals and `level` 'uks'"):
+            Calculation(**wrong, geometry="antiparallel")
+    with pytest.raises(ValueError, match="must be one of"):
+        Calculation("p-benzyne", geometry="singlet")
+
+
 def test_errors_of_a_functional_by_hand():
     rows = [
-        {"molecule": "a", "published (cm^-1)": 100.0, **dict.fromkeys(studies.FUNCTIONALS), "pbe": 130.0},
-        {"molecule": "b", "published (cm^-1)": -50.0, **dict.fromkeys(studies.FUNCTIONALS), "pbe": 10.0},
+        {"molecule": "a", "published (cm^-1)": 100.0, **NOTHING, "pbe": 130.0},
+        {"molecule": "b", "published (cm^-1)": -50.0, **NOTHING, "pbe": 10.0},
     ]
     (found,) = report.errors_by_functional(rows)
     assert found["functional"] == "pbe"
