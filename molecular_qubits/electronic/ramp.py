@@ -151,11 +151,12 @@ def converge(exact: Any, inner: Callable[[], Any], cheap: CheapField, density: A
     for turn in range(1, MAX_TURNS + 1):
         field = inner()
         field.conv_check = False
-        field.get_hcore = lambda *args: core
+        evaluated = getattr(field, "_scf", field)  # by the second-order solver
+        evaluated.get_hcore = lambda *args: core
         limit = (0.5 if defect else 10.0) * gradient_tol
         field.check_convergence = lambda found, limit=limit: found["norm_gorb"] < limit
         bound = _Bound(cheap, defect, exact)
-        field.get_veff = bound
+        evaluated.get_veff = bound
         field.kernel(dm0=density)
         orbitals = (np.asarray(field.mo_coeff), np.asarray(field.mo_occ))
         density = field.make_rdm1()

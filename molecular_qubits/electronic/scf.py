@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from molecular_qubits.electronic import ramp
-from molecular_qubits.electronic.cheap_hessian import cheap_hessian
+from molecular_qubits.electronic.cheap_hessian import cheap_hessian, newton_terms
 from molecular_qubits.electronic.errors import SCFNotConvergedError
 from molecular_qubits.electronic.memory import available_memory_mb
 from molecular_qubits.electronic.ramp import CheapField
@@ -341,20 +342,24 @@ def run_scf(
 def _converge(workspace: Workspace, n_unpaired: int, solver: str, density: Any, recorder: _Recorder, held: Any) -> Any:
     """Return the PySCF field of a state after running it with one solver; `HELD` hold the orbitals of ``held``."""
     mean_field = workspace.mean_field(n_unpaired)
-    if not workspace.settings.ramp or solver == "newton":  # second-order steps are few: all of them exact
-        mean_field = _with_solver(mean_field, solver, held)
-        mean_field.callback = recorder
-        mean_field.kernel(dm0=density)
-        return mean_field
+    if workspace.settings.ramp:
 
-    def inner() -> Any:
-        cheap = _with_solver(workspace.mean_field(n_unpaired, bare=True), solver, held)
-        cheap.callback = recorder
-        return cheap
+        def inner() -> Any:
+            cheap = _with_solver(workspace.mean_field(n_unpaired, bare=True), solver, held)
+            cheap.callback = recorder
+            if solver == "newton":
+                cheap.gen_g_hop = partial(newton_terms, workspace.cheap())
+            return cheap
 
-    found = ramp.converge(mean_field, inner, workspace.cheap(), density, workspace.settings.conv_tol**0.5)
-    mean_field.converged, mean_field.e_tot = found.converged, found.energy_hartree
-    mean_field.mo_coeff, mean_field.mo_occ, mean_field.mo_energy = found.mo_coeff, found.mo_occ, found.mo_energy
+        found = ramp.converge(mean_field, inner, workspace.cheap(), density, workspace.settings.conv_tol**0.5)
+        mean_field.converged, mean_field.e_tot = found.converged, found.energy_hartree
+        mean_field.mo_coeff, mean_field.mo_occ, mean_field.mo_energy = found.mo_coeff, found.mo_occ, found.mo_energy
+        if found.converged or solver != "newton":
+            return mean_field
+        density = found.density  # the last resort: no cheap field
+    mean_field = _with_solver(mean_field, solver, held)
+    mean_field.callback = recorder
+    mean_field.kernel(dm0=density)
     return mean_field
 
 
@@ -378,6 +383,8 @@ def is_stable(workspace: Workspace, solution: SCFSolution) -> bool:
     n_alpha, n_beta = (solution.mo_occ > 0).sum(axis=1)
     orbitals = (solution.mo_coeff, solution.mo_occ)
     if workspace.settings.ramp and workspace.settings.solvent_epsilon is None:
-        core = workspace.mean_field(int(n_alpha - n_beta), bare=True).get_hcore()
-        return is_minimum(cheap_hessian(workspace.cheap(), core, *orbitals))
+        occupied = (c[:, n > 0] for c, n in zip(*orbitals, strict=True))
+        potential = workspace.cheap()(density_of(*occupied)).potential
+        fock = workspace.mean_field(int(n_alpha - n_beta), bare=True).get_hcore() + potential
+        return is_minimum(cheap_hessian(workspace.cheap(), fock, *orbitals))
     return is_minimum(pyscf_hessian(workspace.mean_field(int(n_alpha - n_beta)), *orbitals))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pyscf.dft import numint
 
 from molecular_qubits.electronic import scf as scf_module
 from molecular_qubits.electronic.exchange import exchange_couplings
@@ -111,6 +112,18 @@ def test_the_end_is_that_of_the_plain_field(xc, n_unpaired):
         ends.append(run_scf(Workspace(NITROXIDE, settings), n_unpaired, None, label="state", guess="minao"))
     assert ends[0].energy_hartree == pytest.approx(ends[1].energy_hartree, abs=2e-8)
     assert ends[0].density == pytest.approx(ends[1].density, abs=1e-3)
+
+
+@pytest.mark.parametrize("xc", ["b3lyp", "r2scan", "cam-b3lyp"])
+def test_second_order_steps_of_the_cheap_field_end_there_too(xc, monkeypatch):
+    settings = SCFSettings(xc=xc, basis="6-31g", grid_level=3, density_fit=True, conv_tol=1e-9, ramp=True)
+    usual = run_scf(Workspace(NITROXIDE, settings), 1, None, label="state", guess="minao")
+    workspace = Workspace(NITROXIDE, settings)
+    monkeypatch.setattr(numint.NumInt, "nr_uks_fxc", None)  # PySCF's own response
+    found = run_scf(workspace, 1, None, label="state", guess="minao", solvers=("newton",))
+    assert found.energy_hartree == pytest.approx(usual.energy_hartree, abs=2e-8)
+    assert found.density == pytest.approx(usual.density, abs=1e-3)
+    assert len(found.history) < len(usual.history)
 
 
 def test_few_exact_fields_are_computed(monkeypatch):

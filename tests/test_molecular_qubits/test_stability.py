@@ -6,6 +6,7 @@ from pyscf.soscf.newton_ah import gen_g_hop_uhf
 
 from molecular_qubits.electronic.cheap_hessian import cheap_hessian
 from molecular_qubits.electronic.scf import SCFSettings, Workspace, is_stable, run_scf
+from molecular_qubits.fields.guesses import density_of
 from molecular_qubits.fields.stability import is_minimum, lowest_mode, pyscf_hessian, rotated
 from molecular_qubits.structure.molecule import Molecule
 
@@ -14,8 +15,10 @@ def field(symbols, coordinates, n_unpaired, xc):
     settings = SCFSettings(xc, "6-31g*", grid_level=1, density_fit=True, ramp=True, conv_tol=1e-9)
     workspace = Workspace(Molecule(symbols, np.array(coordinates)), settings)
     solution = run_scf(workspace, n_unpaired, None, label="field", guess="minao")
+    occupied = (c[:, n > 0] for c, n in zip(solution.mo_coeff, solution.mo_occ, strict=True))
     core = workspace.mean_field(n_unpaired, bare=True).get_hcore()
-    return workspace, solution, (workspace.cheap(), core, solution.mo_coeff, solution.mo_occ)
+    fock = core + workspace.cheap()(density_of(*occupied)).potential
+    return workspace, solution, (workspace.cheap(), fock, solution.mo_coeff, solution.mo_occ)
 
 
 @pytest.mark.parametrize("xc", ["lda,vwn", "pbe", "b3lyp", "cam-b3lyp", "hse06", "r2scan"])
