@@ -206,6 +206,20 @@ _ENTRIES = (
         spins=(0.5, 0.5),
     ),
     LibraryEntry(
+        name="4-methylphenol-2,6-bis-nitronyl-nitroxide",
+        description="4-methylphenol-2,6-diyl bis(nitronyl nitroxide): two radicals, ground triplet",
+        smiles="[O]N1C(=[N+]([O-])C(C)(C)C1(C)C)c1cc(C)cc(c1O)C1=[N+]([O-])C(C)(C)C(C)(C)N1[O]",
+        centres=((0, 1, 2, 3, 4), (19, 20, 21, 28, 29)),
+        spins=(0.5, 0.5),
+    ),
+    LibraryEntry(
+        name="biphenalenyl",
+        description="2,2'-biphenalenyl: two phenalenyl radicals, ground singlet",
+        smiles="[CH]1C=Cc2cc(cc3cccc1c23)-c1cc2cccc3[CH]C=Cc(c1)c23",
+        centres=(tuple(range(13)), tuple(range(13, 26))),
+        spins=(0.5, 0.5),
+    ),
+    LibraryEntry(
         name="m-phenylene-bis-tert-butylnitroxide",
         description="m-phenylene bis(tert-butylnitroxide): two radicals, ground state",
         smiles="[O]N(C(C)(C)C)c1cccc(c1)N([O])C(C)(C)C",
