@@ -137,9 +137,9 @@ _ENTRIES = (
     ),
     LibraryEntry(
         name="m-benzoquinone",
-        description="m-benzoquinone: two semiquinone-like halves, ground triplet",
+        description="m-benzoquinone: two carbonyl groups with CH between them, and an allyl radical; ground triplet",
         smiles="[O]c1cccc([O])c1",
-        centres=((0, 1, 2), (4, 5, 6)),
+        centres=((0, 1, 5, 6, 7), (2, 3, 4)),
         spins=(0.5, 0.5),
     ),
     LibraryEntry(
