@@ -354,9 +354,12 @@ class StateRunner:
 
     def failure(self, state: StateResult, solution: SCFSolution) -> WrongStateError | None:
         """Return why a state is not the one asked for, with what to try, or ``None`` if it is."""
-        problem = self.problem(state)
-        if problem is not None:
-            return WrongStateError(problem)
+        wrong = misalignment(state.determinant, self.spins, state.s2, state.lowdin_spins)
+        if wrong is not None:
+            return WrongStateError(
+                f"The {state.label} converged from the guess {state.guess!r} {wrong}. "
+                f"{self._where_the_spin_is(solution)} {_ADVICE}"
+            )
         if self.high_spin is None or all(sign > 0 for sign in state.determinant):
             return None
         moved = promotion(self.high_spin.density, solution.density, self.overlap)
@@ -370,6 +373,15 @@ class StateRunner:
             solution,
         )
 
+    def _where_the_spin_is(self, solution: SCFSolution) -> str:
+        """Say which atoms hold spin: with other `centres` the state may be the one that was sought."""
+        spins = lowdin_spins(solution.density, self.overlap, self.owner)
+        largest = sorted(np.flatnonzero(np.abs(spins) >= 0.2), key=lambda atom: -abs(spins[atom]))[:8]
+        if not largest:
+            return "No atom holds spin."
+        symbols = self.workspace.molecule.symbols
+        return f"Its spin is on {', '.join(f'{symbols[atom]}{atom} ({spins[atom]:+.2f})' for atom in largest)}."
+
     def _slid(self, state: StateResult, moved: float) -> WrongStateError | None:
         """Why a held state is no longer the one that was held, or ``None`` if it is."""
         if moved <= HELD_LIMIT:
@@ -378,10 +390,3 @@ class StateRunner:
             f"The {state.label} collapses from every guess, and held by overlap with the guess {state.guess!r} it ends "
             f"{moved:.2f} electrons away from it (at most {HELD_LIMIT}), in a mixture with another state. {_ADVICE}"
         )
-
-    def problem(self, state: StateResult) -> str | None:
-        """Return why a state is not the one asked for, with what to try, or ``None`` if it is."""
-        wrong = misalignment(state.determinant, self.spins, state.s2, state.lowdin_spins)
-        if wrong is None:
-            return None
-        return f"The {state.label} converged from the guess {state.guess!r} {wrong}. {_ADVICE}"

@@ -233,7 +233,8 @@ def test_mirror_image_of_a_singlet_determinant_is_turned_back(cache):
 
 
 def test_spin_on_the_wrong_atoms_is_an_error(cache):
-    with pytest.raises(WrongStateError, match=r"spin population .* on centre 1"):
+    said = r"spin population .* on centre 1.* Its spin is on H\d \([+-][01]\.\d+\), H\d .*Try other atom sets"
+    with pytest.raises(WrongStateError, match=said):
         exchange_couplings(h_he_h(2.0), [[0], [1]], basis="6-31g", grid_level=1, cache=cache)
 
 
