@@ -15,6 +15,7 @@ from molecular_qubits.electronic.uncertainty import ErrorBar, combine_errors, ra
 from molecular_qubits.experiments import numerical_error
 from molecular_qubits.experiments.exchange_rows import Calculation
 from molecular_qubits.experiments.exchange_studies import BASES, FUNCTIONALS, PAPER, PUBLISHED, STUDIES, path_of, read
+from molecular_qubits.fields.alignments import enumerate_determinants
 from molecular_qubits.structure.library import library_entry
 from molecular_qubits.units import EV_TO_CM1, HARTREE_TO_CM1, KCAL_PER_MOL_TO_CM1, KELVIN_TO_CM1
 
@@ -380,8 +381,22 @@ def errors_by_functional(rows: Sequence[dict[str, Any]] | None = None) -> list[d
     return table
 
 
-def convergence(study: str = "diradicals") -> dict[str, int]:
-    """Return how many states of a study converged to the checked state, and how many calculations were refused."""
-    rows = read(study)["rows"]
-    good = [row for row in rows if "error" not in row]
-    return {"calculations": len(rows), "converged": len(good), "refused": len(rows) - len(good)}
+def convergence(study: str = "diradicals", **wanted: Any) -> dict[str, int]:
+    """Return how many calculations and states of a study, or of its rows with some values, reached the checked states.
+
+    Where a broken-symmetry state is refused, the high-spin state, which comes first, was found.
+    """
+    rows = [row for row in read(study)["rows"] if all(row.get(name) == value for name, value in wanted.items())]
+    sizes = [len(enumerate_determinants(Calculation.from_row(row).spins)) for row in rows]
+    good = ["error" not in row for row in rows]
+    found = [
+        size if whole else int("broken-symmetry state" in row["error"])
+        for row, size, whole in zip(rows, sizes, good, strict=True)
+    ]
+    return {
+        "calculations": len(rows),
+        "converged": sum(good),
+        "refused": len(rows) - sum(good),
+        "states": sum(sizes),
+        "states converged": sum(found),
+    }

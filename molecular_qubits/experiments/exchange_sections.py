@@ -160,8 +160,8 @@ def write_diradicals(writer: ResultsWriter) -> None:
         f"{origin('diradicals')} E(singlet) - E(triplet) = 2J by Yamaguchi, 6-31G*, vertical at the geometry of the "
         f"triplet ({report.ADIABATIC}: each state at its own), no zero-point energies; most published gaps are "
         "adiabatic. The sources that were opened are in `molecular_qubits/reference/diradicals.json`. "
-        f"{counts['converged']} of {counts['calculations']} calculations "
-        f"reached the checked states, {counts['refused']} were refused with an error.",
+        f"{counts['converged']} of {counts['calculations']} calculations and {counts['states converged']} of "
+        f"{counts['states']} states reached the checked ones, the rest were refused with an error.",
     )
     rows = report.diradical_rows()
     writer.table(rows, "diradicals", "Published and computed gaps in cm^-1 (committed).")

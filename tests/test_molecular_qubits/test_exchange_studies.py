@@ -69,7 +69,9 @@ def test_a_state_that_is_refused_leaves_a_row_with_its_reason(folder, monkeypatc
     assert row["error"] == "The broken-symmetry state is another one."
     assert "j_yamaguchi_cm1" not in row
     assert report.rows_of("tiny") == []
-    assert report.convergence("tiny") == {"calculations": 1, "converged": 0, "refused": 1}
+    counts = {"calculations": 1, "converged": 0, "refused": 1, "states": 2, "states converged": 1}
+    assert report.convergence("tiny") == counts
+    assert report.convergence("tiny", xc="pbe") == dict.fromkeys(counts, 0)
     with pytest.raises(ValueError, match="state"):
         Calculation("mono", state="dark")
 
@@ -82,7 +84,8 @@ def test_a_relaxation_that_is_refused_leaves_a_row_with_its_reason(folder, monke
     (row,) = studies.run("tiny", [TINY])["rows"]
     assert Calculation.from_row(row) == TINY
     assert row["error"] == "The field of the last step is not stable."
-    assert report.convergence("tiny") == {"calculations": 1, "converged": 0, "refused": 1}
+    counts = {"calculations": 1, "converged": 0, "refused": 1, "states": 2, "states converged": 0}
+    assert report.convergence("tiny") == counts
 
 
 def test_conditions_leave_the_rows_that_meet_them(capsys):
@@ -280,7 +283,7 @@ def test_sections_say_what_the_rows_say(tmp_path, monkeypatch):
         "small-grid": grid,
         "diradicals": [
             Calculation("p-benzyne", "ground").key() | {"j_yamaguchi_cm1": [[0.0, -700.0], [-700.0, 0.0]]},
-            Calculation("m-xylylene", "ground").key() | {"error": "wrong state"},
+            Calculation("m-xylylene", "ground").key() | {"error": "relaxation refused"},
         ],
     }
     monkeypatch.setattr(studies, "DATA", tmp_path / "data")
@@ -311,7 +314,7 @@ def test_sections_say_what_the_rows_say(tmp_path, monkeypatch):
     assert "| > +400 | not computed |" in simulations
     assert "not overdetermined" in (folder / "switching.md").read_text(encoding="utf-8")
     assert (
-        "1 of 2 calculations reached the checked states, 1 were refused"
+        "1 of 2 calculations and 2 of 4 states reached the checked ones"
         in sections["Diradicals against published gaps"]
     )
     assert (folder / "method_grid.png").stat().st_size > 10_000
