@@ -381,6 +381,11 @@ def errors_by_functional(rows: Sequence[dict[str, Any]] | None = None) -> list[d
     return table
 
 
+def by_all_functionals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of `diradical_rows` that every functional has: only over these are their errors comparable."""
+    return [row for row in rows if all(row[xc] is not None for xc in FUNCTIONALS)]
+
+
 def convergence(study: str = "diradicals", **wanted: Any) -> dict[str, int]:
     """Return how many calculations and states of a study, or of its rows with some values, reached the checked states.
 

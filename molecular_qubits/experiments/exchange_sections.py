@@ -165,7 +165,11 @@ def write_diradicals(writer: ResultsWriter) -> None:
     )
     rows = report.diradical_rows()
     writer.table(rows, "diradicals", "Published and computed gaps in cm^-1 (committed).")
-    writer.table(report.errors_by_functional(rows), "diradical_errors", "Errors by functional.")
+    writer.table(report.errors_by_functional(rows), "diradical_errors", "Errors by functional, each over its own rows.")
+    shared = report.by_all_functionals(rows)
+    if shared:
+        about = f"Errors over the {len(shared)} molecules that all functionals have."
+        writer.table(report.errors_by_functional(shared), "diradical_errors_shared", about)
     writer.figure(figures.draw_published, "diradicals", "Computed against published gaps; the line is equality.")
 
 

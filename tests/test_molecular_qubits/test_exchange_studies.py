@@ -159,6 +159,8 @@ def test_errors_of_a_functional_by_hand():
     assert found["mean error (cm^-1)"] == 45
     assert found["mean absolute error (cm^-1)"] == 45
     assert found["right sign"] == 1
+    whole = NOTHING | dict.fromkeys(studies.FUNCTIONALS, 1.0)
+    assert report.by_all_functionals([*rows, whole]) == [whole]
 
 
 def test_the_committed_torsion_scan_is_ferromagnetic_and_falls_with_the_square_of_the_cosine():
