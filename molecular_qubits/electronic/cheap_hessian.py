@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from molecular_qubits.electronic.ramp import CheapField
-from molecular_qubits.fields.guesses import density_of
+from molecular_qubits.fields.guesses import density_of, occupied_orbitals
 from molecular_qubits.fields.stability import OrbitalHessian
 
 
@@ -24,7 +24,7 @@ def cheap_hessian(cheap: CheapField, fock: np.ndarray, mo_coeff: np.ndarray, mo_
     mo_coeff, mo_occ
         Orbitals ``(2, n_ao, n_mo)`` and occupations ``(2, n_mo)``.
     """
-    occupied, empty = _occupied(mo_coeff, mo_occ), _empty(mo_coeff, mo_occ)
+    occupied, empty = occupied_orbitals(mo_coeff, mo_occ), _empty(mo_coeff, mo_occ)
     lower = [c.T @ f @ c for c, f in zip(occupied, fock, strict=True)]
     upper = [c.T @ f @ c for c, f in zip(empty, fock, strict=True)]
     gaps = [(u.diagonal()[:, None] - o.diagonal()).ravel() for u, o in zip(upper, lower, strict=True)]
@@ -50,14 +50,10 @@ def newton_terms(
 
     Arguments as for `cheap_hessian`.
     """
-    pairs = zip(_empty(mo_coeff, mo_occ), fock, _occupied(mo_coeff, mo_occ), strict=True)
+    pairs = zip(_empty(mo_coeff, mo_occ), fock, occupied_orbitals(mo_coeff, mo_occ), strict=True)
     gradient = np.concatenate([(upper.T @ matrix @ lower).ravel() for upper, matrix, lower in pairs])
     hessian = cheap_hessian(cheap, fock, mo_coeff, mo_occ)
     return gradient, lambda vector: 0.5 * hessian.product(vector), 0.5 * hessian.diagonal
-
-
-def _occupied(mo_coeff: Any, mo_occ: Any) -> list[np.ndarray]:
-    return [orbitals[:, n > 0] for orbitals, n in zip(mo_coeff, mo_occ, strict=True)]
 
 
 def _empty(mo_coeff: Any, mo_occ: Any) -> list[np.ndarray]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from molecular_qubits.electronic.fitted_exchange import exchange_matrix
+from molecular_qubits.fields.guesses import density_of, occupied_orbitals
 from molecular_qubits.fields.xc_blocks import BlockedXC
 
 MAX_TURNS = 10
@@ -117,9 +118,7 @@ class Ramped:
     @property
     def density(self) -> Any:
         """Density matrices with their orbitals as tags."""
-        from molecular_qubits.fields.guesses import density_of
-
-        return density_of(*(self.mo_coeff[spin][:, self.mo_occ[spin] > 0] for spin in (0, 1)))
+        return density_of(*occupied_orbitals(self.mo_coeff, self.mo_occ))
 
 
 def converge(exact: Any, inner: Callable[[], Any], cheap: CheapField, density: Any, gradient_tol: float) -> Ramped:

@@ -16,9 +16,9 @@ from molecular_qubits.electronic.cheap_hessian import cheap_hessian, newton_term
 from molecular_qubits.electronic.errors import SCFNotConvergedError
 from molecular_qubits.electronic.memory import available_memory_mb
 from molecular_qubits.electronic.ramp import CheapField
-from molecular_qubits.fields.guesses import density_of
+from molecular_qubits.fields.guesses import density_of, occupied_orbitals
 from molecular_qubits.fields.solvers import LADDER, with_solver
-from molecular_qubits.fields.stability import is_minimum, pyscf_hessian
+from molecular_qubits.fields.stability import OrbitalHessian, is_minimum, pyscf_hessian
 from molecular_qubits.fields.xc_blocks import blocked_numint
 from molecular_qubits.structure.environment import check_environment, surrounded, to_host
 from molecular_qubits.structure.molecule import Molecule
@@ -308,7 +308,7 @@ def run_scf(
     order = HELD if solvers[0] in HELD else LADDER
     if saved is not None and saved.guess == guess and saved.solver in order:
         if saved.solver in LADDER:
-            density = density_of(*(saved.mo_coeff[spin][:, saved.mo_occ[spin] > 0] for spin in (0, 1)))
+            density = density_of(*occupied_orbitals(saved.mo_coeff, saved.mo_occ))
         cycles, seconds = saved.cycles, saved.seconds
         history = saved.history
         ladder = tuple(name for name in solvers if order.index(name) >= order.index(saved.solver))
@@ -375,16 +375,17 @@ def _with_solver(mean_field: Any, solver: str, held: Any) -> Any:
     return with_solver(mean_field, solver)
 
 
-def is_stable(workspace: Workspace, solution: SCFSolution) -> bool:
-    """Return whether a solution is a minimum against real unrestricted orbital rotations.
-
-    A ramped field in vacuum is judged by its cheap field, any other one by PySCF.
-    """
+def orbital_hessian(workspace: Workspace, solution: SCFSolution) -> OrbitalHessian:
+    """Return the orbital Hessian of a solution: of a ramped field in vacuum by its cheap field, else by PySCF."""
     n_alpha, n_beta = (solution.mo_occ > 0).sum(axis=1)
     orbitals = (solution.mo_coeff, solution.mo_occ)
     if workspace.settings.ramp and workspace.settings.solvent_epsilon is None:
-        occupied = (c[:, n > 0] for c, n in zip(*orbitals, strict=True))
-        potential = workspace.cheap()(density_of(*occupied)).potential
-        fock = workspace.mean_field(int(n_alpha - n_beta), bare=True).get_hcore() + potential
-        return is_minimum(cheap_hessian(workspace.cheap(), fock, *orbitals))
-    return is_minimum(pyscf_hessian(workspace.mean_field(int(n_alpha - n_beta)), *orbitals))
+        cheap = workspace.cheap()
+        core = workspace.mean_field(int(n_alpha - n_beta), bare=True).get_hcore()
+        return cheap_hessian(cheap, core + cheap(density_of(*occupied_orbitals(*orbitals))).potential, *orbitals)
+    return pyscf_hessian(workspace.mean_field(int(n_alpha - n_beta)), *orbitals)
+
+
+def is_stable(workspace: Workspace, solution: SCFSolution) -> bool:
+    """Return whether a solution is a minimum against real unrestricted orbital rotations (`orbital_hessian`)."""
+    return is_minimum(orbital_hessian(workspace, solution))

@@ -57,7 +57,7 @@ def draw_published(rows: Sequence[dict[str, Any]] | None = None) -> Figure:
     rows = report.diradical_rows() if rows is None else rows
     figure, axes = pyplot.subplots(figsize=(COLUMN_WIDTH_IN, 3.3))
     limit = 0.0
-    for number, (xc, colour) in enumerate(zip((*FUNCTIONALS, report.ADIABATIC), (*COLOURS, "black"), strict=True)):
+    for number, (xc, colour) in enumerate(zip(report.GAPS, (*COLOURS, "black"), strict=True)):
         pairs = np.array([(row["published (cm^-1)"], row[xc]) for row in rows if row[xc] is not None])
         if len(pairs):
             axes.plot(

@@ -22,6 +22,9 @@ from molecular_qubits.units import EV_TO_CM1, HARTREE_TO_CM1, KCAL_PER_MOL_TO_CM
 ADIABATIC = "b3lyp, adiabatic"
 """Column of the gaps between the minima of both states."""
 
+GAPS = (*FUNCTIONALS, ADIABATIC)
+"""Columns of computed gaps."""
+
 PROJECTIONS = ("yamaguchi", "noodleman", "unprojected")
 ROOM_TEMPERATURE_K = 298.15
 TO_CM1 = {
@@ -363,7 +366,7 @@ def errors_by_functional(rows: Sequence[dict[str, Any]] | None = None) -> list[d
     """Return mean and mean absolute error of each functional over the published gaps, in cm^-1, and right signs."""
     rows = diradical_rows() if rows is None else rows
     table = []
-    for xc in (*FUNCTIONALS, ADIABATIC):
+    for xc in GAPS:
         pairs = [(row[xc], row["published (cm^-1)"]) for row in rows if row.get(xc) is not None]
         if not pairs:
             continue
@@ -395,7 +398,7 @@ def convergence(study: str = "diradicals", **wanted: Any) -> dict[str, int]:
     sizes = [len(enumerate_determinants(Calculation.from_row(row).spins)) for row in rows]
     good = ["error" not in row for row in rows]
     found = [
-        size if whole else int("broken-symmetry state" in row["error"])
+        size if whole else int(row["error"].startswith("The broken-symmetry state"))
         for row, size, whole in zip(rows, sizes, good, strict=True)
     ]
     return {

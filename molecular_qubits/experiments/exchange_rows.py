@@ -58,8 +58,11 @@ class Calculation:
         for name, known in (("state", STATES), ("geometry", (*STATES, "antiparallel", None))):
             if getattr(self, name) not in known:
                 raise ValueError(f"Argument `{name}` must be one of {known}, but is {getattr(self, name)!r}.")
-        if self.geometry == "antiparallel" and (self.level != "uks" or self.spins != (0.5, 0.5)):
-            raise ValueError("Argument `geometry` can be 'antiparallel' only for two radicals and `level` 'uks'.")
+        relaxed_by_uks = self.level == "uks" and self.torsion_degrees is None
+        if self.geometry == "antiparallel" and not (relaxed_by_uks and self.spins == (0.5, 0.5)):
+            raise ValueError(
+                "Argument `geometry` can be 'antiparallel' only for two radicals and `level` 'uks', no torsion held."
+            )
 
     @property
     def spins(self) -> tuple[float, ...]:

@@ -50,7 +50,7 @@ def magnetic_orbitals(mo_coeff: np.ndarray, mo_occ: np.ndarray, overlap: np.ndar
     ----------
     Amos, Hall, Proc. R. Soc. A 263, 483 (1961).
     """
-    alpha, beta = mo_coeff[0][:, mo_occ[0] > 0], mo_coeff[1][:, mo_occ[1] > 0]
+    alpha, beta = occupied_orbitals(mo_coeff, mo_occ)
     left, _, _ = np.linalg.svd(alpha.T @ overlap @ beta, full_matrices=True)
     rotated = alpha @ left
     return rotated[:, : beta.shape[1]], rotated[:, beta.shape[1] :]
@@ -83,7 +83,7 @@ def fragment_density(
     _, rotation = np.linalg.eigh(weight.T @ weight)  # ascending population on the flipped centres
     localised = unpaired @ rotation
     kept, moved = localised[:, : -n_flipped or None], localised[:, localised.shape[1] - n_flipped :]
-    beta = mo_coeff[1][:, mo_occ[1] > 0]
+    beta = occupied_orbitals(mo_coeff, mo_occ)[1]
     return density_of(np.hstack([paired, kept]), np.hstack([beta, moved]))
 
 
@@ -104,12 +104,17 @@ def aligned_density(mo_coeff: np.ndarray, mo_occ: np.ndarray, overlap: np.ndarra
     ndarray
         Density matrices ``(2, n_ao, n_ao)`` of a proper determinant.
     """
-    alpha, beta = (mo_coeff[spin][:, mo_occ[spin] > 0] for spin in (0, 1))
+    alpha, beta = occupied_orbitals(mo_coeff, mo_occ)
     _, _, right = np.linalg.svd(alpha.T @ overlap @ beta, full_matrices=True)  # descending overlap
     rotated = beta @ right.T
     kept, moved = rotated[:, : rotated.shape[1] - n_flipped], rotated[:, rotated.shape[1] - n_flipped :]
     moved = moved - alpha @ (alpha.T @ overlap @ moved)
     return density_of(np.hstack([alpha, moved @ _inverse_root(moved.T @ overlap @ moved)]), kept)
+
+
+def occupied_orbitals(mo_coeff: Any, mo_occ: Any) -> list[np.ndarray]:
+    """Return the occupied orbitals of α and of β, ``(n_ao, n_alpha)`` and ``(n_ao, n_beta)``."""
+    return [orbitals[:, n > 0] for orbitals, n in zip(mo_coeff, mo_occ, strict=True)]
 
 
 def density_of(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
@@ -133,7 +138,7 @@ def project_density(mo_coeff: np.ndarray, mo_occ: np.ndarray, small: Any, large:
     """Return the density ``(2, n, n)`` in the basis of ``large`` of a determinant converged in that of ``small``."""
     from pyscf.scf import addons
 
-    occupied = [addons.project_mo_nr2nr(small, mo_coeff[s][:, mo_occ[s] > 0], large) for s in (0, 1)]
+    occupied = [addons.project_mo_nr2nr(small, orbitals, large) for orbitals in occupied_orbitals(mo_coeff, mo_occ)]
     overlap = large.intor_symmetric("int1e_ovlp")
     alpha, beta = (orbitals @ _inverse_root(orbitals.T @ overlap @ orbitals) for orbitals in occupied)
     return density_of(alpha, beta)
