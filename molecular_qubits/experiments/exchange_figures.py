@@ -18,7 +18,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "*")
 
 
 def draw_torsion() -> Figure:
-    """Draw J_RT of the mono-radical and the energy of its quartet against the torsion, with the thermal mean."""
+    """Draw J_RT of the mono-radical, its thermal mean with the error, and the quartet's energy against the torsion."""
     from matplotlib import pyplot
 
     figure, (above, below) = pyplot.subplots(2, 1, figsize=(COLUMN_WIDTH_IN, 3.8), sharex=True, height_ratios=(3, 2))
@@ -34,7 +34,9 @@ def draw_torsion() -> Figure:
             linewidth=0.9,
             label=projection.capitalize(),
         )
-    above.axhline(average.mean_cm1, color="0.4", linewidth=0.8, linestyle=":", label="Boltzmann mean, 298 K")
+    mean, error = average.mean_cm1, report.mono_error_bar().total_cm1
+    above.axhspan(mean - error, mean + error, color="0.5", alpha=0.2, linewidth=0)
+    above.axhline(mean, color="0.5", linewidth=0.8, linestyle=":", label=f"mean at 298 K, ±{error:.0f}")
     above.set(ylabel="$J_{RT}$ (cm$^{-1}$)")
     above.legend(loc="upper right")
     for number, (name, label) in enumerate((("uks", "B3LYP/6-31G*"), ("gfn2", "GFN2-xTB"))):
@@ -57,7 +59,7 @@ def draw_published(rows: Sequence[dict[str, Any]] | None = None) -> Figure:
     rows = report.diradical_rows() if rows is None else rows
     figure, axes = pyplot.subplots(figsize=(COLUMN_WIDTH_IN, 3.3))
     limit = 0.0
-    for number, (xc, colour) in enumerate(zip(report.GAPS, (*COLOURS, "black"), strict=True)):
+    for number, (xc, colour) in enumerate(zip(report.GAPS, (*COLOURS, "0.5"), strict=True)):
         pairs = np.array([(row["published (cm^-1)"], row[xc]) for row in rows if row[xc] is not None])
         if len(pairs):
             axes.plot(
