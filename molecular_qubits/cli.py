@@ -359,7 +359,7 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     from molecular_qubits.electronic.scf import SCFSettings
     from molecular_qubits.fields.alignments import check_centres, check_spins
     from molecular_qubits.structure.library import start_geometry
-    from molecular_qubits.structure.pyscf_input import build_mole, check_method, is_fitted
+    from molecular_qubits.structure.pyscf_input import build_mole, check_method, check_room, is_fitted
     from molecular_qubits.structure.relaxation import cached_relaxation
     from shared.artifacts import Cache
     from shared.progress import say
@@ -382,6 +382,7 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         check_spins(spins, len(centres))
         multiplicity = check_high_spin(molecule, spins)
     check_method(molecule, arguments.xc, arguments.basis)
+    check_room(molecule, multiplicity, arguments.basis)
     if arguments.guess_basis is not None:
         check_method(molecule, arguments.xc, arguments.guess_basis, name="guess_basis")
     try:
@@ -398,7 +399,8 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     except ValueError as error:
         raise ValueError(str(error).replace("Argument `solvent_epsilon`", "Option `--solvent`")) from error
     if is_fitted(molecule.n_atoms, False if arguments.exact_integrals else None):
-        check_fit_memory(build_mole(molecule, arguments.basis, molecule.n_electrons % 2), arguments.basis)
+        mole = build_mole(molecule, arguments.basis, molecule.n_electrons % 2)
+        check_fit_memory(mole, arguments.basis, arguments.xc)
     method = {
         "xc": arguments.xc,
         "basis": arguments.basis,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -36,7 +37,7 @@ from molecular_qubits.structure.clashes import check_clashes
 from molecular_qubits.structure.environment import gpu_available
 from molecular_qubits.structure.interfaces import as_molecule
 from molecular_qubits.structure.molecule import Molecule, check_multiplicity
-from molecular_qubits.structure.pyscf_input import check_method, is_fitted
+from molecular_qubits.structure.pyscf_input import check_method, check_room, is_fitted
 from molecular_qubits.units import HARTREE_TO_CM1
 from shared.artifacts import Cache, provenance, write_text
 
@@ -99,9 +100,10 @@ class ExchangeResult:
 
     @property
     def convergence_cm1(self) -> np.ndarray:
-        """Error of each Yamaguchi coupling ``(n, n)`` if each energy is converged to within ``conv_tol``."""
+        """Error of each Yamaguchi coupling ``(n, n)`` that ``conv_tol`` leaves, see `convergence_error`."""
         s2, determinants = [state.s2 for state in self.states], [state.determinant for state in self.states]
-        return convergence_error(self.settings.conv_tol * HARTREE_TO_CM1, s2, self.spins, determinants)
+        energies = np.array([state.energy_hartree for state in self.states]) - self.states[0].energy_hartree
+        return convergence_error(self.settings.conv_tol, energies * HARTREE_TO_CM1, s2, self.spins, determinants)
 
     @property
     def residual_s2(self) -> np.ndarray:
@@ -271,13 +273,13 @@ def exchange_couplings(
         raise ValueError(f"Argument `solvers` must hold some of {LADDER} in this order, but was {tuple(solvers)}.")
     check_clashes(molecule)
     settings, guess_basis = prepare_settings(
-        molecule, xc=xc, basis=basis, grid_level=grid_level, density_fit=density_fit, auxbasis=auxbasis,
-        conv_tol=conv_tol, max_cycle=max_cycle, guess_basis=guess_basis, ramp=ramp, solvent_epsilon=solvent_epsilon,
-        dispersion=dispersion, device=device,
+        molecule, high_spin_multiplicity, xc=xc, basis=basis, grid_level=grid_level, density_fit=density_fit,
+        auxbasis=auxbasis, conv_tol=conv_tol, max_cycle=max_cycle, guess_basis=guess_basis, ramp=ramp,
+        solvent_epsilon=solvent_epsilon, dispersion=dispersion, device=device,
     )  # fmt: skip
     workspace = Workspace(molecule, settings)
     if settings.density_fit:
-        check_fit_memory(workspace.mole, basis, auxbasis)
+        check_fit_memory(workspace.mole, basis, xc, auxbasis)
     runner = StateRunner(
         workspace, sets, values, Cache(name="scf") if cache is None else cache,
         solvers=solvers, guesses=guesses, guess_basis=guess_basis, stability=stability,
@@ -302,6 +304,7 @@ def exchange_couplings(
 
 def prepare_settings(
     molecule: Molecule,
+    multiplicity: int,
     *,
     xc: str = "b3lyp",
     basis: str = "6-31g*",
@@ -312,18 +315,26 @@ def prepare_settings(
     device: str | None = None,
     **others: Any,
 ) -> tuple[SCFSettings, str | None]:
-    """Return the settings of the fields and the guess basis for the arguments of `exchange_couplings`, checked."""
+    """Return the settings of the fields and the guess basis for the arguments of `exchange_couplings`, checked.
+
+    ``multiplicity`` is that of the high-spin state.
+    """
     check_method(molecule, xc, basis)
+    check_room(molecule, multiplicity, basis)
     where = ("gpu" if gpu_available() else "cpu") if device is None else device
     fit = is_fitted(molecule.n_atoms, density_fit)
     ramped = (where == "cpu" and can_ramp(xc, fit, conv_tol)) if ramp is None else ramp
     settings = SCFSettings(
         xc=xc, basis=basis, density_fit=fit, conv_tol=conv_tol, ramp=ramped, device=where, **others
     )  # fmt: skip
-    if guess_basis is None and settings.ramp and settings.basis.lower() != GUESS_BASIS:
-        guess_basis = GUESS_BASIS
     if guess_basis is not None:
         check_method(molecule, xc, guess_basis, name="guess_basis")
+        check_room(molecule, multiplicity, guess_basis, name="guess_basis")
+    elif settings.ramp and settings.basis.lower() != GUESS_BASIS:
+        with suppress(ValueError):  # an element that it lacks, or more electrons than functions
+            check_method(molecule, xc, GUESS_BASIS)
+            check_room(molecule, multiplicity, GUESS_BASIS)
+            guess_basis = GUESS_BASIS
     return settings, guess_basis
 
 

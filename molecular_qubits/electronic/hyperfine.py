@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.nuclei import DEFAULT_ISOTOPES, ISOTOPES
 from molecular_qubits.structure.pyscf_input import build_mole
 from molecular_qubits.units import CM1_TO_GHZ, FINE_STRUCTURE, G_ELECTRON, HARTREE_TO_CM1, MU_B_CM1_PER_T
 from shared.config import suggestion
@@ -16,26 +17,10 @@ from shared.config import suggestion
 PROTON_ELECTRON_MASS_RATIO = 1836.152673426
 """CODATA 2022."""
 
-NUCLEI: dict[str, tuple[float, float]] = {
-    "1H": (0.5, 5.58569468), "2H": (1.0, 0.8574382), "3He": (0.5, -4.25499544), "6Li": (1.0, 0.8220473),
-    "7Li": (1.5, 2.170951), "9Be": (1.5, -0.78495), "10B": (3.0, 0.600215), "11B": (1.5, 1.7924326),
-    "13C": (0.5, 1.4048236), "14N": (1.0, 0.40376100), "15N": (0.5, -0.56637768), "17O": (2.5, -0.757516),
-    "19F": (0.5, 5.257736), "23Na": (1.5, 1.478348), "25Mg": (2.5, -0.34218), "27Al": (2.5, 1.4566028),
-    "29Si": (0.5, -1.11058), "31P": (0.5, 2.26320), "33S": (1.5, 0.429214), "35Cl": (1.5, 0.5479162),
-    "37Cl": (1.5, 0.4560824),
-}  # fmt: skip
-"""Spin I and g factor μ/(μ_N I) of stable nuclei. Source: Stone, At. Data Nucl. Data Tables 90, 75 (2005)."""
-
-DEFAULT_ISOTOPES: dict[str, str] = {
-    "H": "1H", "He": "3He", "Li": "7Li", "Be": "9Be", "B": "11B", "C": "13C", "N": "14N", "O": "17O", "F": "19F",
-    "Na": "23Na", "Mg": "25Mg", "Al": "27Al", "Si": "29Si", "P": "31P", "S": "33S", "Cl": "35Cl",
-}  # fmt: skip
-"""The isotope taken for an element: the most abundant one that has a spin."""
-
 
 @dataclass(frozen=True)
 class HyperfineCoupling:
-    """Hyperfine tensor of one nucleus, H = S.A.I.
+    """Hyperfine tensor of one nucleus, H = S.A.I, with S the total spin of the determinant: see `of_site`.
 
     ``tensor_mhz`` is (3, 3), symmetric, in the frame of the coordinates; its isotropic part is the Fermi contact term.
     ``spin_density_per_bohr3`` is ρ_α - ρ_β at the nucleus.
@@ -65,8 +50,30 @@ class HyperfineCoupling:
 
     @property
     def tensor_cm1(self) -> np.ndarray:
-        """Tensor in cm^-1: what `SpinSystem` takes as ``dipolar`` between an electron spin and the nuclear spin."""
+        """Tensor in cm^-1: what `SpinSystem` takes as ``dipolar`` between an electron spin and the nuclear spin, where
+        the electron spin is the only one of the determinant; `of_site` gives that of one spin of several.
+        """
         return self.tensor_mhz / (1e3 * CM1_TO_GHZ)
+
+    def of_site(self, spin: float, total_spin: float) -> HyperfineCoupling:
+        """Return the coupling to the spin of one centre, where this is that to the total spin of several.
+
+        The centres' spins are all up, and the spin at the nucleus is that of the one centre. In their multiplet
+        S_i = S S_i/S_total, so that the tensor of the centre is that of the total spin times S_total/S_i.
+
+        Parameters
+        ----------
+        spin, total_spin
+            Spin of the centre that the nucleus belongs to, and the sum of all.
+
+        Raises
+        ------
+        ValueError
+            If a spin is not positive, or that of the centre is larger than the total one.
+        """
+        if not 0 < spin <= total_spin:
+            raise ValueError(f"Argument `spin` must be above 0 and at most {total_spin:g}, the total, but is {spin}.")
+        return replace(self, tensor_mhz=self.tensor_mhz * (total_spin / spin))
 
     @property
     def site_g(self) -> float:
@@ -100,13 +107,12 @@ def hyperfine_couplings(
     density
         Density matrices of α and β ``(2, n_ao, n_ao)`` with n_α > n_β.
     isotopes
-        Isotope of single atoms, e.g. ``{0: "15N"}``; `DEFAULT_ISOTOPES` for the others. Atoms of elements without an
-        entry are left out.
+        Isotope of single atoms, e.g. ``{0: "15N"}``; `DEFAULT_ISOTOPES` for the others.
 
     Returns
     -------
     tuple of HyperfineCoupling
-        One for each atom with a nuclear spin, in the order of the atoms.
+        One for each atom with a nuclear spin (all but argon), in the order of the atoms; S is the total spin.
 
     Raises
     ------
@@ -132,7 +138,7 @@ def hyperfine_couplings(
     chosen = _isotopes(molecule, isotopes or {})
     couplings = []
     for atom, isotope in chosen.items():
-        spin, g_nuclear = NUCLEI[isotope]
+        spin, g_nuclear = ISOTOPES[isotope].spin, ISOTOPES[isotope].g_factor
         values = mole.eval_gto("GTOval_sph", mole.atom_coord(atom)[None])[0]
         at_nucleus = float(values @ difference @ values)
         gradient = _field_gradient(mole, atom, difference)
@@ -164,10 +170,10 @@ def _isotopes(molecule: Molecule, given: Mapping[int, str]) -> dict[int, str]:
             raise ValueError(
                 f"Argument `isotopes` must have atom indices from 0 to {molecule.n_atoms - 1}, but has {atom}."
             )
-        if isotope not in NUCLEI:
+        if isotope not in ISOTOPES:
             raise ValueError(
                 f"Argument `isotopes` must hold nuclei with a spin such as '15N', but holds {isotope!r}."
-                f"{suggestion(isotope, NUCLEI)}"
+                f"{suggestion(isotope, ISOTOPES)}"
             )
         if isotope.lstrip("0123456789") != molecule.symbols[atom]:
             raise ValueError(

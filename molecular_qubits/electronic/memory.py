@@ -7,23 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from molecular_qubits.electronic.errors import InsufficientMemoryError
+from molecular_qubits.structure.pyscf_input import fitting_basis
 
 _WORK_MATRICES = 40
 """Square matrices of an unrestricted field with DIIS: 8 error and 8 Fock pairs, densities, orbitals, work arrays."""
 
 
-def fit_memory_mb(mole: Any, auxbasis: str | None = None) -> float:
+def fit_memory_mb(mole: Any, xc: str, auxbasis: str | None = None) -> float:
     """Return the size of the fitted integrals (naux, n_ao (n_ao + 1) / 2) and the matrices of the field, in MB.
 
     PySCF keeps the integrals in memory up to ``mole.max_memory`` and in a scratch file beyond; the estimate is of what
-    is in memory.
+    is in memory. Range-separated functionals have the integrals twice. A ramped field keeps orbital values besides: a
+    sixth of the integrals with 55 atoms.
 
     Parameters
     ----------
     mole
         PySCF molecule.
+    xc
+        Functional by its PySCF name.
     auxbasis
-        Fitting basis; ``None`` as PySCF chooses.
+        Fitting basis; ``None`` as `make_uks` chooses.
 
     Raises
     ------
@@ -31,9 +35,10 @@ def fit_memory_mb(mole: Any, auxbasis: str | None = None) -> float:
         If the fitting basis is unknown for an element.
     """
     from pyscf import df
+    from pyscf.dft import libxc
 
     try:
-        n_aux = df.addons.make_auxmol(mole, auxbasis).nao
+        n_aux = df.addons.make_auxmol(mole, fitting_basis(mole, xc, auxbasis)).nao
     except Exception:  # PySCF raises several types for an unknown name
         raise ValueError(
             f"Argument `auxbasis` must be a fitting basis of PySCF for {sorted(set(mole.elements))}, such as "
@@ -41,8 +46,9 @@ def fit_memory_mb(mole: Any, auxbasis: str | None = None) -> float:
         ) from None
     n = mole.nao
     integrals = 8 * n_aux * n * (n + 1) / 2 / 1e6
+    tensors = 2 if xc.lower() != "hf" and libxc.rsh_coeff(xc)[0] else 1
     work = 8 * _WORK_MATRICES * n**2 / 1e6
-    return min(integrals, mole.max_memory) + work
+    return tensors * min(integrals, mole.max_memory) + work
 
 
 def available_memory_mb() -> float:
@@ -62,7 +68,7 @@ def available_memory_mb() -> float:
     return min(found)
 
 
-def check_fit_memory(mole: Any, basis: str, auxbasis: str | None = None) -> None:
+def check_fit_memory(mole: Any, basis: str, xc: str, auxbasis: str | None = None) -> None:
     """Raise an `InsufficientMemoryError` if density fitting needs more memory than there is.
 
     Parameters
@@ -71,10 +77,10 @@ def check_fit_memory(mole: Any, basis: str, auxbasis: str | None = None) -> None
         PySCF molecule.
     basis
         Name of its basis, for the message.
-    auxbasis
-        Fitting basis; ``None`` as PySCF chooses.
+    xc, auxbasis
+        As for `fit_memory_mb`.
     """
-    needed, available = fit_memory_mb(mole, auxbasis), available_memory_mb()
+    needed, available = fit_memory_mb(mole, xc, auxbasis), available_memory_mb()
     if needed > available:
         raise InsufficientMemoryError(
             f"Density fitting of {mole.natm} atoms in {basis} ({mole.nao} orbitals) needs about {needed:,.0f} MB, but "

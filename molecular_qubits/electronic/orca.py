@@ -16,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from molecular_qubits.electronic.hyperfine import NUCLEI, PROTON_ELECTRON_MASS_RATIO, HyperfineCoupling
+from molecular_qubits.electronic.hyperfine import PROTON_ELECTRON_MASS_RATIO, HyperfineCoupling
 from molecular_qubits.electronic.projection import ProjectedJ
 from molecular_qubits.fields.alignments import check_spins
+from molecular_qubits.structure.elements import ELEMENTS
 from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.nuclei import ISOTOPES
 from molecular_qubits.units import CM1_TO_GHZ, FINE_STRUCTURE, G_ELECTRON, HARTREE_TO_CM1
 
 _NUMBER = r"([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)"
@@ -120,7 +122,8 @@ def read_orca(source: str | os.PathLike[str]) -> OrcaOutput:
     Returns
     -------
     OrcaOutput
-        Energy, <S^2>, exchange, tensors and geometry. A nucleus that is not in `NUCLEI` takes its g factor from the P
+        Energy, <S^2>, exchange, tensors and geometry; a geometry with elements beyond krypton is left out with a
+        warning. A nucleus that is not in `ISOTOPES` takes its g factor from the P
         that ORCA prints; one that has no spin or no P is left out with a warning.
 
     Raises
@@ -187,11 +190,19 @@ def _g_matrix(text: str) -> np.ndarray | None:
 
 
 def _molecule(text: str) -> Molecule | None:
-    row = rf"\s*[A-Z][a-z]?\s+{_NUMBER}\s+{_NUMBER}\s+{_NUMBER}\s*\n"
-    blocks = re.findall(rf"CARTESIAN COORDINATES \(ANGSTROEM\)\s*\n\s*-+\s*\n((?:{row})+)", text)
+    """Return the last geometry, or ``None``, with a warning where it has elements that `Molecule` does not."""
+    blocks = re.findall(r"CARTESIAN COORDINATES \(ANGSTROEM\)\s*\n\s*-+\s*\n((?:.*\S.*\n)+)", text)
     if not blocks:
         return None
-    rows = [line.split() for line in blocks[-1][0].splitlines() if line.strip()]
+    lines = blocks[-1].splitlines()
+    for line in lines:
+        if not re.fullmatch(rf"\s*[A-Z][a-z]?\s+{_NUMBER}\s+{_NUMBER}\s+{_NUMBER}\s*", line):
+            raise OrcaFormatError(f"A row of the geometry must be an element and x, y, z, but is {line.strip()!r}.")
+    rows = [line.split() for line in lines]
+    unknown = sorted({row[0] for row in rows} - set(ELEMENTS))
+    if unknown:
+        warnings.warn(f"The geometry is left out: it holds {', '.join(unknown)}, beyond krypton.", stacklevel=3)
+        return None
     body = "\n".join(" ".join(row) for row in rows)
     charges = re.findall(r"Total Charge\s+Charge\s+\.*\s*(-?\d+)", text)
     return Molecule.from_xyz_text(f"{len(rows)}\n\n{body}\n", charge=int(charges[-1]) if charges else 0)
@@ -299,8 +310,8 @@ def _coupling(head: re.Match[str], block: str) -> HyperfineCoupling | None:
             "the output is damaged."
         )
     g_printed = float(head[5] or 0) / _P_OF_G
-    if isotope in NUCLEI:
-        wanted, g = NUCLEI[isotope]
+    if isotope in ISOTOPES:
+        wanted, g = ISOTOPES[isotope].spin, ISOTOPES[isotope].g_factor
         if spin != wanted:
             raise OrcaFormatError(f"Nucleus {nucleus} prints I = {head[4]}, but {isotope} has I = {wanted:g}.")
         if g_printed and abs(g_printed - g) > 0.01 * abs(g):

@@ -177,18 +177,25 @@ def map_yamaguchi(
     return HeisenbergFit(noodleman.j_cm1 / overlap, noodleman.offset_cm1, noodleman.residual_cm1)
 
 
-def convergence_error(error_cm1: float, s2: ArrayLike, spins: Sequence[float], determinants: ArrayLike) -> np.ndarray:
-    """Return the errors of the couplings of `map_yamaguchi` ``(n, n)`` that those of the energies cause.
+def convergence_error(
+    conv_tol: float, energies_cm1: ArrayLike, s2: ArrayLike, spins: Sequence[float], determinants: ArrayLike
+) -> np.ndarray:
+    """Return the errors of the couplings of `map_yamaguchi` ``(n, n)`` in cm^-1 that the convergence of fields leaves.
 
     Parameters
     ----------
-    error_cm1
-        Of the energy of each determinant, independent of the others.
-    s2, spins, determinants
+    conv_tol
+        Of the fields, hartree: error of each energy. Orbitals are converged to a gradient of its square root, and
+        <S^2>, which is of first order in them, to about as much. All errors are independent.
+    energies_cm1, s2, spins, determinants
         As for `map_yamaguchi`.
     """
-    n_states = len(np.asarray(s2))
-    moved = [map_yamaguchi(row, s2, spins, determinants).j_cm1 for row in error_cm1 * np.eye(n_states)]
+    energies, squares = np.asarray(energies_cm1, dtype=float), np.asarray(s2, dtype=float)
+    states = np.eye(len(energies))
+    away = np.sqrt(conv_tol) * np.where(np.arange(len(energies)) == 0, 1.0, -1.0)  # so that no pair's <S^2> vanishes
+    here = map_yamaguchi(energies, squares, spins, determinants).j_cm1
+    moved = [map_yamaguchi(conv_tol * HARTREE_TO_CM1 * row, squares, spins, determinants).j_cm1 for row in states]
+    moved += [map_yamaguchi(energies, squares + away * row, spins, determinants).j_cm1 - here for row in states]
     return np.sqrt(np.sum(np.square(moved), axis=0))
 
 

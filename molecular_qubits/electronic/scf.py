@@ -63,7 +63,7 @@ class SCFSettings:
     auxbasis
         Fitting basis; ``None`` lets PySCF choose one for the basis.
     conv_tol
-        Energy change at convergence in hartree; the orbital gradient must fall below its square root times 0.1 at most.
+        Energy change at convergence in hartree; the orbital gradient must fall below its square root.
     max_cycle
         Cycles allowed for each solver of the ladder.
     ramp
@@ -96,7 +96,7 @@ class SCFSettings:
             raise ValueError(f"Argument `conv_tol` must be between 0 and 1e-3 hartree, but is {self.conv_tol!r}.")
         if self.max_cycle < 1:
             raise ValueError(f"Argument `max_cycle` must be at least 1, but is {self.max_cycle!r}.")
-        check_environment(self.solvent_epsilon, self.dispersion, self.device)
+        check_environment(self.solvent_epsilon, self.dispersion, self.device, self.xc)
         if self.ramp and (self.device == "gpu" or not can_ramp(self.xc, self.density_fit, self.conv_tol)):
             raise ValueError(
                 "Argument `ramp` must be False without density fitting, on a GPU, for Hartree-Fock, for functionals "

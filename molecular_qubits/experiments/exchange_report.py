@@ -166,13 +166,15 @@ def mono_error_bar(temperature_k: float = ROOM_TEMPERATURE_K) -> ErrorBar:
 
 
 def row_convergence(row: dict[str, Any], i: int = 0, j: int = 1) -> float:
-    """Return the error of a coupling of a row in cm^-1 that the convergence of its energies leaves."""
+    """Return the error of a coupling of a row in cm^-1 that the convergence of its fields leaves."""
     states, spins = row["states"], library_entry(row["molecule"]).spins
     if row["state"] == "ground":
         spins = spins[:: len(spins) - 1]
     determinants = [state["determinant"] for state in states]
-    error = row["conv_tol"] * HARTREE_TO_CM1
-    return float(convergence_error(error, [state["s2"] for state in states], spins, determinants)[i, j])
+    energies = np.array([state["energy_hartree"] for state in states])
+    energies_cm1 = (energies - energies[0]) * HARTREE_TO_CM1
+    s2 = [state["s2"] for state in states]
+    return float(convergence_error(row["conv_tol"], energies_cm1, s2, spins, determinants)[i, j])
 
 
 def published_order() -> dict[str, Any]:

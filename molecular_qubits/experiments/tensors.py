@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from molecular_qubits.electronic.hyperfine import NUCLEI, PROTON_ELECTRON_MASS_RATIO, hyperfine_couplings
+from molecular_qubits.electronic.hyperfine import PROTON_ELECTRON_MASS_RATIO, hyperfine_couplings
 from molecular_qubits.electronic.scf import SCFSettings, Workspace, run_scf
 from molecular_qubits.electronic.spin_spin import partial_spin_tensors, spin_spin_zfs
 from molecular_qubits.spins.zfs import zfs_quartet
 from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.nuclei import ISOTOPES
 from molecular_qubits.units import BOHR_TO_ANGSTROM, CM1_TO_GHZ, FINE_STRUCTURE, G_ELECTRON, HARTREE_TO_CM1
 from shared.plotting import COLOURS, COLUMN_WIDTH_IN
 
@@ -78,7 +79,7 @@ def hydrogen_rows(steepest_exponents: Sequence[float]) -> list[dict[str, Any]]:
 
     from molecular_qubits.structure.pyscf_input import build_mole, without_checkpoint_file
 
-    scale = G_ELECTRON * NUCLEI["1H"][1] * FINE_STRUCTURE**2 / 4 / PROTON_ELECTRON_MASS_RATIO
+    scale = G_ELECTRON * ISOTOPES["1H"].g_factor * FINE_STRUCTURE**2 / 4 / PROTON_ELECTRON_MASS_RATIO
     limit = scale * 8 / 3 * HARTREE_TO_CM1 * CM1_TO_GHZ * 1e3
     molecule = Molecule(("H",), ((0.0, 0.0, 0.0),))
     rows = []

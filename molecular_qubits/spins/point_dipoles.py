@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from molecular_qubits.spins.nuclei import electron_scale_g, isotope
 from molecular_qubits.spins.operators import FloatArray
 from molecular_qubits.spins.tensors import g_tensor, point_dipole_tensor
+from molecular_qubits.structure.nuclei import electron_scale_g, isotope
 from molecular_qubits.units import G_ELECTRON
 
 

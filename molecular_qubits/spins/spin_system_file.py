@@ -28,7 +28,6 @@ import numpy as np
 
 from molecular_qubits.spins.checks import field_vector
 from molecular_qubits.spins.frames import euler_frame, oriented
-from molecular_qubits.spins.nuclei import isotope
 from molecular_qubits.spins.operators import FloatArray
 from molecular_qubits.spins.point_dipoles import point_dipole_tensors
 from molecular_qubits.spins.quantities import parse_quantity, unit_factor
@@ -43,6 +42,7 @@ from molecular_qubits.spins.spin_system_schema import (
 )
 from molecular_qubits.spins.system import SpinSystem
 from molecular_qubits.spins.tensors import rotation_frame
+from molecular_qubits.structure.nuclei import isotope
 from molecular_qubits.units import G_ELECTRON
 from shared.artifacts import write_json
 from shared.config import nearest

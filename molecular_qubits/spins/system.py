@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from molecular_qubits.spins.checks import field_vector, finite_number, known_name, symmetric_tensor, thermal_frequency
-from molecular_qubits.spins.nuclei import electron_scale_g, isotope
 from molecular_qubits.spins.operators import (
     ComplexArray,
     FloatArray,
@@ -18,6 +17,7 @@ from molecular_qubits.spins.operators import (
     thermal_density,
 )
 from molecular_qubits.spins.tensors import g_tensor
+from molecular_qubits.structure.nuclei import electron_scale_g, isotope
 from molecular_qubits.units import CM1_TO_RAD_PER_NS, G_ELECTRON, MU_B_RAD_PER_NS_PER_T
 
 if TYPE_CHECKING:

@@ -17,13 +17,14 @@ DISPERSIONS = ("d3bj", "d3zero", "d4")
 DEVICES = ("cpu", "gpu")
 
 
-def check_environment(solvent_epsilon: float | None, dispersion: str | None, device: str) -> None:
+def check_environment(solvent_epsilon: float | None, dispersion: str | None, device: str, xc: str) -> None:
     """Raise an error if an environment is not possible, before any field is run.
 
     Raises
     ------
     ValueError
-        If the dielectric constant is not above 1, or dispersion or device are unknown.
+        If the dielectric constant is not above 1, dispersion or device are unknown, or the dispersion has no parameters
+        for the functional.
     ModuleNotFoundError
         If the package that they need is not installed.
     """
@@ -42,10 +43,30 @@ def check_environment(solvent_epsilon: float | None, dispersion: str | None, dev
             "pip install pyscf-dispersion. It shifts all states of a geometry alike: couplings change only with a "
             "geometry relaxed by it."
         )
+    if dispersion is not None and not _has_parameters(dispersion, xc):
+        others = [name for name in DISPERSIONS if _has_parameters(name, xc)]
+        raise ValueError(
+            f"Argument `dispersion` must have parameters for the functional {xc!r}, but {dispersion!r} has none. "
+            + (f"There are for {', '.join(map(repr, others))}." if others else "No dispersion has: take None.")
+        )
     if device == "gpu" and not gpu_available():
         raise ModuleNotFoundError(
             "Argument `device` is 'gpu', which needs a CUDA device and the package gpu4pyscf-cuda12x."
         )
+
+
+@cache
+def _has_parameters(dispersion: str, xc: str) -> bool:
+    from pyscf import dft, gto
+    from pyscf.scf.dispersion import get_dispersion
+
+    field = dft.UKS(gto.M(atom="H 0 0 0; H 0 0 1", verbose=0))
+    field.xc = xc
+    try:
+        get_dispersion(field, dispersion)
+    except Exception:  # the two packages raise several types
+        return False
+    return True
 
 
 @cache

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 COMMON_FUNCTIONALS = (
     "b3lyp", "pbe0", "cam-b3lyp", "bhandhlyp", "pbe", "r2scan", "blyp", "bp86", "tpss", "tpssh", "m06-2x", "m06",
-    "wb97x", "wb97x-v", "wb97m-v", "hse06", "scan", "b97-d", "lc-wpbe", "hf",
+    "wb97x", "wb97x-v", "wb97m-v", "hse06", "scan", "b97-d", "lc_wpbe", "hf",
 )  # fmt: skip
 """Names that are suggested for an unknown functional; every name of PySCF is accepted."""
 
@@ -23,6 +23,12 @@ COMMON_BASES = (
     "aug-cc-pvdz", "aug-cc-pvtz", "pcseg-1", "pcseg-2", "iglo3",
 )  # fmt: skip
 """Names that are suggested for an unknown basis set; every name of PySCF is accepted."""
+
+_POTENTIALS = ("gth", "ccecp", "bfd", "qavgvszp")
+"""Beginnings of the names of PySCF's basis sets whose potentials have another name than the basis."""
+
+_AUXILIARY = ("sap", "optri", "ri", "fit")
+"""Beginning or ends of the names of PySCF's basis sets that are not for orbitals."""
 
 FITTED_FROM_ATOMS = 20
 """Number of atoms from which on the density is fitted unless said otherwise."""
@@ -59,18 +65,19 @@ def check_method(molecule: Molecule, xc: str, basis: str, name: str = "basis") -
             ) from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        name_only = basis.lower().translate(str.maketrans("", "", "-_ "))
+        if name_only.startswith(_AUXILIARY[0]) or name_only.endswith(_AUXILIARY[1:]):
+            raise ValueError(f"Argument `{name}` must be a basis set for orbitals, but {basis!r} is an auxiliary one.")
         for symbol in sorted(set(molecule.symbols)):
-            try:
-                known = bool(gto.basis.load(basis, symbol))
-            except Exception:  # PySCF raises several types for an unknown name
-                known = False
-            if not known:
+            if not _has_basis(basis, symbol):
+                others = [known for known in COMMON_BASES if known != basis.lower() and _has_basis(known, symbol)]
+                here = ", which has none for this element" if any(_has_basis(basis, x) for x in ("H", "C")) else ""
                 raise ValueError(
-                    f"Argument `{name}` must be a PySCF basis set for {symbol}, such as '6-31g*', but is {basis!r}."
-                    f"{suggestion(basis.lower(), COMMON_BASES)}"
+                    f"Argument `{name}` must be a PySCF basis set for {symbol}, such as 'def2-svp', but is {basis!r}"
+                    f"{here}.{suggestion(basis.lower(), others)}"
                 )
             try:
-                replaced = basis.lower().startswith("gth") or bool(gto.basis.load_ecp(basis, symbol))
+                replaced = name_only.startswith(_POTENTIALS) or bool(gto.basis.load_ecp(basis, symbol))
             except Exception:  # the basis has no potentials at all
                 replaced = False
             if replaced:
@@ -78,6 +85,26 @@ def check_method(molecule: Molecule, xc: str, basis: str, name: str = "basis") -
                     f"Argument `{name}` must be a basis set for all electrons, but {basis!r} replaces the inner ones "
                     f"of {symbol} by a potential, which is not supported. Take for instance 'def2-svp'."
                 )
+
+
+def _has_basis(basis: str, symbol: str) -> bool:
+    from pyscf import gto
+
+    try:
+        return bool(gto.basis.load(basis, symbol))
+    except Exception:  # PySCF raises several types for an unknown name
+        return False
+
+
+def check_room(molecule: Molecule, multiplicity: int, basis: str, name: str = "basis") -> None:
+    """Raise a `ValueError` if a basis (argument `name`) has fewer functions than there are α electrons."""
+    n_alpha = (molecule.n_electrons + multiplicity - 1) // 2
+    n_functions = build_mole(molecule, basis, molecule.n_electrons % 2).nao
+    if n_functions < n_alpha:
+        raise ValueError(
+            f"Argument `{name}` must have a function for each of the {n_alpha} α electrons of multiplicity "
+            f"{multiplicity}, but {basis!r} has {n_functions}. Take a larger one, or fewer unpaired electrons."
+        )
 
 
 def build_mole(molecule: Molecule, basis: str, n_unpaired: int | None = None) -> Any:
@@ -116,7 +143,24 @@ def make_uks(mole: Any, xc: str, grid_level: int, density_fit: bool, auxbasis: s
         mean_field = without_checkpoint_file(dft.UKS(mole))
         mean_field.xc = xc
         mean_field.grids.level = grid_level
-    return mean_field.density_fit(auxbasis=auxbasis) if density_fit else mean_field
+    return mean_field.density_fit(auxbasis=fitting_basis(mole, xc, auxbasis)) if density_fit else mean_field
+
+
+def fitting_basis(mole: Any, xc: str, auxbasis: str | None = None) -> str | dict[str, Any]:
+    """Return what PySCF is to take as fitting basis: `auxbasis`, or else the one that belongs to the basis of `mole`,
+    with even-tempered functions for elements that it lacks (where PySCF by itself stops).
+    """
+    from pyscf.df import addons
+
+    if auxbasis is not None:
+        return auxbasis
+    chosen: str | None = addons.predefined_auxbasis(mole, mole.basis, xc)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PySCF recommends another package where an element is not found
+        if chosen is not None and all(_has_basis(chosen, symbol) for symbol in set(mole.elements)):
+            return chosen
+        made: dict[str, Any] = addons.make_auxbasis(mole)
+    return made
 
 
 def is_fitted(n_atoms: int, density_fit: bool | None, from_atoms: int = FITTED_FROM_ATOMS) -> bool:

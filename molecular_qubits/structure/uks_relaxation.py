@@ -114,7 +114,7 @@ def relax_uks(
     from pyscf.geomopt import as_pyscf_method, geometric_solver
 
     check_method(molecule, xc, basis)
-    check_environment(solvent_epsilon, dispersion, device)
+    check_environment(solvent_epsilon, dispersion, device, xc)
     fit = is_fitted(molecule.n_atoms, density_fit, FITTED_FROM_ATOMS)
     aligned = read_alignment(molecule, centres, spins, alignment)
     method = {

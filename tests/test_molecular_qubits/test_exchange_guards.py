@@ -10,10 +10,18 @@ from molecular_qubits import cli
 from molecular_qubits.electronic import memory
 from molecular_qubits.electronic.errors import InsufficientMemoryError, WrongStateError
 from molecular_qubits.electronic.exchange import ExchangeResult, exchange_couplings
+from molecular_qubits.electronic.scf import SCFSettings
 from molecular_qubits.fields.alignments import enumerate_determinants
 from molecular_qubits.structure.clashes import check_clashes, closest_contact
 from molecular_qubits.structure.molecule import Molecule
-from molecular_qubits.structure.pyscf_input import build_mole, check_method
+from molecular_qubits.structure.pyscf_input import (
+    COMMON_BASES,
+    COMMON_FUNCTIONALS,
+    build_mole,
+    check_method,
+    fitting_basis,
+    make_uks,
+)
 from molecular_qubits.units import HARTREE_TO_CM1
 from shared.artifacts import Cache
 
@@ -62,11 +70,44 @@ def test_the_estimate_is_the_size_of_the_integrals():
     mole = build_mole(H4, "cc-pvdz", 0)
     fit = df.DF(mole)
     fit.build()
-    needed = memory.fit_memory_mb(mole)
+    needed = memory.fit_memory_mb(mole, "b3lyp")
     assert fit._cderi.nbytes / 1e6 < needed < 2 * fit._cderi.nbytes / 1e6 + 0.2
     assert 100 < memory.available_memory_mb() < 1e9
     with pytest.raises(ValueError, match="`auxbasis` must be a fitting basis"):
-        memory.fit_memory_mb(mole, "no-such-fit")
+        memory.fit_memory_mb(mole, "b3lyp", "no-such-fit")
+
+
+def test_a_range_separated_functional_has_the_integrals_twice():
+    mole = build_mole(H4, "cc-pvdz", 0)
+    field = make_uks(mole, "cam-b3lyp", 0, True)
+    field.kernel()
+    kept = [fit._cderi.nbytes / 1e6 for fit in (field.with_df, *field.with_df._rsh_df.values())]
+    assert len(kept) == 2
+    assert memory.fit_memory_mb(mole, "cam-b3lyp") - memory.fit_memory_mb(mole, "b3lyp") == pytest.approx(kept[1])
+
+
+@pytest.mark.parametrize("xc", ["hf", "pbe"])
+def test_an_element_that_the_fitting_basis_lacks_is_fitted_by_even_tempered_functions(xc):
+    molecule = Molecule(("Na", "H"), ((0.0, 0.0, 0.0), (0.0, 0.0, 1.89)))
+    mole = build_mole(molecule, "6-31g", 0)
+    assert fitting_basis(build_mole(H4, "6-31g", 0), "hf") == "cc-pvdz-jkfit"
+    energies = [make_uks(mole, xc, 3, fitted).kernel() for fitted in (True, False)]
+    assert energies[0] == pytest.approx(energies[1], abs=1e-3)
+    assert memory.fit_memory_mb(mole, xc) > 0
+
+
+def test_a_basis_without_room_for_the_electrons_is_refused_or_not_chosen(tmp_path):
+    helium = Molecule(("He", "He"), ((0.0, 0.0, 0.0), (0.0, 0.0, 3.0)))
+    options = {"xc": "b3lyp", "spins": [1, 1], "density_fit": True, "stability": False, "cache": Cache(tmp_path)}
+    words = r"must have a function for each of the 4 α electrons of multiplicity 5, but 'sto-3g' has 2"
+    with pytest.raises(ValueError, match=f"`basis` {words}"):
+        exchange_couplings(helium, [[0], [1]], basis="sto-3g", **options)
+    with pytest.raises(ValueError, match=f"`guess_basis` {words}"):
+        exchange_couplings(helium, [[0], [1]], basis="6-31g", guess_basis="sto-3g", **options)
+    found = exchange_couplings(helium, [[0], [1]], basis="6-31g", **options)  # four functions: one quintet
+    assert found.settings.ramp
+    assert found.states[0].guess == "minao"
+    assert found.states[0].s2 == pytest.approx(6)
 
 
 @pytest.mark.parametrize(
@@ -138,11 +179,15 @@ def test_an_unconverged_energy_is_in_the_error(tmp_path):
     options = FAST | {"stability": False, "cache": Cache(tmp_path)}
     far = exchange_couplings(Molecule(("H", "H"), ((0.0, 0.0, 0.0), (0.0, 0.0, 12.0))), [[0], [1]], **options)
     bar = far.error_bar(0, 1)
-    # J = (E_BS - E_HS) / (2 - 1), each energy within 1e-9 hartree
+    # J = (E_BS - E_HS) / (2 - 1), each energy within 1e-9 hartree; it is too small for errors of <S^2> to count
     assert bar.parts_cm1["convergence"] == pytest.approx(2**0.5 * 1e-9 * HARTREE_TO_CM1, rel=1e-6)
     assert not bar.resolved
     near = exchange_couplings(H_HE_H, [[0], [2]], **options)
     assert near.error_bar(0, 1).resolved
+    drop = near.states[0].s2 - near.states[1].s2
+    j_cm1 = near.j_yamaguchi_cm1[0, 1]
+    parts = np.array([1e-9 * HARTREE_TO_CM1, j_cm1 * 1e-9**0.5]) / drop  # of an energy, of an <S^2>
+    assert near.error_bar(0, 1).parts_cm1["convergence"] == pytest.approx(2**0.5 * np.linalg.norm(parts), rel=1e-3)
 
 
 @pytest.mark.parametrize("xc", ["b3lyp-d3bj", "wb97x-d3bj", "wb97x-d3", "pbe0-d4"])
@@ -151,9 +196,48 @@ def test_dispersion_within_a_functional_is_refused(xc):
         check_method(H_HE_H, xc, "sto-3g")
 
 
-@pytest.mark.parametrize(("symbol", "basis"), [("Cu", "lanl2dz"), ("C", "stuttgart"), ("C", "gth-dzvp")])
+@pytest.mark.parametrize(
+    ("symbol", "basis"),
+    [
+        ("Cu", "lanl2dz"), ("C", "stuttgart"), ("C", "gth-dzvp"), ("O", "ccECP-cc-pVDZ"), ("Fe", "ccecp_cc_pvtz"),
+        ("N", "bfd-vdz"), ("C", "q-avg-vszps"),
+    ],
+)  # fmt: skip
 def test_a_basis_that_lacks_the_inner_electrons_is_refused(symbol, basis):
     atom = Molecule((symbol,), ((0.0, 0.0, 0.0),))
     with pytest.raises(ValueError, match=f"replaces the inner ones of {symbol} by a potential"):
         check_method(atom, "b3lyp", basis)
     check_method(atom, "b3lyp", "def2-svp")
+
+
+@pytest.mark.parametrize("basis", ["def2-universal-jkfit", "cc-pVDZ-ri", "sap_grasp_large", "aug-cc-pvdz-optri"])
+def test_an_auxiliary_basis_is_not_taken_for_orbitals(basis):
+    with pytest.raises(ValueError, match="must be a basis set for orbitals"):
+        check_method(H_HE_H, "b3lyp", basis)
+
+
+@pytest.mark.parametrize(("symbol", "basis"), [("K", "cc-pvdz"), ("Zn", "6-311g")])
+def test_a_basis_that_lacks_an_element_is_not_suggested_again(symbol, basis):
+    atom = Molecule((symbol,), ((0.0, 0.0, 0.0),))
+    with pytest.raises(ValueError, match=f"but is '{basis}', which has none for this element") as error:
+        check_method(atom, "b3lyp", basis)
+    assert f"mean {basis!r}" not in str(error.value)
+
+
+def test_every_suggested_name_is_accepted():
+    for xc in COMMON_FUNCTIONALS:
+        if xc not in ("wb97x-v", "wb97m-v", "b97-d"):
+            check_method(H_HE_H, xc, "sto-3g")
+    methylidyne = Molecule(("C", "H"), ((0.0, 0.0, 0.0), (0.0, 0.0, 1.12)))
+    for basis in COMMON_BASES:
+        check_method(methylidyne, "hf", basis)
+
+
+@pytest.mark.parametrize(
+    ("xc", "dispersion", "others"), [("bhandhlyp", "d4", "'d3bj'"), ("r2scan", "d3zero", "'d3bj'")]
+)
+def test_a_dispersion_without_parameters_for_the_functional_is_refused(xc, dispersion, others):
+    pytest.importorskip("pyscf.dispersion")
+    with pytest.raises(ValueError, match=f"must have parameters for the functional '{xc}'.* 'd3bj'"):
+        SCFSettings(xc=xc, dispersion=dispersion)
+    SCFSettings(xc=xc, dispersion="d3bj")

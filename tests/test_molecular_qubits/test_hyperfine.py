@@ -9,8 +9,6 @@ from pyscf.data import nucprop
 from scipy.spatial.transform import Rotation
 
 from molecular_qubits.electronic.hyperfine import (
-    DEFAULT_ISOTOPES,
-    NUCLEI,
     PROTON_ELECTRON_MASS_RATIO,
     hyperfine_couplings,
     mhz_to_mt,
@@ -19,6 +17,7 @@ from molecular_qubits.electronic.scf import SCFSettings, Workspace, run_scf
 from molecular_qubits.spins.system import SpinSystem
 from molecular_qubits.spins.tensors import point_dipole_tensor
 from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.nuclei import DEFAULT_ISOTOPES, ISOTOPES
 from molecular_qubits.structure.pyscf_input import build_mole
 from molecular_qubits.units import CM1_TO_GHZ, FINE_STRUCTURE, G_ELECTRON, HARTREE_TO_CM1
 
@@ -37,7 +36,7 @@ def radical_density(molecule, basis, xc="hf"):
 
 def hydrogen_atom_mhz():
     """Contact coupling of a 1s orbital at an infinitely heavy proton, ρ = 1/π per bohr³."""
-    scale = G_ELECTRON * NUCLEI["1H"][1] * FINE_STRUCTURE**2 / 4 / PROTON_ELECTRON_MASS_RATIO
+    scale = G_ELECTRON * ISOTOPES["1H"].g_factor * FINE_STRUCTURE**2 / 4 / PROTON_ELECTRON_MASS_RATIO
     return scale * 8 / 3 * HARTREE_TO_CM1 * CM1_TO_GHZ * 1e3
 
 
@@ -141,12 +140,31 @@ def test_a_coupling_feeds_the_spin_system():
     assert levels[1:] - levels[0] == pytest.approx([coupling.isotropic_mhz] * 3, rel=1e-9)
 
 
+def test_the_coupling_to_one_spin_of_several_is_that_of_the_lone_centre():
+    """Two hydrogen atoms 12 Å apart, as a triplet."""
+    pair = Molecule(("H", "H"), ((0.0, 0.0, 0.0), (0.0, 0.0, 12.0)))
+    workspace = Workspace(pair, SCFSettings(xc="hf", basis="6-31g", conv_tol=1e-11))
+    triplet = run_scf(workspace, 2, None, label="triplet", guess="minao").density
+    (alone,) = hyperfine_couplings(H, "6-31g", radical_density(H, "6-31g"))
+    of_total = hyperfine_couplings(pair, "6-31g", triplet)[0]
+    assert of_total.isotropic_mhz == pytest.approx(alone.isotropic_mhz / 2, rel=1e-6)
+    assert of_total.of_site(0.5, 1.0).isotropic_mhz == pytest.approx(alone.isotropic_mhz, rel=1e-6)
+    with pytest.raises(ValueError, match=r"Argument `spin` must be above 0 and at most 1, .* but is 1\.5"):
+        of_total.of_site(1.5, 1.0)
+
+
+def test_bromine_has_its_coupling():
+    bromine = Molecule(("Br",), ((0.0, 0.0, 0.0),))
+    (coupling,) = hyperfine_couplings(bromine, "def2-svp", radical_density(bromine, "def2-svp"))
+    assert (coupling.isotope, coupling.nuclear_spin) == ("79Br", 1.5)
+
+
 def test_nuclear_g_factors_agree_with_another_table():
     """The table that comes with PySCF."""
     for symbol, isotope in DEFAULT_ISOTOPES.items():
         assert isotope.endswith(symbol)
         found = nucprop.get_nuc_g_factor(symbol, int(isotope[: -len(symbol)]))
-        assert NUCLEI[isotope][1] == pytest.approx(found, rel=2e-4)
+        assert ISOTOPES[isotope].g_factor == pytest.approx(found, rel=2e-4)
 
 
 @pytest.mark.parametrize(

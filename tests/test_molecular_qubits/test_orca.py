@@ -1,13 +1,14 @@
 """Import of ORCA outputs: values, conventions and units; whatever leaves one open or contradicts itself is refused."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from molecular_qubits.electronic.hyperfine import NUCLEI
 from molecular_qubits.electronic.orca import OrcaFormatError, read_orca
 from molecular_qubits.electronic.projection import map_yamaguchi, project_j
+from molecular_qubits.structure.nuclei import ISOTOPES
 from molecular_qubits.units import HARTREE_TO_CM1
 
 COPPER = """
@@ -202,9 +203,9 @@ ELECTRIC AND MAGNETIC HYPERFINE STRUCTURE (15 nuclei)
 """
 """Written by us in the layout of ORCA 6; P is that of the moment, -1.3173 nuclear magnetons (Stone 2005)."""
 
-CUPRATE = """
+SILVER = """
 ELECTRIC AND MAGNETIC HYPERFINE STRUCTURE
- Nucleus   0Cu: A:ISTP=   63 I=  1.5 P=141.6000 MHz/au**3
+ Nucleus   0Ag: A:ISTP=  109 I=  0.5 P=-24.9680 MHz/au**3
  Raw HFC matrix (all values in MHz):
              -80.0000               0.0000               0.0000
                0.0000             -80.0000               0.0000
@@ -331,19 +332,35 @@ def test_two_runs_give_the_coupling_that_orca_prints():
 
 def test_a_nucleus_outside_the_table_takes_its_g_factor_from_p():
     (calcium,) = read_orca(CALCIUM + END).hyperfine
-    assert "43Ca" not in NUCLEI
     assert (calcium.isotope, calcium.nuclear_spin) == ("43Ca", 3.5)
-    assert calcium.nuclear_g == pytest.approx(-1.3173 / 3.5, rel=1e-4)  # μ = -1.3173 μ_N, Stone 2005
-    copper, nitrogen = read_orca(CUPRATE + END).hyperfine
-    assert copper.nuclear_g == pytest.approx(1.482, rel=2e-3)  # μ = 2.2233 μ_N
-    assert (nitrogen.isotope, nitrogen.nuclear_g) == ("14N", NUCLEI["14N"][1])
+    assert calcium.nuclear_g == ISOTOPES["43Ca"].g_factor == pytest.approx(-1.3173 / 3.5, rel=1e-4)
+    assert "109Ag" not in ISOTOPES
+    silver, nitrogen = read_orca(SILVER + END).hyperfine
+    assert silver.nuclear_g == pytest.approx(-0.13069 / 0.5, rel=1e-3)  # μ = -0.13069 μ_N, Stone 2005
+    assert (nitrogen.isotope, nitrogen.nuclear_g) == ("14N", ISOTOPES["14N"].g_factor)
 
 
-@pytest.mark.parametrize("change", [("P=141.6000 MHz/au**3", ""), ("I=  1.5 P=141.6", "I=  0.0 P=  0.0")])
+def test_elements_that_molecules_do_not_have_cost_only_the_geometry():
+    assert read_orca(TRIPLET + END).molecule is not None
+    ruthenium = re.sub(r"(?m)^  C ", "  Ru", TRIPLET, count=1)
+    assert ruthenium != TRIPLET
+    with pytest.warns(UserWarning, match="holds Ru, beyond krypton"):
+        found = read_orca(ruthenium + END)
+    assert found.molecule is None
+    assert np.array_equal(found.zfs_cm1, read_orca(TRIPLET + END).zfs_cm1)
+
+
+def test_a_geometry_is_not_cut_at_a_row_that_cannot_be_read():
+    damaged = re.sub(r"(?m)^  C ", "  C:", TRIPLET, count=1)
+    with pytest.raises(OrcaFormatError, match="A row of the geometry must be an element and x, y, z, but is 'C: "):
+        read_orca(damaged + END)
+
+
+@pytest.mark.parametrize("change", [("P=-24.9680 MHz/au**3", ""), ("I=  0.5 P=-24.9", "I=  0.0 P=  0.0")])
 def test_a_nucleus_without_a_g_factor_is_left_out_and_named_and_the_rest_is_read(change):
-    assert change[0] in CUPRATE
-    with pytest.warns(UserWarning, match="0Cu .63Cu. is left out"):
-        found = read_orca(COPPER + CUPRATE.replace(*change) + END)
+    assert change[0] in SILVER
+    with pytest.warns(UserWarning, match="0Ag .109Ag. is left out"):
+        found = read_orca(COPPER + SILVER.replace(*change) + END)
     assert found.exchange.gap_cm1 == -1063.881
     assert [coupling.isotope for coupling in found.hyperfine] == ["14N"]
 

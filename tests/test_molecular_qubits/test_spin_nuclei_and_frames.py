@@ -9,12 +9,12 @@ from scipy.spatial.transform import Rotation
 
 from molecular_qubits.spins import quantities
 from molecular_qubits.spins.frames import euler_angles, euler_frame, oriented
-from molecular_qubits.spins.nuclei import ISOTOPES, isotope
 from molecular_qubits.spins.point_dipoles import point_dipole_tensors
 from molecular_qubits.spins.quantities import parse_field_tesla, parse_quantity
 from molecular_qubits.spins.system import SpinSystem
 from molecular_qubits.spins.tensors import point_dipole_tensor, zfs_tensor
 from molecular_qubits.structure.elements import ELEMENTS
+from molecular_qubits.structure.nuclei import ISOTOPES, isotope
 from molecular_qubits.units import CM1_TO_RAD_PER_NS, MHZ_TO_CM1, MILLITESLA_TO_CM1
 
 

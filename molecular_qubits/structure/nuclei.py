@@ -50,6 +50,15 @@ _TABLE = {
 ISOTOPES: dict[str, Isotope] = {symbol: Isotope(symbol, *values) for symbol, values in _TABLE.items()}
 """Isotopes by symbol, ``"14N"``."""
 
+DEFAULT_ISOTOPES: dict[str, str] = {
+    "H": "1H", "He": "3He", "Li": "7Li", "Be": "9Be", "B": "11B", "C": "13C", "N": "14N", "O": "17O", "F": "19F",
+    "Ne": "21Ne", "Na": "23Na", "Mg": "25Mg", "Al": "27Al", "Si": "29Si", "P": "31P", "S": "33S", "Cl": "35Cl",
+    "K": "39K", "Ca": "43Ca", "Sc": "45Sc", "Ti": "47Ti", "V": "51V", "Cr": "53Cr", "Mn": "55Mn", "Fe": "57Fe",
+    "Co": "59Co", "Ni": "61Ni", "Cu": "63Cu", "Zn": "67Zn", "Ga": "69Ga", "Ge": "73Ge", "As": "75As", "Se": "77Se",
+    "Br": "79Br", "Kr": "83Kr",
+}  # fmt: skip
+"""The isotope taken for an element: the most abundant one that has a spin. Argon has none."""
+
 
 def isotope(symbol: str, name: str = "isotope") -> Isotope:
     """Return the isotope of a symbol such as ``"14N"``.
