@@ -40,10 +40,10 @@ test: .venv/installed
 	@echo "==> Fetching the offline weights and text (120 MB, once)"
 	@$(BIN)/pg-ipq fetch-data minilm rt vader boolq
 	@echo "==> Running the tests and the notebooks in two processes"
-	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/installed
-	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not data" tests
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not data" tests
 
 lint: .venv/installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -414,7 +414,8 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         say(f"Relaxing the geometry with {geometry} at multiplicity {multiplicity}.")
         cache = Cache(arguments.cache, name="geometry")
         chosen = {**method, "device": arguments.device or "cpu"} if geometry == "uks" else {}
-        molecule = cached_relaxation(start_geometry(molecule), geometry, multiplicity, cache, **chosen)
+        start = molecule if molecule.smiles is None else start_geometry(molecule)  # a file's conformer is kept
+        molecule = cached_relaxation(start, geometry, multiplicity, cache, **chosen)
     options: dict[str, Any] = {
         **method,
         "conv_tol": arguments.conv_tol,

@@ -99,7 +99,9 @@ def switching_sentences() -> list[str]:
     spread = f" (functionals: {min(factors):.2g} to {max(factors):.2g} times that)" if len(factors) > 1 else ""
     sentences = []
     for geometry, ratio in found["ratios"].items():
-        value = f"at least {ratio['ratio']:.3g}" if ratio["lower_bound"] else f"{ratio['ratio']:.3g}"
+        value = f"{ratio['ratio']:.3g}"
+        if ratio["lower_bound"]:
+            value = f"at least {value}, if both change with the functional as J_RT of the mono-radical does"
         error = "" if ratio["ratio_error"] is None else f" ± {ratio['ratio_error']:.2g}"
         sentences.append(
             f"With J_RT = {found['j_on_cm1']:+.1f} ± {found['j_on_error_cm1']:.2g} cm^-1{spread} lit and "

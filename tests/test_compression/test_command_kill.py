@@ -21,6 +21,11 @@ SCRIPT = r'''
 import json, os, signal, sys
 from pathlib import Path
 
+import scipy.stats  # what the processes would each import: an eighth of the time of the test
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, RobertaForSequenceClassification
+
+import compression.experiments.compress
+import compression.experiments.task_run
 from compression.cli import main
 from tests.test_compression.killing import killed_at_renaming
 

@@ -41,7 +41,7 @@ def test_exchange_of_an_xyz_file(xyz, tmp_path, capsys):
     )
     parts = record["error_bars"][0]["parts_cm1"]
     assert parts["projection"] == pytest.approx(spread / 12**0.5)
-    assert 0 < parts["convergence"] < 1e-3
+    assert 0 < parts["convergence"] < 1e-4 * abs(record["j_yamaguchi_cm1"][0][1])
     assert record["provenance"]["config"]["basis"] == "6-31g"
 
 
@@ -65,6 +65,25 @@ def test_the_geometry_of_uks_is_relaxed_by_the_method_of_the_options(tmp_path, m
         "xc": "hf", "basis": "sto-3g", "grid_level": 1, "density_fit": False, "solvent_epsilon": 80.0,
         "dispersion": None, "device": "cpu",
     }  # fmt: skip
+
+
+def test_the_conformer_of_a_file_is_relaxed_as_it_is(tmp_path, monkeypatch):
+    flat = Molecule.from_smiles(LIBRARY["bis-oxoverdazyl"].smiles)
+    for atoms in flat.ring_torsions():
+        flat = flat.set_torsion(atoms, 0.0)
+    (tmp_path / "flat.xyz").write_text(flat.to_xyz(), encoding="utf-8")
+    seen = []
+
+    def refuse(molecule, level, multiplicity, cache, **options):
+        seen.append(molecule)
+        raise GeometryNotConvergedError("not now")
+
+    monkeypatch.setattr(relaxation, "cached_relaxation", refuse)
+    arguments = ["--centres", "0", "1", "--geometry", "gfn2", "--cache", str(tmp_path)]
+    for source in (str(tmp_path / "flat.xyz"), LIBRARY["bis-oxoverdazyl"].smiles):
+        assert cli.main(["exchange", source, *arguments]) == 1
+    assert seen[0].positions == pytest.approx(flat.positions, abs=1e-6)
+    assert abs(seen[1].torsion(seen[1].ring_torsions()[0])) > 20
 
 
 @pytest.mark.parametrize(
