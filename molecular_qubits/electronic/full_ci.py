@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from molecular_qubits.structure.molecule import Molecule
-from molecular_qubits.structure.pyscf_input import build_mole, check_method, without_checkpoint_file
+from molecular_qubits.structure.pyscf_input import build_mole, check_method, check_room, without_checkpoint_file
 from molecular_qubits.units import HARTREE_TO_CM1
 
 MAX_DETERMINANTS = 2_000_000
@@ -50,7 +50,8 @@ def full_ci_gap(molecule: Molecule, basis: str) -> FullCIGap:
     Raises
     ------
     ValueError
-        If the number of electrons is odd, or there are more than `MAX_DETERMINANTS` determinants.
+        If the number of electrons is odd, the basis has no room for a triplet, or there are more than
+        `MAX_DETERMINANTS` determinants.
     RuntimeError
         If the diagonalisation does not converge or ends in another spin state.
     """
@@ -61,6 +62,7 @@ def full_ci_gap(molecule: Molecule, basis: str) -> FullCIGap:
     if molecule.n_electrons % 2:
         raise ValueError(f"Argument `molecule` must have an even number of electrons, but has {molecule.n_electrons}.")
     check_method(molecule, "hf", basis)
+    check_room(molecule, 3, basis)
     mole = build_mole(molecule, basis, 0)
     n_pairs = molecule.n_electrons // 2
     n_determinants = comb(mole.nao, n_pairs) ** 2

@@ -13,7 +13,7 @@ import numpy as np
 
 from molecular_qubits.fields.xc_blocks import blocked_numint, supports
 from molecular_qubits.structure.environment import check_environment, surrounded, to_host
-from molecular_qubits.structure.pyscf_input import build_mole, check_method, is_fitted, make_uks
+from molecular_qubits.structure.pyscf_input import build_mole, check_method, check_room, is_fitted, make_uks
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError
 from molecular_qubits.structure.step_field import StepField, read_alignment
 from molecular_qubits.units import BOHR_TO_ANGSTROM
@@ -114,6 +114,7 @@ def relax_uks(
     from pyscf.geomopt import as_pyscf_method, geometric_solver
 
     check_method(molecule, xc, basis)
+    check_room(molecule, molecule.multiplicity or 1, basis)
     check_environment(solvent_epsilon, dispersion, device, xc)
     fit = is_fitted(molecule.n_atoms, density_fit, FITTED_FROM_ATOMS)
     aligned = read_alignment(molecule, centres, spins, alignment)

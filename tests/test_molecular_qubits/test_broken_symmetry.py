@@ -348,3 +348,11 @@ def test_states_of_other_occupation_are_refused_and_a_lower_high_spin_state_take
     assert runner.key((1, 1))["aligned_from"] == [1, -1]
     with pytest.raises(UnmatchedStatesError):
         exchange_couplings(h2(3.0), [[0], [1]], xc="hf", basis="6-31g", cache=Cache(tmp_path / "other"))
+
+
+def test_full_ci_in_a_basis_without_room_for_a_triplet_is_refused():
+    helium = Molecule(("He",), ((0.0, 0.0, 0.0),))
+    with pytest.raises(
+        ValueError, match="`basis` must have a function for each of the 2 α electrons of multiplicity 3"
+    ):
+        full_ci_gap(helium, "sto-3g")
