@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
+from compression.experiments.code_hash import code_hash
 from compression.experiments.empty_clusters import METHODS, totals
 from compression.experiments.minilm_sizes import check_sizes
 from compression.quantization.blocks import PQConfig
@@ -25,7 +26,7 @@ from compression.training.distillation import TeacherOutputs, teach
 from compression.training.evaluate import Evaluation, evaluate, paired_bootstrap
 from compression.training.finetune import FinetuneConfig, FinetunedModel, finetuned_minilm, load_classifier
 from compression.training.ipq import IPQConfig, IPQReport, ipq
-from shared.artifacts import Cache, content_hash, provenance, sha256_file, versions, write_json
+from shared.artifacts import Cache, provenance, sha256_file, versions, write_json
 from shared.config import FrozenConfig, check_left_out
 from shared.results import ResultsWriter
 
@@ -184,7 +185,7 @@ class Experiment:
             "budget": budget,
             "weights": sha256_file(self.dense.folder / "model.safetensors"),
             "data": [self.dense.train.sha256, self.config.n_calibration],
-            "code": _code_hash(),
+            "code": code_hash(),
             "versions": versions(("torch", "transformers", "faiss-cpu", "numpy")),
         }
 
@@ -237,7 +238,7 @@ class Experiment:
             "ipq": json.loads(settings.to_json()),
             "weights": sha256_file(dense.folder / "model.safetensors"),
             "data": [self.distilled.sha256, dense.validation.sha256],
-            "code": _code_hash(),
+            "code": code_hash(),
             "versions": versions(("torch", "transformers", "faiss-cpu", "numpy")),
         }
 
@@ -492,10 +493,3 @@ def _some(data: TextData, count: int | None) -> TextData:
     if count is None or count >= len(data.texts):
         return data
     return data.subset(np.random.default_rng(0).permutation(len(data.texts))[:count].tolist())
-
-
-def _code_hash() -> str:
-    """Hash of the code that a compressed model depends on, so that a changed algorithm is not answered from cache."""
-    package = Path(__file__).resolve().parent.parent
-    folders = ("clustering", "quantization", "training")
-    return content_hash([sha256_file(path) for folder in folders for path in sorted((package / folder).glob("*.py"))])

@@ -136,12 +136,13 @@ def compress_folder(
             compressed = _distilled(classifier, result, data, batches, config, n_workers, work / "ipq")
             loss = divergence(all_logits(classifier, batches), all_logits(compressed, batches))
             rows.append(_row("distilled", file_bytes(compressed, extra=extra), dense, loss, compressed, validation))
+        n_calibration = sum(len(batch["input_ids"]) for batch in batches)
         size = save_folder(
             compressed,
             out,
             tokenizer=tokenizer,
             extra=extra,
-            data=f"Calibrated on {len(batches)} batches of {data.name}, {len(data):,} sentences.",
+            data=f"Calibrated on {n_calibration:,} of the {len(data):,} sentences of {data.name}.",
             licence=LICENCE,
             results=rows,
             method=_about_method(config, result, validation),

@@ -1,6 +1,6 @@
 """What calibration batches say about a model: which inputs its layers see, which weights its outputs depend on."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -19,8 +19,19 @@ _FLOOR = 1e-3
 
 
 def logits_of(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Return the outputs of a model as (n, classes): its ``logits`` if it has them, else the output itself."""
-    return logits_in(model(**batch) if isinstance(batch, Mapping) else model(batch))
+    """Return the outputs of a model as (n, classes): its ``logits`` if it has them, else the output itself.
+
+    Logits of positions that an ``attention_mask`` marks as padding are left out.
+    """
+    return real_rows(batch, logits_in(model(**batch) if isinstance(batch, Mapping) else model(batch)))
+
+
+def real_rows(batch: Batch, rows: torch.Tensor) -> torch.Tensor:
+    """Return the rows without those of padding, if there is one for each position of the ``attention_mask``."""
+    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+    if mask is None or mask.ndim != 2 or mask.numel() != len(rows):
+        return rows
+    return rows[mask.reshape(-1).bool().to(rows.device)]
 
 
 def logits_in(output: Any) -> torch.Tensor:
@@ -209,7 +220,7 @@ def fisher_weights(
     generator = torch.Generator().manual_seed(seed)
     totals = {name: torch.zeros(layer.weight.shape) for name, layer in layers.items()}
     weights = [layer.weight for layer in layers.values()]
-    with evaluating(model), torch.enable_grad():
+    with evaluating(model), torch.enable_grad(), _differentiable(weights):
         for batch in batches:
             logits = logits_of(model, batch)
             if logits.shape[1] == 1:
@@ -223,6 +234,19 @@ def fisher_weights(
                 if gradient is not None:
                     totals[name] += gradient.detach().float().cpu().square()
     return {name: _positive(total) for name, total in totals.items()}
+
+
+@contextmanager
+def _differentiable(weights: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Let gradients of frozen weights be computed for a block."""
+    frozen = [weight for weight in weights if not weight.requires_grad]
+    try:
+        for weight in frozen:
+            weight.requires_grad_(True)
+        yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
 
 
 def _patch_squares(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:

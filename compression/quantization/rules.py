@@ -336,7 +336,8 @@ def _quantized(module: Any, name: str, rule: Rule, clustering: Clustering) -> tu
     quantized = coded_layer(module, centroids, codes)
     quantized.codebook_dtype = config.codebook_dtype
     quantized.train(module.training)
-    error = (quantized.weight.detach() - weight).square().sum() / weight.square().sum().clamp(min=1e-38)
+    exact = weight.float()  # squares of float16 overflow
+    error = (quantized.weight.detach().float() - exact).square().sum() / exact.square().sum().clamp(min=1e-38)
     book = 8 * codebook_bytes(len(centroids), config.block_size, config.codebook_dtype)
     report = LayerReport(
         name=name,

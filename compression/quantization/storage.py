@@ -141,9 +141,13 @@ def load_compressed_(model: nn.Module, path: str | Path) -> nn.Module:
     CompressedFileError
         If the file is truncated, changed in any bit (the tensor is named), foreign or does not fit the model. No code
         in the file is ever run.
+    ValueError
+        If the model is on the ``meta`` device.
     """
-    header, tensors = read_tensors(path)
     state = _state(model)
+    if any(tensor.is_meta for tensor in state.values()):
+        raise ValueError("Argument `model` must have its weights in memory, but has some on the `meta` device.")
+    header, tensors = read_tensors(path)
     replaced = build_layers(header["layers"], tensors, model, path)
     owned = tuple(f"{name}." for name in replaced)
     expected = {name: tensor for name, tensor in state.items() if not name.startswith(owned)}
@@ -165,7 +169,7 @@ def load_compressed_(model: nn.Module, path: str | Path) -> nn.Module:
             )
     with torch.no_grad():
         for name, module in replaced.items():
-            model.set_submodule(name, module)
+            model.set_submodule(name, module.to(next(model.get_submodule(name).parameters()).device))
         for name, tensor in expected.items():
             tensor.copy_(stored[name])
     return follow_layers_(model)

@@ -203,6 +203,8 @@ def _labels(
     for row, value in enumerate(values):
         try:
             label = float(value) if task.regression else int(order.get(value, value))
+            if not task.regression and isinstance(value, float) and label != value:
+                label = float("nan")  # no class
         except (TypeError, ValueError):
             label = float("nan")
         if label != label:

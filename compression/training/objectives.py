@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from compression.quantization.calibration import Batch, evaluating, logits_in
+from compression.quantization.calibration import Batch, evaluating, logits_in, real_rows
 from compression.quantization.files import state_digest
 from compression.training.batches import EncodedData, calibration_batches, training_batches
 from compression.training.distillation import (
@@ -281,15 +281,11 @@ def _moved(value: Any, device: torch.device) -> Any:
 
 
 def _outputs(model: nn.Module, batch: Batch, layers: tuple[int, ...]) -> list[torch.Tensor]:
-    """Logits of all rows, and hidden states of all real positions, each float32 as (rows, features)."""
+    """Logits and hidden states of all rows that are no padding, each float32 as (rows, features)."""
     options: dict[str, Any] = {"output_hidden_states": True} if layers else {}
     output = model(**batch, **options) if isinstance(batch, Mapping) else model(batch, **options)
     tensors = [logits_in(output)] + [output.hidden_states[layer].flatten(0, -2).float() for layer in layers]
-    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
-    if mask is None or mask.ndim != 2:
-        return tensors
-    real = mask.reshape(-1).bool()
-    return [tensor[real] if len(tensor) == len(real) else tensor for tensor in tensors]
+    return [real_rows(batch, tensor) for tensor in tensors]
 
 
 def _description(value: Any) -> Any:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import BertConfig, BertForSequenceClassification
+from torch.nn import functional
+from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification
 
 from compression.quantization.blocks import PQConfig
 from compression.quantization.budget import compress
@@ -218,6 +219,34 @@ def test_position_numbers_shared_by_a_batch():
     positions = weights["bert.embeddings.position_embeddings"][:, 0]  # BERT looks them up once for all sentences
     assert torch.equal(positions[:7] / positions[-1], torch.full((7,), 3.0))
     assert weights["bert.embeddings.word_embeddings"][5, 0] / weights["bert.embeddings.word_embeddings"][6, 0] == 23
+
+
+def test_padding_counts_neither_in_fisher_weights_nor_in_the_divergence_of_token_classes():
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    model = BertForTokenClassification(BertConfig(vocab_size=50, num_labels=5, **sizes)).eval()
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        changed.bert.encoder.layer[0].output.dense.weight.mul_(1.2)
+    ids = torch.randint(1, 50, (4, 8))
+    found = []
+    for pad in (0, 8):
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        batch = [{name: functional.pad(part, (0, pad)) for name, part in batch.items()}]
+        (fisher,) = fisher_weights(model, batch, ["bert.encoder.layer.0.output.dense"]).values()
+        found.append((fisher, divergence(all_logits(model, batch), all_logits(changed, batch))))
+    assert torch.allclose(found[0][0], found[1][0], rtol=1e-3)
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
+
+
+def test_fisher_weights_of_frozen_layers_are_those_of_others():
+    torch.manual_seed(0)
+    net, x = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)), torch.randn(8, 3)
+    free = fisher_weights(net, [x])
+    net[0].requires_grad_(False)
+    frozen = fisher_weights(net, [x])
+    assert all(torch.equal(frozen[name], free[name]) for name in free)
+    assert [p.requires_grad for p in net.parameters()] == [False, False, True, True]
 
 
 def test_fisher_weights_predict_the_divergence():

@@ -37,6 +37,9 @@ def test_a_tiny_measurement_has_every_state_and_is_kept(real_data, tmp_path, mon
     monkeypatch.setattr(noise_accuracy, "finetune", None)
     monkeypatch.setattr(noise_accuracy, "ipq", None)
     assert measure(config, tmp_path)["runs"] == found["runs"]
+    monkeypatch.setattr(noise_accuracy, "code_hash", lambda: "of another k-means")
+    with pytest.raises(TypeError, match="not callable"):  # is computed again, by the `None` above
+        measure(config, tmp_path)
 
 
 def test_the_committed_runs_are_shown_and_settings_need_a_measurement(capsys):

@@ -273,3 +273,20 @@ def test_same_seed_same_codes():
     quantize_(other, baseline, seed=2)
     assert torch.equal(one(IDS), two(IDS))
     assert not torch.equal(one(IDS), other(IDS))
+
+
+def test_the_error_of_a_half_precision_layer_is_a_number():
+    """The squares of its weights add up to more than float16 holds."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Embedding(5000, 64)).to(torch.float16)
+    (half,) = quantize_(copy.deepcopy(net), [Rule(pattern="0", config=PQConfig(n_centroids=16, block_size=4))])
+    (single,) = quantize_(net.float(), [Rule(pattern="0", config=PQConfig(n_centroids=16, block_size=4))])
+    assert half.relative_error == pytest.approx(single.relative_error, rel=1e-2)
+
+
+def test_a_model_without_memory_is_not_loaded_into(tmp_path):
+    net = Net()
+    quantize_(net, [Rule(pattern=pattern, config=config) for pattern, config in RULES.items()])
+    save_compressed(net, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="must have its weights in memory, but has some on the `meta` device"):
+        load_compressed_(Net().to("meta"), tmp_path / "model.safetensors")
