@@ -12,6 +12,7 @@ from compression.experiments.empty_clusters import totals
 from compression.experiments.run_config import RunConfig
 from compression.experiments.study_tables import gain_rows, packed, score_rows
 from compression.experiments.task_run import finished_report, run_task
+from compression.quantization.rules import STAGES
 from compression.training.evaluate import matthews_correlation
 from compression.training.ipq import StageReport
 from compression.training.tasks import find_task
@@ -77,12 +78,12 @@ class Planned:
         """Name of the fp32 model, the same for runs that share it."""
         values = self.config.model_dump(mode="json")
         names: tuple[str, ...] = ("model", "task", "data", "new_head", "finetune", "noise", "max_train")
-        # Exact noise has the blocks of the file.
-        blocks = (
-            None
-            if self.config.noise is None
-            else [values[name] for name in ("budget", "block_size", "n_centroids", "pq")]
-        )
+        blocks = None
+        if self.config.noise is not None:  # it is on the layers of the file, and exact noise has its blocks
+            blocks = [values[name] for name in ("budget", "block_size", "n_centroids", "pq")]
+            stages = sorted({part for stage in self.config.ipq.stages for part in stage.split("+")})
+            if values["rules"] is not None or stages != sorted(STAGES):
+                blocks += [values["rules"], stages]
         return f"{self.seed}-{content_hash([[values[name] for name in names], blocks])[:8]}"
 
 

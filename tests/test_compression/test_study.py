@@ -224,3 +224,13 @@ def test_shipped_settings_are_valid(name):
     assert planned[0].config == load_config(RunConfig, run_file(name), ["budget=15x", "block_size=8"])
     assert {(item.variant, item.seed) for item in planned} >= {(v, s) for v in ("PG", "released") for s in config.seeds}
     assert all(item.config.pq.as_baseline() == item.config.pq for item in planned if "released" in item.variant)
+
+
+def test_runs_whose_noise_is_on_other_layers_have_fp32_models_of_their_own():
+    rules = [{"pattern": ".*query", "config": {"block_size": 4, "n_centroids": 16}}]
+    variants = {"all": {}, "rules": {"change": {"rules": rules}}, "stages": {"change": {"ipq": {"stages": ["ffn"]}}}}
+    values = {"sizes": {"x": {}}, "variants": variants, "seeds": [0]}
+    noisy = StudyConfig.build(values | {"run": {"model": "minilm", "task": "rt", "noise": {"kind": "pq", "p": 0.1}}})
+    assert len({item.dense for item in plan(noisy)}) == 3
+    plain = StudyConfig.build(values | {"run": {"model": "minilm", "task": "rt"}})
+    assert len({item.dense for item in plan(plain)}) == 1
