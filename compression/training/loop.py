@@ -186,13 +186,13 @@ def save_checkpoint(
     """Write parameters, buffers, optimizer moments and losses as one safetensors file, atomically."""
     tensors = {f"parameter:{name}": parameter.detach() for name, parameter in parameters.items()}
     tensors |= {f"buffer:{name}": buffer for name, buffer in buffers.items()}
-    steps = 0.0
+    steps = {}  # of each parameter: one that gets no gradient in a step is passed over
     for name, parameter in parameters.items():
         state = optimizer.state.get(parameter, {})
         for moment in ("exp_avg", "exp_avg_sq"):
             if moment in state:
                 tensors[f"{moment}:{name}"] = state[moment]
-                steps = float(state["step"])
+                steps[name] = float(state["step"])
     metadata = {"key": key, "losses": json.dumps(losses), "steps": json.dumps(steps)}
     with atomic_path(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
@@ -216,7 +216,9 @@ def _restore(
             if metadata.get("key") != key or not needed <= names:
                 say(f"The checkpoint {path} is of other work and is not used.")
                 return []
-            step = torch.tensor(json.loads(metadata["steps"]))
+            steps = json.loads(metadata["steps"])
+            if not isinstance(steps, dict):  # as checkpoints were once written
+                steps = dict.fromkeys(parameters, steps)
             with torch.no_grad():
                 for name, buffer in buffers.items():
                     buffer.copy_(file.get_tensor(f"buffer:{name}"))
@@ -225,7 +227,7 @@ def _restore(
                     if f"exp_avg:{name}" in names:
                         moments = {m: file.get_tensor(f"{m}:{name}") for m in ("exp_avg", "exp_avg_sq")}
                         moments = {m: tensor.to(parameter.device) for m, tensor in moments.items()}
-                        optimizer.state[parameter] = {"step": step.clone(), **moments}
+                        optimizer.state[parameter] = {"step": torch.tensor(steps[name]), **moments}
     except SafetensorError as error:
         say(f"The checkpoint {path} cannot be read ({error}) and is not used.")
         return []

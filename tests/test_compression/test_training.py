@@ -1,7 +1,11 @@
 """The training loop and fine-tuning: schedule, determinism, checkpoints."""
 
+import json
+
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from compression.training.evaluate import evaluate
@@ -114,6 +118,54 @@ def test_resumed_finetuning_equals_an_uninterrupted_one(
     assert finetune(resumed, tiny_data, settings, checkpoint=checkpoint) == losses
     assert same(state_of(resumed), state_of(whole))
     assert len(calls) == len(losses) - 3 * ((stop_at - 1) // 3)
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_a_resumed_run_knows_how_often_each_parameter_got_a_gradient(names, tmp_path):
+    checkpoint = tmp_path / "state.safetensors"
+
+    def trained(stop_at=None, **options):
+        weights = {name: nn.Parameter(torch.zeros(3)) for name in names}
+
+        def loss(step):
+            if step == stop_at:
+                raise KeyboardInterrupt
+            return (weights["a" if step % 3 else "b"] - torch.arange(3.0)).square().sum()
+
+        losses = run_steps(weights, loss, 20, lr=0.1, checkpoint_every=5, **options)
+        return losses, {name: weight.detach() for name, weight in weights.items()}
+
+    losses, whole = trained()
+    with pytest.raises(KeyboardInterrupt):
+        trained(stop_at=12, checkpoint=checkpoint)
+    resumed_losses, resumed = trained(checkpoint=checkpoint)
+    assert resumed_losses == losses
+    assert same(resumed, whole)
+
+
+def test_a_checkpoint_with_one_number_of_steps_for_all_parameters_is_read(tmp_path):
+    checkpoint = tmp_path / "state.safetensors"
+
+    def trained(**options):
+        weight = nn.Parameter(torch.zeros(3))
+        losses = run_steps(
+            {"w": weight},
+            lambda step: (weight - torch.arange(3.0)).square().sum(),
+            4,
+            lr=0.1,
+            checkpoint_every=3,
+            **options,
+        )
+        return losses, weight.detach()
+
+    losses, whole = trained(checkpoint=checkpoint)
+    with safe_open(checkpoint, "pt") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["steps"]) == {"w": 3}
+    save_file(load_file(checkpoint), checkpoint, metadata | {"steps": "3.0"})
+    resumed_losses, resumed = trained(checkpoint=checkpoint)
+    assert resumed_losses == losses
+    assert torch.equal(resumed, whole)
 
 
 @pytest.mark.parametrize(("average_from", "expected"), [(1.0, 25.0), (0.9, 25.0), (0.5, 20.0), (0.0, 15.0)])
