@@ -102,6 +102,9 @@ class PGIPQQuantizer(HfQuantizer):
 
     def get_state_dict_and_metadata(self, model: PreTrainedModel) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """Return what ``save_pretrained`` writes."""
+        # Otherwise it renames tensors as in the original checkpoint, merges some or leaves some out after the sealing.
+        model._weight_conversions = []  # type: ignore[assignment]
+        model._keys_to_ignore_on_save = set()
         tensors, header = packed_state(model)
         return tensors, sealed(tensors, header)
 
@@ -156,6 +159,7 @@ def detach_quantizer_(model: nn.Module) -> nn.Module:
     for part in _pretrained(model):
         if isinstance(getattr(part, "hf_quantizer", None), PGIPQQuantizer):
             part.hf_quantizer.remove_quantization_config(part)
+            part._weight_conversions = None  # dense weights get the original names again
     return model
 
 

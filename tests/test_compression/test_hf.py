@@ -3,14 +3,20 @@
 import copy
 import json
 import pickle
+import re
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
+    EsmConfig,
+    EsmForSequenceClassification,
+    MarianConfig,
+    MarianMTModel,
     RobertaForSequenceClassification,
     RobertaModel,
     Trainer,
@@ -154,6 +160,60 @@ def test_a_checkpoint_of_the_trainer_is_the_model(tiny_roberta, tmp_path):
     assert same_state(loaded, model)
     assert torch.equal(logits(loaded), logits(model.eval()))
     assert not torch.equal(logits(loaded), before)
+
+
+SIZES = {
+    "vocab_size": 120,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 40,
+    "pad_token_id": 0,
+}
+
+
+def test_tensors_of_a_checkpoint_with_old_names_are_verified(tmp_path):
+    BertForSequenceClassification(BertConfig(**SIZES)).save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    tensors = {re.sub(r"LayerNorm\.\w+", lambda m: old[m[0]], name): tensor for name, tensor in load_file(path).items()}
+    assert any("gamma" in name for name in tensors)
+    save_file(tensors, path, {"format": "pt"})
+    saves_to_the_bit(load(tmp_path), tmp_path)
+
+
+def test_names_that_transformers_changes_are_its_own_for_dense_weights_only(tmp_path):
+    model = EsmForSequenceClassification(EsmConfig(**SIZES, mask_token_id=32)).eval()
+    model.save_pretrained(tmp_path / "dense")
+    loaded = saves_to_the_bit(model, tmp_path)
+    for one in (model, loaded):
+        decode_(one).save_pretrained(tmp_path / "decoded")
+        dense, decoded = (load_file(tmp_path / folder / "model.safetensors") for folder in ("dense", "decoded"))
+        assert dense.keys() == decoded.keys() != one.state_dict().keys()
+
+
+def test_tables_that_transformers_would_leave_out_are_saved(tmp_path):
+    config = MarianConfig(vocab_size=120, d_model=32, encoder_layers=1, decoder_layers=1, pad_token_id=0)
+    model = MarianMTModel(config)
+    assert "model.encoder.embed_positions.weight" in model._keys_to_ignore_on_save
+    quantize_(model, {r".*fc1": PQConfig(block_size=4, n_centroids=16)})
+    round_(model)
+    model.save_pretrained(tmp_path)
+    assert same_state(MarianMTModel.from_pretrained(tmp_path), model)
+
+
+def saves_to_the_bit(model, folder):
+    """Return what a model is after it was quantized and twice saved and loaded, whole and in parts."""
+    quantize_(model, {r".*\.(query|dense)": PQConfig(block_size=4, n_centroids=16)})
+    round_(model)
+    loaded = model
+    for name, limit in (("whole", "50GB"), ("parts", "5KB")):
+        loaded.save_pretrained(folder / name, max_shard_size=limit)
+        loaded = load(folder / name)
+        assert same_state(loaded, model)
+        assert torch.equal(logits(loaded), logits(model))
+    return loaded
 
 
 def test_a_quantizer_is_attached_by_hand(tiny_roberta, tmp_path):
