@@ -76,7 +76,7 @@ class PGIPQQuantizer(HfQuantizer):
         ignored = set(model._keys_to_ignore_on_load_unexpected or ())
         for name, place in places.items():
             self._dense[place] = model.get_submodule(place)
-            model.set_submodule(place, nn.Module())
+            model.set_submodule(place, _without_parameters(self._dense[place]))
             ignored.add(rf"^{re.escape(name)}\.(codes|centroids|bias)$")
         model._keys_to_ignore_on_load_unexpected = ignored
 
@@ -161,6 +161,16 @@ def detach_quantizer_(model: nn.Module) -> nn.Module:
             part.hf_quantizer.remove_quantization_config(part)
             part._weight_conversions = None  # dense weights get the original names again
     return model
+
+
+def _without_parameters(layer: Any) -> nn.Module:
+    """A copy of a layer with weight and bias as plain attributes: some models read them when they draw new weights."""
+    for parameter in layer.parameters():
+        parameter._is_hf_initialized = True  # not drawn
+    placeholder = copy.copy(layer)
+    placeholder._parameters = {}
+    vars(placeholder).update(layer._parameters)
+    return placeholder
 
 
 def _pretrained(model: nn.Module) -> list[Any]:

@@ -17,8 +17,12 @@ from transformers import (
     EsmForSequenceClassification,
     MarianConfig,
     MarianMTModel,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
     RobertaForSequenceClassification,
     RobertaModel,
+    T5Config,
+    T5ForSequenceClassification,
     Trainer,
     TrainingArguments,
 )
@@ -201,6 +205,27 @@ def test_tables_that_transformers_would_leave_out_are_saved(tmp_path):
     round_(model)
     model.save_pretrained(tmp_path)
     assert same_state(MarianMTModel.from_pretrained(tmp_path), model)
+
+
+def modern_bert():
+    """Return a tiny random ModernBERT, which draws the weights of a layer's parts together."""
+    special = {f"{name}_token_id": 1 for name in ("bos", "eos", "cls", "sep")}
+    return ModernBertForSequenceClassification(ModernBertConfig(**SIZES | special)).eval()
+
+
+def tiny_t5():
+    """Return a tiny random T5, which does, too."""
+    return T5ForSequenceClassification(T5Config(vocab_size=120, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4))
+
+
+@pytest.mark.parametrize("make", [modern_bert, tiny_t5])
+def test_models_that_draw_weights_of_their_parts_are_loaded(make, tmp_path):
+    model = make()
+    quantize_(model, {r".*\.(Wi|Wo|Wqkv|wi|wo|dense|tok_embeddings)": PQConfig(block_size=4, n_centroids=16)})
+    model.save_pretrained(tmp_path)
+    loaded = load(tmp_path)
+    assert pq_modules(loaded).keys() == pq_modules(model).keys()
+    assert same_state(loaded, model)
 
 
 def saves_to_the_bit(model, folder):
