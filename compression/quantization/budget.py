@@ -82,7 +82,7 @@ def compress(
     layer matters is measured on the calibration batches; the choice that minimises the sum of the predicted losses
     within the budget is found by dynamic programming. Nothing is trained: `compression.ipq` with the result's ``rules``
     does that. Weights that several layers share (an embedding tied to the output) stay in float16, and so do embeddings
-    with `max_norm`.
+    with `max_norm` and layers of a class with a ``forward`` of its own.
 
     Parameters
     ----------

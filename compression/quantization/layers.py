@@ -329,6 +329,19 @@ def pq_modules(model: nn.Module) -> dict[str, _PQWeight]:
     return {name: module for name, module in model.named_modules() if isinstance(module, _PQWeight)}
 
 
+DENSE = (nn.Linear, nn.Embedding, nn.Conv2d)
+"""Layers of PyTorch whose weight can be held as codes."""
+
+
+def unfit_layer(module: nn.Module) -> str | None:
+    """Return why the weight of a layer cannot be held as codes, whatever the model: a whole phrase for messages."""
+    if isinstance(module, nn.Embedding) and module.max_norm is not None:
+        return f"it shortens the rows that it looks up to `max_norm` {module.max_norm}"
+    if any(isinstance(module, kind) and type(module).forward is not kind.forward for kind in DENSE):
+        return f"its class {type(module).__name__} has a `forward` of its own, which would be lost"
+    return None
+
+
 def unfit_layers(model: nn.Module) -> dict[str, str]:
     """Return the layers of a model that cannot be held as codes, by name, and why not: whole phrases for messages."""
     places: dict[int, list[str]] = {}
@@ -336,8 +349,8 @@ def unfit_layers(model: nn.Module) -> dict[str, str]:
     for name, module in model.named_modules(remove_duplicate=False):
         for leaf, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             places.setdefault(id(parameter), []).append(f"{name}.{leaf}" if name else leaf)
-        if isinstance(module, nn.Embedding) and module.max_norm is not None:
-            reasons[name] = f"it shortens the rows that it looks up to `max_norm` {module.max_norm}"
+        if reason := unfit_layer(module):
+            reasons[name] = reason
     for names in places.values():
         for name in names:
             if len(names) > 1 and name.endswith(".weight"):

@@ -20,7 +20,7 @@ from compression.quantization.calibration import (
     check_batches,
     fisher_weights,
 )
-from compression.quantization.layers import pq_modules, unfit_layers
+from compression.quantization.layers import DENSE, pq_modules, unfit_layers
 from compression.quantization.rules import Rule, coded_layer
 from compression.quantization.sensitivity import (
     SIZES,
@@ -256,8 +256,7 @@ def _quantizable(model: nn.Module, exclude: Sequence[str], sizes: Sequence[tuple
     """Names of the layers that some size fits and that can be held as codes."""
     if pq_modules(model):
         raise ValueError("Argument `model` must not be quantized yet, but has product-quantized layers.")
-    kinds = nn.Linear | nn.Embedding | nn.Conv2d
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, DENSE)}
     for pattern in exclude:
         if not any(re.fullmatch(pattern, name) for name in layers):
             raise ValueError(f"Argument `exclude` must hold patterns that match a layer, but {pattern!r} matches none.")

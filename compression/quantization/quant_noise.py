@@ -254,7 +254,8 @@ def add_quant_noise(
     Raises
     ------
     ValueError
-        If a rule matches nothing, a block size does not divide, or the model has Quant-Noise already.
+        If a rule matches nothing or a layer that cannot be held as codes (one that shares its weight can be noised), a
+        block size does not divide, or the model has Quant-Noise already.
 
     Notes
     -----

@@ -14,7 +14,7 @@ from compression.clustering.lloyd import Iteration
 from compression.quantization.blocks import PQConfig, check_divides, code_bits, codebook_bytes
 from compression.quantization.convolution import PQConv2d
 from compression.quantization.layer_clustering import Clustering, ClusterJob, cluster_layers, layer_seed
-from compression.quantization.layers import PQEmbedding, PQLinear, _PQWeight, unfit_layers
+from compression.quantization.layers import DENSE, PQEmbedding, PQLinear, _PQWeight, unfit_layer, unfit_layers
 from compression.quantization.saving import follow_layers_
 from shared.config import FrozenConfig
 
@@ -191,14 +191,14 @@ def match_rules(model: nn.Module, rules: Sequence[Rule], *, stage: str | None = 
     Raises
     ------
     ValueError
-        If a rule matches no layer (near names are listed), no rule has the stage, or a block size does not divide.
+        If a rule matches no layer (near names are listed), no rule has the stage, a block size does not divide, or a
+        layer is an embedding with `max_norm` or of a class with a ``forward`` of its own.
     """
     chosen = [rule for rule in rules if stage in (None, rule.stage)]
     if not chosen:
         known = ", ".join(repr(name) for name in dict.fromkeys(rule.stage for rule in rules))
         raise ValueError(f"Argument `stage` must be the stage of a rule ({known}), but was {stage!r}.")
-    dense = (nn.Linear, nn.Embedding, nn.Conv2d)
-    kinds = (*dense, PQLinear, PQEmbedding, PQConv2d)
+    kinds = (*DENSE, PQLinear, PQEmbedding, PQConv2d)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
     matched: set[int] = set()
     pairs = []
@@ -206,7 +206,8 @@ def match_rules(model: nn.Module, rules: Sequence[Rule], *, stage: str | None = 
         for number, rule in enumerate(chosen):
             if re.fullmatch(rule.pattern, name):
                 matched.add(number)
-                if isinstance(module, dense):
+                if isinstance(module, DENSE):
+                    _check_fit(name, rule, unfit_layer(module))
                     check_divides(rule.config.block_size, module.weight[0].numel(), f"layer {name!r}")
                     pairs.append((name, rule))
                 break
@@ -226,17 +227,22 @@ def quantizable(model: nn.Module, rules: Sequence[Rule], *, stage: str | None = 
     Raises
     ------
     ValueError
-        As `match_rules`; if a layer that matches cannot be held as codes.
+        As `match_rules`; if a layer that matches shares its weight with another.
     """
     pairs = match_rules(model, rules, stage=stage)
     unfit = unfit_layers(model)
     for name, rule in pairs:
-        if name in unfit:
-            raise ValueError(
-                f"Rules must not match layer {name!r}, as {rule.pattern!r} does, because {unfit[name]}. Leave it (or "
-                "its stage) out, and it stays in float16."
-            )
+        _check_fit(name, rule, unfit.get(name))
     return pairs
+
+
+def _check_fit(name: str, rule: Rule, reason: str | None) -> None:
+    """Refuse a layer that cannot be held as codes."""
+    if reason is not None:
+        raise ValueError(
+            f"Rules must not match layer {name!r}, as {rule.pattern!r} does, because {reason}. Leave it (or its stage) "
+            "out, and it stays in float16."
+        )
 
 
 def quantize_(
@@ -277,7 +283,7 @@ def quantize_(
     ------
     ValueError
         Before any clustering, if a rule matches nothing, a block size does not divide, or a layer shares its weight
-        with another or is an embedding with `max_norm`.
+        with another, is an embedding with `max_norm` or is of a class with a ``forward`` of its own.
     """
     if isinstance(rules, Mapping):
         rules = [Rule(pattern=pattern, config=config) for pattern, config in rules.items()]

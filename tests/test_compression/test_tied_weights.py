@@ -1,8 +1,9 @@
-"""Weights that several layers have in common, and embeddings that change what they look up."""
+"""Weights that several layers have in common, and layers that compute something else than those of PyTorch."""
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from transformers import (
     AutoModelForMaskedLM,
     DistilBertConfig,
@@ -11,11 +12,13 @@ from transformers import (
     RobertaForMaskedLM,
     RobertaForSequenceClassification,
 )
+from transformers.models.gemma3.modeling_gemma3 import Gemma3TextScaledWordEmbedding
 
-from compression import PQConfig, compress, load_compressed_, preset_rules, quantize_, save_compressed
+from compression import PQConfig, add_quant_noise, compress, load_compressed_, preset_rules, quantize_, save_compressed
 from compression.quantization.files import CompressedFileError, read_tensors
 from compression.quantization.folder import save_folder
 from compression.quantization.layers import pq_modules
+from compression.quantization.rules import Rule
 from compression.quantization.storage import dense_bytes, file_bytes, round_
 from compression.training.ipq import IPQConfig, check_stages
 
@@ -73,6 +76,43 @@ def test_an_embedding_that_shortens_its_rows_is_refused():
         quantize_(model, {".*": PQConfig(block_size=4, n_centroids=16)})
     result = compress(model, "1.9x", calibration=[IDS % 100], sizes=((4, 16),))
     assert pq_modules(result.model).keys() <= {"1"}
+
+
+class Doubled(nn.Linear):
+    """A linear layer that doubles its output."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Centred(nn.Conv2d):
+    """A convolution of centred filters."""
+
+    def forward(self, x):
+        return self._conv_forward(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True), self.bias)
+
+
+@pytest.mark.parametrize(
+    "layer", [Doubled(16, 16), Centred(16, 16, 1), Gemma3TextScaledWordEmbedding(100, 16, 0, embed_scale=4.0)]
+)
+def test_a_class_that_computes_in_its_own_way_is_refused(layer):
+    model = nn.ModuleDict({"own": layer, "plain": NonDynamicallyQuantizableLinear(16, 16)})
+    reason = f"must not match layer 'own'.* its class {type(layer).__name__} has a `forward` of its own"
+    everything = [Rule(pattern=".*", config=PQConfig(block_size=4, n_centroids=8))]
+    for act in (quantize_, add_quant_noise, lambda *them: check_stages(*them, IPQConfig(stages=("all",)))):
+        with pytest.raises(ValueError, match=reason):
+            act(model, everything)
+    assert model["own"] is layer
+    quantize_(model, {"plain": everything[0].config})
+    assert pq_modules(model).keys() == {"plain"}
+
+
+def test_compress_leaves_such_a_class_as_it_is():
+    model = nn.Sequential(Gemma3TextScaledWordEmbedding(100, 16, 0, embed_scale=4.0), Doubled(16, 64))
+    model.append(nn.Linear(64, 64))
+    result = compress(model, "1.9x", calibration=[IDS % 100], sizes=((4, 16),))
+    assert pq_modules(result.model).keys() == {"2"}
+    assert torch.allclose(result.model[:2](IDS % 100), model[:2](IDS % 100), atol=1e-2)
 
 
 def test_a_shared_weight_counts_once_and_is_stored_once(tmp_path):
