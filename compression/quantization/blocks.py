@@ -114,12 +114,18 @@ def int8_scale(centroids: "torch.Tensor") -> float:
     return math.ldexp(round(mantissa * 2048), exponent - 11)
 
 
+def round_to(tensor: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":
+    """Return a tensor at the values that `dtype` can store, in its own type; as it is if one would become infinite."""
+    rounded = tensor.to(dtype).to(tensor.dtype)
+    return rounded if bool((rounded.isfinite() == tensor.isfinite()).all()) else tensor
+
+
 def round_codebook(centroids: "torch.Tensor", codebook_dtype: str) -> "torch.Tensor":
-    """Return centroids (K, d) at the values that `codebook_dtype` can store, in their own type."""
+    """Return centroids (K, d) at the values that `codebook_dtype` can store, see `round_to`, in their own type."""
     import torch
 
     if codebook_dtype != "int8":
-        return centroids.to(getattr(torch, codebook_dtype)).to(centroids.dtype)
+        return round_to(centroids, getattr(torch, codebook_dtype))
     scale = int8_scale(centroids)
     return (centroids / scale).round().clamp(-127, 127) * scale if scale else centroids
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from compression.quantization.activations import ActivationGrid
-from compression.quantization.blocks import code_bits, int8_scale, pack_codes, round_codebook, unpack_codes
+from compression.quantization.blocks import code_bits, int8_scale, pack_codes, round_codebook, round_to, unpack_codes
 from compression.quantization.convolution import PQConv2d
 from compression.quantization.files import (
     SHARING,
@@ -45,16 +45,21 @@ def round_(model: nn.Module, *, codebooks: str | None = None, remainder: torch.d
     codebooks
         Type of all codebooks: ``"float16"``, ``"float32"`` or ``"int8"``; each layer's own (`PQConfig`) if ``None``.
     remainder
-        Type of all other floating-point parameters and buffers.
+        Type of all other floating-point tensors that the file will hold.
+
+    Notes
+    -----
+    A tensor with values beyond the range of its type stays as it is, and is stored in its own type. Buffers that are no
+    part of the state (rotary frequencies) stay too: they are not in the file, and a loaded model has them exact.
     """
     books = {id(module.centroids): module for module in pq_modules(model).values()}
     with torch.no_grad():
         for module in books.values():
             module.codebook_dtype = codebooks or module.codebook_dtype
             module.centroids.copy_(round_codebook(module.centroids, module.codebook_dtype))
-        for tensor in [*model.parameters(), *model.buffers()]:
+        for tensor in _state(model).values():
             if tensor.is_floating_point() and id(tensor) not in books:
-                tensor.copy_(tensor.to(remainder))
+                tensor.copy_(round_to(tensor, remainder))
 
 
 def save_compressed(

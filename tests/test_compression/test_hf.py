@@ -228,9 +228,19 @@ def test_models_that_draw_weights_of_their_parts_are_loaded(make, tmp_path):
     assert same_state(loaded, model)
 
 
-def saves_to_the_bit(model, folder):
+def test_rotary_frequencies_which_the_file_lacks_are_not_rounded(tmp_path):
+    model = modern_bert()
+    before = copy.deepcopy(dict(model.named_buffers()))
+    loaded = saves_to_the_bit(model, tmp_path, r".*\.(Wqkv|Wi)")
+    for one in (model, loaded):
+        buffers = dict(one.named_buffers())
+        assert all(torch.equal(buffer, buffers[name]) for name, buffer in before.items())
+    assert any("inv_freq" in name for name in before.keys() - model.state_dict().keys())
+
+
+def saves_to_the_bit(model, folder, pattern=r".*\.(query|dense)"):
     """Return what a model is after it was quantized and twice saved and loaded, whole and in parts."""
-    quantize_(model, {r".*\.(query|dense)": PQConfig(block_size=4, n_centroids=16)})
+    quantize_(model, {pattern: PQConfig(block_size=4, n_centroids=16)})
     round_(model)
     loaded = model
     for name, limit in (("whole", "50GB"), ("parts", "5KB")):

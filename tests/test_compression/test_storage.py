@@ -16,7 +16,7 @@ from torch import nn
 
 from benchmarks.storage.__main__ import TABLE_BITS, entropy_bytes
 from compression import PQConfig, PQLinear, load_compressed_, quantize_, save_compressed
-from compression.quantization.files import FORMAT, sealed
+from compression.quantization.files import FORMAT, read_tensors, sealed
 from compression.quantization.storage import CompressedFileError, file_bytes, layer_bytes, read_header, round_
 
 
@@ -36,6 +36,25 @@ def compressed_net(seed=0):
     quantize_(net, {"0": PQConfig(n_centroids=12, block_size=4), "1": PQConfig(n_centroids=16, codebook_dtype="int8")})
     round_(net)
     return net
+
+
+def test_values_beyond_the_range_of_half_precision_are_stored_exactly(tmp_path):
+    net = nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Linear(8, 8)).eval()
+    net[1].running_var.fill_(5.6e6)
+    nn.init.normal_(net[2].weight, std=1e5, generator=torch.Generator().manual_seed(0))
+    fresh = copy.deepcopy(net)
+    quantize_(net, {"0|2": PQConfig(n_centroids=8, block_size=4)})
+    before = copy.deepcopy(net.state_dict())
+    round_(net)
+    save_compressed(net, tmp_path / "model.safetensors")
+    stored = read_tensors(tmp_path)[1]
+    for name in ("1.running_var", "2.centroids"):
+        assert torch.equal(stored.pop(name), before[name])
+        assert torch.equal(net.state_dict()[name], before[name])
+    assert before["2.centroids"].isfinite().all()
+    assert torch.float32 not in {tensor.dtype for tensor in stored.values()}
+    loaded = load_compressed_(fresh, tmp_path).state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in net.state_dict().items())
 
 
 def contents(folder):
