@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from pydantic import Field
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_model, save_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -231,10 +231,9 @@ def finetuned_minilm(
 
 
 def save_classifier(model: PreTrainedModel, folder: str | Path) -> None:
-    """Write configuration and weights as ``save_pretrained`` does, without its progress bars."""
+    """Write configuration and weights as ``save_pretrained`` does, tied ones once, without its progress bars."""
     model.config.save_pretrained(folder)
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, Path(folder) / "model.safetensors", metadata={"format": "pt"})
+    save_model(model, str(Path(folder) / "model.safetensors"), metadata={"format": "pt"})
 
 
 def load_classifier(folder: str | Path) -> PreTrainedModel:
@@ -244,5 +243,5 @@ def load_classifier(folder: str | Path) -> PreTrainedModel:
     """
     with torch.random.fork_rng(devices=[]):
         model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(folder))
-    model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+    load_model(model, Path(folder) / "model.safetensors")
     return model.eval()

@@ -7,6 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from compression.training.evaluate import evaluate
 from compression.training.finetune import (
@@ -225,6 +226,25 @@ def test_saved_classifier_is_read_by_transformers_too(tiny_roberta, tmp_path):
     assert torch.equal(torch.random.get_rng_state(), before)
     loaded = type(model).from_pretrained(tmp_path, local_files_only=True)
     assert same(state_of(loaded), state_of(model))
+
+
+@pytest.mark.parametrize("kind", ["bart", "t5"])
+def test_tied_weights_are_saved_once(kind, tmp_path):
+    config = AutoConfig.for_model(kind, vocab_size=60, d_model=16, d_ff=16, d_kv=8, num_layers=1, num_heads=2)
+    config.update({"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16})
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    save_classifier(model, tmp_path)
+    size = (tmp_path / "model.safetensors").stat().st_size
+    assert 0 < size - 4 * sum(tensor.numel() for tensor in model.parameters()) < 20_000
+    transformers_own = type(model).from_pretrained(tmp_path, local_files_only=True)
+    for loaded in (load_classifier(tmp_path), transformers_own):
+        assert same(state_of(loaded), state_of(model))
+        assert loaded.state_dict().keys() == model.state_dict().keys()
+    tensors = load_file(tmp_path / "model.safetensors")
+    for changed in (dict(list(tensors.items())[1:]), tensors | {"more": torch.zeros(1)}):
+        save_file(changed, tmp_path / "model.safetensors")
+        with pytest.raises(RuntimeError, match="key"):
+            load_classifier(tmp_path)
 
 
 def test_unknown_or_bad_settings_are_refused():
