@@ -240,7 +240,7 @@ def _with_labels(config: Any, task: Task, names: tuple[str, ...]) -> Any:
 
 
 def _draw(model: PreTrainedModel, names: set[str], seed: int) -> None:
-    """Draw a head: weights normal with the model's standard deviation, biases zero."""
+    """Draw a head: matrices normal with the model's standard deviation, biases zero, scales of norms one."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -248,7 +248,7 @@ def _draw(model: PreTrainedModel, names: set[str], seed: int) -> None:
                 deviation = getattr(model.config, "initializer_range", 0.02)
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
             elif name in names:
-                parameter.zero_()
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
 
 
 @contextmanager

@@ -126,6 +126,7 @@ TOKENIZERS = {
     "mpnet": mpnet_wordpiece,
     "distilbert": wordpiece,
     "electra": wordpiece,
+    "modernbert": byte_level_bpe,
 }
 
 

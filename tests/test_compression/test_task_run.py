@@ -288,6 +288,16 @@ def test_a_head_is_drawn_from_its_seed_and_a_trained_one_is_kept(models, tmp_pat
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in encoder.items())
 
 
+def test_a_new_head_with_a_norm_depends_on_its_input(tmp_path):
+    write_model(tmp_path, "modernbert")
+    model = find_model(str(tmp_path), GLUE["mnli"]).load(0)
+    assert model.head.norm.weight.unique().tolist() == [1]
+    assert model.classifier.bias.unique().tolist() == [0]
+    with torch.inference_mode():
+        logits = model(torch.tensor([[0, 7, 8, 2], [0, 9, 5, 2]])).logits
+    assert (logits[0] - logits[1]).abs().min() > 1e-3
+
+
 def test_a_finished_model_is_evaluated_in_its_own_label_order(models, glue, tmp_path):
     first, second = (tmp_path / name for name in ("first", "second"))
     names = GLUE["mnli"].label_names
