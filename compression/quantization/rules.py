@@ -181,7 +181,7 @@ def match_rules(model: nn.Module, rules: Sequence[Rule], *, stage: str | None = 
     rules
         Rules in order.
     stage
-        Only rules of this stage; all if ``None``.
+        Only layers whose rule has this stage; all if ``None``.
 
     Returns
     -------
@@ -191,10 +191,10 @@ def match_rules(model: nn.Module, rules: Sequence[Rule], *, stage: str | None = 
     Raises
     ------
     ValueError
-        If a rule matches no layer (near names are listed), no rule has the stage, a block size does not divide, or a
-        layer is an embedding with `max_norm` or of a class with a ``forward`` of its own.
+        If a rule is the first for no layer (near names are listed), no rule has the stage, a block size does not
+        divide, or a layer is an embedding with `max_norm` or of a class with a ``forward`` of its own.
     """
-    chosen = [rule for rule in rules if stage in (None, rule.stage)]
+    chosen = [number for number, rule in enumerate(rules) if stage in (None, rule.stage)]
     if not chosen:
         known = ", ".join(repr(name) for name in dict.fromkeys(rule.stage for rule in rules))
         raise ValueError(f"Argument `stage` must be the stage of a rule ({known}), but was {stage!r}.")
@@ -203,20 +203,21 @@ def match_rules(model: nn.Module, rules: Sequence[Rule], *, stage: str | None = 
     matched: set[int] = set()
     pairs = []
     for name, module in layers.items():
-        for number, rule in enumerate(chosen):
-            if re.fullmatch(rule.pattern, name):
-                matched.add(number)
-                if isinstance(module, DENSE):
-                    _check_fit(name, rule, unfit_layer(module))
-                    check_divides(rule.config.block_size, module.weight[0].numel(), f"layer {name!r}")
-                    pairs.append((name, rule))
-                break
-    for number, rule in enumerate(chosen):
+        first = next((number for number, rule in enumerate(rules) if re.fullmatch(rule.pattern, name)), -1)
+        if first not in chosen:
+            continue
+        matched.add(first)
+        if isinstance(module, DENSE):
+            _check_fit(name, rules[first], unfit_layer(module))
+            check_divides(rules[first].config.block_size, module.weight[0].numel(), f"layer {name!r}")
+            pairs.append((name, rules[first]))
+    for number in chosen:
         if number not in matched:
-            near = difflib.get_close_matches(rule.pattern.replace("\\", ""), layers, n=3, cutoff=0.0)
+            pattern = rules[number].pattern
+            near = difflib.get_close_matches(pattern.replace("\\", ""), layers, n=3, cutoff=0.0)
             raise ValueError(
-                f"The rule {rule.pattern!r} matches no linear layer, embedding or convolution; near names are "
-                f"{', '.join(map(repr, near)) or 'none: the model has no such layer'}."
+                f"The rule {pattern!r} matches no linear layer, embedding or convolution that the rules before it "
+                f"leave; near names are {', '.join(map(repr, near)) or 'none: the model has no such layer'}."
             )
     return pairs
 
@@ -265,7 +266,7 @@ def quantize_(
     rules
         Rules in order, or a mapping from patterns to configurations; the first that matches a layer's full name counts.
     stage
-        Only the rules of this stage; all if ``None``.
+        Only layers whose rule has this stage; all if ``None``.
     seed
         Seed of the clustering; every layer gets its own, derived from this and its position.
     sample_weights

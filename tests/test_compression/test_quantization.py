@@ -181,6 +181,22 @@ def test_stages_and_rules_that_match_nothing():
     assert not pq_modules(net)
 
 
+def test_the_first_rule_that_matches_counts_in_every_stage():
+    up = PQConfig(n_centroids=16, block_size=2)
+    rules = [
+        Rule(pattern=r"layer\.up", config=up, stage="late"),
+        Rule(pattern=r"layer\..*", config=PQConfig(n_centroids=8, block_size=8), stage="early"),
+    ]
+    nets = [Net(), Net()]
+    quantize_(nets[0], rules)
+    early, late = (quantize_(nets[1], rules, stage=stage) for stage in ("early", "late"))
+    assert [[report.name for report in reports] for reports in (early, late)] == [["layer.down"], ["layer.up"]]
+    for net in nets:
+        assert [module.block_size for module in pq_modules(net).values()] == [2, 8]
+    with pytest.raises(ValueError, match=r"layer.*up' matches no .* that the rules before it leave"):
+        quantize_(Net(), rules[::-1], stage="late")
+
+
 def test_preset_rules_name_the_stages():
     rules = preset_rules("roberta", block_size={"ffn": 8, "embeddings": 4, "attention": 4, "head": 8}, n_centroids=64)
     assert [rule.stage for rule in rules] == ["ffn", "embeddings", "attention", "head"]
