@@ -42,10 +42,9 @@ class _Compact(_PQWeight):
     def _take(self, layer: _PQWeight) -> None:
         """Become what another layer is."""
         nn.Module.__init__(self)
-        packed = PackedCodes.of(layer.codes, layer.n_centroids)
         self.centroids = layer.centroids
-        self.register_buffer("low", packed.low)
-        self.register_buffer("high", packed.high)
+        for name, buffer in self._buffers_of(layer.codes).items():
+            self.register_buffer(name, buffer)
         self.codebook_dtype, self.activations = layer.codebook_dtype, layer.activations
         self.training = False
 
@@ -75,12 +74,9 @@ class _Compact(_PQWeight):
             del destination[f"{prefix}{name}"]
         destination[f"{prefix}codes"] = self.codes
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        if f"{prefix}codes" in state_dict:
-            packed = PackedCodes.of(state_dict[f"{prefix}codes"], self.n_centroids)
-            state_dict = {key: value for key, value in state_dict.items() if key != f"{prefix}codes"}
-            state_dict |= {f"{prefix}low": packed.low, f"{prefix}high": packed.high}
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def _buffers_of(self, codes: torch.Tensor) -> dict[str, torch.Tensor]:
+        packed = PackedCodes.of(codes, self.n_centroids)
+        return {"low": packed.low, "high": packed.high}
 
 
 class CompactLinear(_Compact, PQLinear):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from compression.quantization.blocks import code_dtype, round_codebook
+from compression.quantization.blocks import code_bits, code_dtype, round_codebook, unpack_codes
 from compression.quantization.saving import follow_layers_
 
 if TYPE_CHECKING:
@@ -115,6 +115,31 @@ class _PQWeight(nn.Module):
             )
         self.centroids = nn.Parameter(centroids.detach().clone())
         self.register_buffer("codes", codes.to(code_dtype(k)))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Read codes as they are in memory or packed as in the file, as trainers read their checkpoints."""
+        state = dict(state_dict)
+        codes, centroids = state.pop(f"{prefix}codes", None), state.get(f"{prefix}centroids")
+        try:
+            if centroids is not None and not centroids.is_floating_point():
+                raise ValueError(
+                    f"its codebook is {centroids.dtype}, whose scale stands in the description of the file; use "
+                    "`from_pretrained` or `load_compressed_`."
+                )
+            if codes is not None and codes.ndim == 1:
+                shape, device = self._stored_codes.shape, codes.device
+                numbers = unpack_codes(codes.cpu().numpy(), code_bits(self.n_centroids), shape[0] * shape[1])
+                codes = torch.from_numpy(numbers).reshape(shape).to(device, code_dtype(self.n_centroids))
+        except ValueError as error:
+            args[-1].append(f"Layer {prefix[:-1]!r} cannot be read: {error}")  # raised by `load_state_dict`
+            return
+        if codes is not None:
+            state |= {f"{prefix}{name}": buffer for name, buffer in self._buffers_of(codes).items()}
+        super()._load_from_state_dict(state, prefix, *args)
+
+    def _buffers_of(self, codes: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The buffers that hold codes (rows, blocks)."""
+        return {"codes": codes}
 
     @property
     def n_centroids(self) -> int:

@@ -144,26 +144,74 @@ def test_compress_gives_a_model_that_saves(tiny_roberta, tmp_path):
     assert torch.equal(logits(load(tmp_path)), logits(result.model))
 
 
-def test_a_checkpoint_of_the_trainer_is_the_model(tiny_roberta, tmp_path):
-    model = tiny_roberta(0)
-    quantize_(model, preset_rules("roberta", block_size=8, n_centroids=16))
+def trainer(model, folder, **options):
+    """Return a trainer of 4 steps that saves after each second."""
     rows = [{"input_ids": ids, "labels": torch.tensor(number % 2)} for number, ids in enumerate(IDS)]
     arguments = TrainingArguments(
-        str(tmp_path),
-        max_steps=2,
+        str(folder),
+        max_steps=4,
         save_steps=2,
         learning_rate=1e-3,
         report_to=[],
         use_cpu=True,
         disable_tqdm=True,
         dataloader_pin_memory=False,
+        **options,
     )
+    return Trainer(model, arguments, train_dataset=rows, eval_dataset=rows)
+
+
+@pytest.fixture(params=[(), ("ffn", "attention")], ids=["codebooks apart", "shared codebooks"])
+def unrounded(tiny_roberta, request):
+    """Return a function that makes a tiny quantized classifier; codes have 4 and 9 bits."""
+
+    def make():
+        model, sizes = tiny_roberta(0), {"ffn": 300, "attention": 16}
+        rules = preset_rules("roberta", block_size=2, n_centroids=sizes, stages=tuple(sizes), shared=request.param)
+        quantize_(model, rules)
+        return model
+
+    return make
+
+
+def test_a_checkpoint_of_the_trainer_is_the_model(unrounded, tmp_path):
+    model = unrounded()
     before = logits(model)
-    Trainer(model, arguments, train_dataset=rows).train()
-    loaded = load(tmp_path / "checkpoint-2")
+    trainer(model, tmp_path).train()
+    loaded = load(tmp_path / "checkpoint-4")
     assert same_state(loaded, model)
     assert torch.equal(logits(loaded), logits(model.eval()))
     assert not torch.equal(logits(loaded), before)
+
+
+def test_a_training_is_resumed_from_its_checkpoint(unrounded, tmp_path):
+    model, other = unrounded(), unrounded()
+    trainer(model, tmp_path).train()
+    for fresh in (other, load(tmp_path / "checkpoint-2")):
+        trainer(fresh, tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+        assert same_state(fresh, model)
+
+
+def test_the_best_checkpoint_of_a_training_is_loaded(unrounded, tmp_path):
+    model = unrounded()
+    most = {"metric_for_best_model": "loss", "greater_is_better": True}  # the loss falls: not the last
+    best = trainer(model, tmp_path, eval_strategy="steps", eval_steps=2, load_best_model_at_end=True, **most)
+    best.train()
+    assert best.state.best_model_checkpoint == str(tmp_path / "checkpoint-2")
+    assert same_state(load(tmp_path / "checkpoint-2"), model)
+    assert not same_state(load(tmp_path / "checkpoint-4"), model)
+
+
+def test_packed_codes_that_do_not_fit_are_refused(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    before = copy.deepcopy(model.state_dict())
+    name = "roberta.encoder.layer.0.output.dense"
+    state[f"{name}.codes"] = state[f"{name}.codes"][1:]
+    with pytest.raises(RuntimeError, match=rf"Layer '{name}' cannot be read: .* must hold 320 bytes") as caught:
+        model.load_state_dict(state, strict=False)
+    assert "Layer 'classifier.dense' cannot be read: its codebook is torch.int8, whose scale" in str(caught.value)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 SIZES = {
