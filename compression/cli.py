@@ -92,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--out", type=Path, help="folder of the runs (default: results/study/NAME)")
     study.add_argument("--json", type=Path, help="write rows, runs and provenance")
     study.add_argument("--finished", action="store_true", help="tables of the runs that are finished; computes nothing")
+    text = "whole seeds are taken from what another machine wrote by --json"
+    study.add_argument("--known", type=Path, metavar="FILE", help=text)
     study.set_defaults(run=_study)
 
     text = "the paper's three claims beside what was measured, on stress and on healthy weights"
@@ -242,8 +244,10 @@ def _study(arguments: argparse.Namespace) -> None:
 
     config = shown(arguments, load_config(StudyConfig, path, arguments.set))
     out = arguments.out or Path("results", "study", arguments.name or path.stem)
+    known = None if arguments.known is None else json.loads(arguments.known.read_text(encoding="utf-8"))
+    options = {"finished": arguments.finished, "known": known, "n_workers": arguments.workers}
     with _executor(arguments):
-        found = run_study(config, out, arguments.folder, finished=arguments.finished, n_workers=arguments.workers)
+        found = run_study(config, out, arguments.folder, **options)
     if arguments.json is not None:
         write_json(arguments.json, found)
     for table in ("rows", "gains"):

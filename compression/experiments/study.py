@@ -1,6 +1,6 @@
 """A table over seeds: one task, several file sizes, and what each part of the recipe adds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,11 @@ class Planned:
     config: RunConfig
 
     @property
+    def name(self) -> tuple[str, str, int]:
+        """Variant, size and seed."""
+        return self.variant, self.size, self.seed
+
+    @property
     def dense(self) -> str:
         """Name of the fp32 model, the same for runs that share it."""
         values = self.config.model_dump(mode="json")
@@ -128,6 +133,7 @@ def run_study(
     folder: str | Path | None = None,
     *,
     finished: bool = False,
+    known: Mapping[str, Any] | None = None,
     n_workers: int | None = 1,
 ) -> dict[str, Any]:
     """Make all runs and return the tables.
@@ -142,6 +148,9 @@ def run_study(
         Cache folder of packaged models and data.
     finished
         Take only the runs that are finished in `out`, and compute nothing.
+    known
+        What this returned on another machine, for the same settings but for the seeds. Seeds of which it has all runs
+        are taken from there; differences are of runs with the same seed, so that a seed is of one machine.
     n_workers
         Processes that cluster, see `compression.quantize_`; the result is the same for any number.
 
@@ -154,12 +163,17 @@ def run_study(
     Raises
     ------
     ValueError
-        See `plan`; if `out` holds runs with other settings, or with `finished` none of the first variant.
+        See `plan`; if `out` holds runs with other settings, or with `finished` none of the first variant; if `known`
+        is of other settings.
     """
     out = Path(out)
     planned = plan(config)
+    taken = {} if known is None else _whole_seeds(planned, config, known)
     runs = []
     for number, item in enumerate(planned, start=1):
+        if item.name in taken:
+            runs.append(taken[item.name])
+            continue
         target = out / "runs" / f"{item.variant}-{item.size}-{item.seed}".replace(" ", "-")
         report = finished_report(item.config, target)
         if report is None and not finished:
@@ -175,6 +189,19 @@ def run_study(
     found = {"rows": score_rows(runs), "gains": gain_rows(runs), "runs": runs, "planned": len(planned)}
     seconds = sum(run["seconds"]["whole"] for run in runs)
     return found | {"sentences": runs[0]["sentences"], "provenance": provenance(config, seconds)}
+
+
+def _whole_seeds(
+    planned: Sequence[Planned], config: StudyConfig, known: Mapping[str, Any]
+) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Return the known runs of the seeds of which all planned runs are known, by variant, size and seed."""
+    theirs, ours = known.get("provenance", {}).get("config", {}), config.model_dump(mode="json")
+    for name in ours:
+        if name != "seeds" and theirs.get(name) != ours[name]:
+            raise ValueError(f"Argument `known` must be of a study with the same settings, but differs in {name!r}.")
+    found = {(run["variant"], run["size"], run["seed"]): run for run in known["runs"]}
+    missing = {item.seed for item in planned if item.name not in found}
+    return {item.name: found[item.name] for item in planned if item.seed not in missing}
 
 
 def _record(item: Planned, report: Mapping[str, Any]) -> dict[str, Any]:

@@ -175,6 +175,13 @@ def test_the_command_makes_the_table_once(settings, tmp_path, capsys):
     assert not (out / "runs" / "noise-small-1" / "report.json").exists()
     assert main(["study", "--config", str(settings), "--set", "run.n_distil=8", "--out", str(out), "--finished"]) == 2
     assert "n_distil" in capsys.readouterr().err
+    # Another machine takes the seed of which all runs are there.
+    elsewhere, arguments = tmp_path / "elsewhere", ["study", "--config", str(settings), "--known", str(result)]
+    assert main([*arguments, "--out", str(elsewhere), "--finished"]) == 0
+    assert "3 of 7 runs" in capsys.readouterr().out
+    assert not (elsewhere / "runs").exists()
+    assert main([*arguments, "--out", str(elsewhere), "--set", "run.n_distil=8"]) == 2
+    assert "`known` must be of a study with the same settings, but differs in 'run'" in capsys.readouterr().err
 
 
 def test_nothing_finished_is_an_error(settings, tmp_path, capsys):
