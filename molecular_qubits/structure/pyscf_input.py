@@ -27,9 +27,6 @@ COMMON_BASES = (
 _POTENTIALS = ("gth", "ccecp", "bfd", "qavgvszp")
 """Beginnings of the names of PySCF's basis sets whose potentials have another name than the basis."""
 
-_AUXILIARY = ("sap", "optri", "ri", "fit")
-"""Beginning or ends of the names of PySCF's basis sets that are not for orbitals."""
-
 FITTED_FROM_ATOMS = 20
 """Number of atoms from which on the density is fitted unless said otherwise."""
 
@@ -66,7 +63,7 @@ def check_method(molecule: Molecule, xc: str, basis: str, name: str = "basis") -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         name_only = basis.lower().translate(str.maketrans("", "", "-_ "))
-        if name_only.startswith(_AUXILIARY[0]) or name_only.endswith(_AUXILIARY[1:]):
+        if name_only.startswith("sap") or name_only.endswith(("fit", "ri")):  # atomic potentials, density fitting, RI
             raise ValueError(f"Argument `{name}` must be a basis set for orbitals, but {basis!r} is an auxiliary one.")
         for symbol in sorted(set(molecule.symbols)):
             if not _has_basis(basis, symbol):
