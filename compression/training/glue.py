@@ -205,7 +205,7 @@ def _labels(
             label = float(value) if task.regression else int(order.get(value, value))
             if not task.regression and isinstance(value, float) and label != value:
                 label = float("nan")  # no class
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             label = float("nan")
         if label != label:
             kind = (

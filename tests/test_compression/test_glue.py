@@ -149,6 +149,7 @@ def test_changed_files_are_read_again(tmp_path, datasets_cache, readme):
         ({"sentence1": ["a"], "sentence2": [None], "label": [0]}, "'sentence2' .* must hold text, but holds None"),
         ({"sentence1": ["a"], "sentence2": ["b"], "label": [None]}, "row 0 has None"),
         ({"sentence1": ["a", "b"], "sentence2": ["c", "d"], "label": [1.0, 0.7]}, r"row 1 has 0\.7"),
+        ({"sentence1": ["a"], "sentence2": ["b"], "label": [float("inf")]}, "row 0 has inf"),
     ],
 )
 def test_bad_rows_are_named(tmp_path, datasets_cache, columns, message):

@@ -1,12 +1,20 @@
 """What Quant-Noise gains: a tiny real run that is kept, and the committed result."""
 
 import json
+from unittest.mock import Mock
 
 import pytest
 
 from compression.cli import main
 from compression.experiments import noise_accuracy
-from compression.experiments.noise_accuracy import COMMITTED, NoiseAccuracyConfig, measure, noise_rows
+from compression.experiments.noise_accuracy import (
+    COMMITTED,
+    NoiseAccuracyConfig,
+    NoiseExperiment,
+    measure,
+    noise_rows,
+)
+from compression.training.finetune import FinetunedModel, save_classifier
 from shared.artifacts import default_cache_dir
 
 TINY = {
@@ -37,9 +45,19 @@ def test_a_tiny_measurement_has_every_state_and_is_kept(real_data, tmp_path, mon
     monkeypatch.setattr(noise_accuracy, "finetune", None)
     monkeypatch.setattr(noise_accuracy, "ipq", None)
     assert measure(config, tmp_path)["runs"] == found["runs"]
-    monkeypatch.setattr(noise_accuracy, "code_hash", lambda: "of another k-means")
-    with pytest.raises(TypeError, match="not callable"):  # is computed again, by the `None` above
-        measure(config, tmp_path)
+
+
+def test_results_of_other_code_are_not_taken_from_the_cache(tiny_roberta, tiny_data, tmp_path, monkeypatch):
+    experiment = NoiseExperiment(NoiseAccuracyConfig.model_validate(TINY), tmp_path)
+    experiment.dense = FinetunedModel(tiny_roberta(0), None, tiny_data, tiny_data, tmp_path, {})
+    save_classifier(experiment.dense.model, tmp_path)
+    calls = [Mock(wraps=getattr(noise_accuracy, name)) for name in ("finetune", "ipq")]
+    for name, call in zip(("finetune", "ipq"), calls, strict=True):
+        monkeypatch.setattr(noise_accuracy, name, call)
+    for code, times in (("this", 1), ("this", 1), ("other", 2)):
+        monkeypatch.setattr(noise_accuracy, "code_hash", lambda code=code: code)
+        experiment.run(experiment.config.noises[1], 8, 0)
+        assert [call.call_count for call in calls] == [times, 2 * times]
 
 
 def test_the_committed_runs_are_shown_and_settings_need_a_measurement(capsys):
