@@ -354,12 +354,9 @@ def write_plots(result: ExchangeResult, folder: Path) -> None:
 
 def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     """Return the exchange couplings that the arguments of ``exchange`` ask for."""
-    from molecular_qubits.electronic.exchange import check_high_spin, exchange_couplings
-    from molecular_qubits.electronic.memory import check_fit_memory
-    from molecular_qubits.electronic.scf import SCFSettings
+    from molecular_qubits.electronic.exchange import check_high_spin, exchange_couplings, prepare_settings
     from molecular_qubits.fields.alignments import check_centres, check_spins
     from molecular_qubits.structure.library import start_geometry
-    from molecular_qubits.structure.pyscf_input import build_mole, check_method, check_room, is_fitted
     from molecular_qubits.structure.relaxation import cached_relaxation
     from shared.artifacts import Cache
     from shared.progress import say
@@ -381,26 +378,6 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         check_centres(centres, molecule.n_atoms)
         check_spins(spins, len(centres))
         multiplicity = check_high_spin(molecule, spins)
-    check_method(molecule, arguments.xc, arguments.basis)
-    check_room(molecule, multiplicity, arguments.basis)
-    if arguments.guess_basis is not None:
-        check_method(molecule, arguments.xc, arguments.guess_basis, name="guess_basis")
-    try:
-        SCFSettings(
-            xc=arguments.xc,
-            basis=arguments.basis,
-            grid_level=arguments.grid_level,
-            conv_tol=arguments.conv_tol,
-            max_cycle=arguments.max_cycle,
-            solvent_epsilon=arguments.solvent,
-            dispersion=arguments.dispersion,
-            device=arguments.device or "cpu",
-        )  # refuses before the geometry is relaxed
-    except ValueError as error:
-        raise ValueError(str(error).replace("Argument `solvent_epsilon`", "Option `--solvent`")) from error
-    if is_fitted(molecule.n_atoms, False if arguments.exact_integrals else None):
-        mole = build_mole(molecule, arguments.basis, molecule.n_electrons % 2)
-        check_fit_memory(mole, arguments.basis, arguments.xc)
     method = {
         "xc": arguments.xc,
         "basis": arguments.basis,
@@ -409,6 +386,17 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         "solvent_epsilon": arguments.solvent,
         "dispersion": arguments.dispersion,
     }
+    options: dict[str, Any] = {
+        **method,
+        "conv_tol": arguments.conv_tol,
+        "max_cycle": arguments.max_cycle,
+        "guess_basis": arguments.guess_basis,
+        "device": arguments.device,
+    }
+    try:
+        prepare_settings(molecule, multiplicity, **options)  # refuses before the geometry is relaxed
+    except ValueError as error:
+        raise ValueError(str(error).replace("Argument `solvent_epsilon`", "Option `--solvent`")) from error
     geometry = arguments.geometry or ("as-is" if molecule.smiles is None else "gfn2")
     if geometry != "as-is":
         say(f"Relaxing the geometry with {geometry} at multiplicity {multiplicity}.")
@@ -416,14 +404,7 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         chosen = {**method, "device": arguments.device or "cpu"} if geometry == "uks" else {}
         start = molecule if molecule.smiles is None else start_geometry(molecule)  # a file's conformer is kept
         molecule = cached_relaxation(start, geometry, multiplicity, cache, **chosen)
-    options: dict[str, Any] = {
-        **method,
-        "conv_tol": arguments.conv_tol,
-        "max_cycle": arguments.max_cycle,
-        "guess_basis": arguments.guess_basis,
-        "device": arguments.device,
-        "cache": Cache(arguments.cache, name="scf"),
-    }
+    options["cache"] = Cache(arguments.cache, name="scf")
     if from_density:
         from molecular_qubits.electronic.density_centres import centres_from_density
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from compression.quantization.convolution import PQConv2d, pads
+from compression.quantization.layers import DENSE
 
 Batch = Mapping[str, torch.Tensor] | torch.Tensor
 """Keyword arguments of a model, or its only argument."""
@@ -261,8 +262,7 @@ def _patch_squares(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
 
 
 def _layers(model: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Linear | nn.Embedding | nn.Conv2d]:
-    kinds = nn.Linear | nn.Embedding | nn.Conv2d
-    found = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
+    found = {name: module for name, module in model.named_modules() if isinstance(module, DENSE)}
     if names is None:
         return found
     unknown = [name for name in names if name not in found]

@@ -6,7 +6,6 @@ from typing import Any
 
 from molecular_qubits.electronic.broken_symmetry import StateRunner
 from molecular_qubits.electronic.exchange import prepare_settings
-from molecular_qubits.electronic.memory import check_fit_memory
 from molecular_qubits.electronic.scf import Workspace
 from molecular_qubits.electronic.spin_centres import SpinCentre, find_spin_centres
 from molecular_qubits.structure.clashes import check_clashes
@@ -55,12 +54,9 @@ def centres_from_density(
     check_multiplicity(molecule.n_electrons, multiplicity)
     check_clashes(molecule)
     settings, guess_basis = prepare_settings(molecule, multiplicity, **method)
-    workspace = Workspace(molecule, settings)
-    if settings.density_fit:
-        check_fit_memory(workspace.mole, settings.basis, settings.xc, settings.auxbasis)
     everything = tuple(range(molecule.n_atoms))
     runner = StateRunner(
-        workspace, (everything,), ((multiplicity - 1) / 2,),
+        Workspace(molecule, settings), (everything,), ((multiplicity - 1) / 2,),
         Cache(name="scf") if cache is None else cache, guess_basis=guess_basis,
     )  # fmt: skip
     found = find_spin_centres(molecule, runner.high_spin_atomic_spins(), threshold=threshold)

@@ -37,7 +37,7 @@ from molecular_qubits.structure.clashes import check_clashes
 from molecular_qubits.structure.environment import gpu_available
 from molecular_qubits.structure.interfaces import as_molecule
 from molecular_qubits.structure.molecule import Molecule, check_multiplicity
-from molecular_qubits.structure.pyscf_input import check_method, check_room, is_fitted
+from molecular_qubits.structure.pyscf_input import build_mole, check_method, check_room, is_fitted
 from molecular_qubits.units import HARTREE_TO_CM1
 from shared.artifacts import Cache, provenance, write_text
 
@@ -102,8 +102,8 @@ class ExchangeResult:
     def convergence_cm1(self) -> np.ndarray:
         """Error of each Yamaguchi coupling ``(n, n)`` that ``conv_tol`` leaves, see `convergence_error`."""
         s2, determinants = [state.s2 for state in self.states], [state.determinant for state in self.states]
-        energies = np.array([state.energy_hartree for state in self.states]) - self.states[0].energy_hartree
-        return convergence_error(self.settings.conv_tol, energies * HARTREE_TO_CM1, s2, self.spins, determinants)
+        energies_cm1 = np.array([state.energy_hartree for state in self.states]) * HARTREE_TO_CM1
+        return convergence_error(self.settings.conv_tol, energies_cm1, s2, self.spins, determinants)
 
     @property
     def residual_s2(self) -> np.ndarray:
@@ -277,11 +277,8 @@ def exchange_couplings(
         auxbasis=auxbasis, conv_tol=conv_tol, max_cycle=max_cycle, guess_basis=guess_basis, ramp=ramp,
         solvent_epsilon=solvent_epsilon, dispersion=dispersion, device=device,
     )  # fmt: skip
-    workspace = Workspace(molecule, settings)
-    if settings.density_fit:
-        check_fit_memory(workspace.mole, basis, xc, auxbasis)
     runner = StateRunner(
-        workspace, sets, values, Cache(name="scf") if cache is None else cache,
+        Workspace(molecule, settings), sets, values, Cache(name="scf") if cache is None else cache,
         solvers=solvers, guesses=guesses, guess_basis=guess_basis, stability=stability,
     )  # fmt: skip
     found = _run_states(runner, enumerate_determinants(values))
@@ -335,6 +332,8 @@ def prepare_settings(
             check_method(molecule, xc, GUESS_BASIS)
             check_room(molecule, multiplicity, GUESS_BASIS)
             guess_basis = GUESS_BASIS
+    if settings.density_fit:
+        check_fit_memory(build_mole(molecule, basis, molecule.n_electrons % 2), basis, xc, settings.auxbasis)
     return settings, guess_basis
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from molecular_qubits.structure.molecule import Molecule
-from molecular_qubits.structure.nuclei import DEFAULT_ISOTOPES, ISOTOPES
+from molecular_qubits.structure.nuclei import DEFAULT_ISOTOPES, ISOTOPES, electron_scale_g
 from molecular_qubits.structure.pyscf_input import build_mole
 from molecular_qubits.units import CM1_TO_GHZ, FINE_STRUCTURE, G_ELECTRON, HARTREE_TO_CM1, MU_B_CM1_PER_T
 from shared.config import suggestion
@@ -78,7 +78,7 @@ class HyperfineCoupling:
     @property
     def site_g(self) -> float:
         """Return the g factor of the nuclear spin as a site of `SpinSystem`, with +μ_B B.g.S: -g_N m_e/m_p."""
-        return -self.nuclear_g / PROTON_ELECTRON_MASS_RATIO
+        return electron_scale_g(self.nuclear_g)
 
 
 def mhz_to_mt(coupling_mhz: float, g: float = G_ELECTRON) -> float:

@@ -171,8 +171,7 @@ def row_convergence(row: dict[str, Any], i: int = 0, j: int = 1) -> float:
     if row["state"] == "ground":
         spins = spins[:: len(spins) - 1]
     determinants = [state["determinant"] for state in states]
-    energies = np.array([state["energy_hartree"] for state in states])
-    energies_cm1 = (energies - energies[0]) * HARTREE_TO_CM1
+    energies_cm1 = np.array([state["energy_hartree"] for state in states]) * HARTREE_TO_CM1
     s2 = [state["s2"] for state in states]
     return float(convergence_error(row["conv_tol"], energies_cm1, s2, spins, determinants)[i, j])
 
