@@ -1,6 +1,7 @@
 """The command line: exit codes, messages, and one small molecule from start to end."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from molecular_qubits.structure import relaxation
 from molecular_qubits.structure.library import LIBRARY, start_geometry
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError
+from molecular_qubits.units import HARTREE_TO_CM1
 
 H_HE_H = "3\n\nH 0 0 -1.5\nHe 0 0 0\nH 0 0 1.5\n"
 
@@ -41,7 +43,9 @@ def test_exchange_of_an_xyz_file(xyz, tmp_path, capsys):
     )
     parts = record["error_bars"][0]["parts_cm1"]
     assert parts["projection"] == pytest.approx(spread / 12**0.5)
-    assert 0 < parts["convergence"] < 1e-4 * abs(record["j_yamaguchi_cm1"][0][1])
+    high, broken = (state["s2"] for state in record["states"])
+    errors = [1e-9 * HARTREE_TO_CM1, j_cm1 * 1e-9**0.5]  # of an energy, and of a coupling by an <S^2>
+    assert parts["convergence"] == pytest.approx(2**0.5 * math.hypot(*errors) / (high - broken), rel=1e-3)
     assert record["provenance"]["config"]["basis"] == "6-31g"
 
 
