@@ -225,12 +225,11 @@ def _check_budget(config: RunConfig, skeleton: Any, header: dict[str, Any]) -> N
 def _check_rules(config: RunConfig, rules: Sequence[Rule], skeleton: Any) -> None:
     """Refuse rules that do not fit the model, those of stages that are not named included, and unknown stages."""
     stages = dict.fromkeys(rule.stage for rule in rules)
-    for stage in config.ipq.stages:
-        unknown = [part for part in stage.split("+") if part not in (*STAGES, *stages)]
-        if unknown:
-            raise ValueError(
-                f"Key `ipq.stages` must hold stages of the rules ({', '.join(stages)}), but has {unknown[0]!r}."
-            )
+    unknown = [part for part in config.ipq.parts if part not in (*STAGES, *stages)]
+    if unknown:
+        raise ValueError(
+            f"Key `ipq.stages` must hold stages of the rules ({', '.join(stages)}), but has {unknown[0]!r}."
+        )
     for stage in stages:
         quantizable(skeleton, rules, stage=stage)
 
@@ -246,7 +245,7 @@ def _rules(config: RunConfig, source: ModelSource, plan: Path | None) -> tuple[R
             f"Key `rules` must be given for model {config.model!r}: its type {family!r} has no preset (these have: "
             f"{', '.join(FAMILIES)})."
         )
-    stages = [part for stage in config.ipq.stages for part in stage.split("+")]
+    stages = config.ipq.parts
     for name in ("block_size", "n_centroids"):
         sizes = getattr(config, name)
         if not isinstance(sizes, int) and set(sizes) != set(stages):

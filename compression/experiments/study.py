@@ -13,6 +13,7 @@ from compression.experiments.run_config import RunConfig
 from compression.experiments.study_tables import gain_rows, packed, score_rows
 from compression.experiments.task_run import finished_report, run_task
 from compression.quantization.rules import STAGES
+from compression.training.distillation import LastTeacher
 from compression.training.evaluate import matthews_correlation
 from compression.training.ipq import StageReport
 from compression.training.tasks import find_task
@@ -86,14 +87,14 @@ class Planned:
         blocks = None
         if self.config.noise is not None:  # it is on the layers of the file, and exact noise has its blocks
             blocks = [values[name] for name in ("budget", "block_size", "n_centroids", "pq")]
-            stages = sorted({part for stage in self.config.ipq.stages for part in stage.split("+")})
+            stages = sorted(self.config.ipq.parts)
             if values["rules"] is not None or stages != sorted(STAGES):
                 blocks += [values["rules"], stages]
         return f"{self.seed}-{content_hash([[values[name] for name in names], blocks])[:8]}"
 
 
 def plan(config: StudyConfig) -> list[Planned]:
-    """Return all runs, variant by variant.
+    """Return all runs, seed by seed and variant by variant.
 
     Raises
     ------
@@ -114,8 +115,8 @@ def plan(config: StudyConfig) -> list[Planned]:
 
 
 def _planned(config: StudyConfig) -> Iterator[Planned]:
-    for name, variant in config.variants.items():
-        for seed in config.seeds:
+    for seed in config.seeds:  # runs in a row share the fp32 model
+        for name, variant in config.variants.items():
             for size, sizes in config.sizes.items():
                 if size in (variant.sizes or (size,)) and seed in (variant.seeds or (seed,)):
                     seeds: dict[str, Any] = {"ipq": {"seed": seed}}
@@ -169,7 +170,7 @@ def run_study(
     out = Path(out)
     planned = plan(config)
     taken = {} if known is None else _whole_seeds(planned, config, known)
-    runs = []
+    runs, teach_last = [], LastTeacher()
     for number, item in enumerate(planned, start=1):
         if item.name in taken:
             runs.append(taken[item.name])
@@ -181,7 +182,9 @@ def run_study(
             home = out / "dense" / item.dense
             home.parent.mkdir(parents=True, exist_ok=True)
             sizes = out / "plans" / f"{item.size}.json"
-            report = run_task(item.config, target, folder=folder, dense=home, plan=sizes, n_workers=n_workers)
+            report = run_task(
+                item.config, target, folder=folder, dense=home, plan=sizes, n_workers=n_workers, teach_last=teach_last
+            )
         if report is not None:
             runs.append(_record(item, report))
     if not runs or runs[0]["variant"] != planned[0].variant:

@@ -22,6 +22,7 @@ from compression.quantization.quant_noise import QuantNoise, add_quant_noise
 from compression.quantization.rules import Rule
 from compression.quantization.storage import load_compressed_, round_
 from compression.training.batches import EncodedData
+from compression.training.distillation import LastTeacher
 from compression.training.distributed import rank, wait_for_all
 from compression.training.evaluate import predict_logits
 from compression.training.finetune import finetune, load_classifier, save_classifier
@@ -46,6 +47,7 @@ def run_task(
     dense: str | Path | None = None,
     plan: str | Path | None = None,
     n_workers: int | None = 1,
+    teach_last: LastTeacher | None = None,
 ) -> dict[str, Any]:
     """Fine-tune a model on a task, quantize it in stages, write the file, read it back and evaluate it.
 
@@ -70,6 +72,9 @@ def run_task(
         File of the rules chosen for a budget, in place of ``out/plan.json``, for runs that share it in the same way.
     n_workers
         Processes that cluster, see `compression.quantize_`; the result is the same for any number.
+    teach_last
+        Keeps the teacher's outputs in memory for the next run, which asks again only if the fp32 model, the sentences
+        or what the loss needs of them is another.
 
     Returns
     -------
@@ -105,7 +110,7 @@ def run_task(
                 planned_rules(prepared, teacher, plan, n_workers)
             wait_for_all()
             prepared = replace(prepared, rules=planned_rules(prepared, teacher, plan))
-        _make_compressed(prepared, out, teacher, n_workers)
+        _make_compressed(prepared, out, teacher, teach_last, n_workers)
         if rank() == 0:
             compressed = load_compressed_(load_classifier(home), out / "compressed" / "model.safetensors")
             _move(compressed, prepared.device)
@@ -171,18 +176,21 @@ def _noisy(prepared: Prepared, model: nn.Module, hook: NoiseHook | None) -> Abst
     return nullcontext() if settings is None else add_quant_noise(model, prepared.rules, settings)
 
 
-def _make_compressed(prepared: Prepared, out: Path, dense: PreTrainedModel, n_workers: int | None) -> None:
+def _make_compressed(
+    prepared: Prepared, out: Path, dense: PreTrainedModel, teach_last: LastTeacher | None, n_workers: int | None
+) -> None:
     """Quantize in stages with the dense model as teacher and write the file with configuration and tokenizer."""
     if (out / "compressed").is_dir():
         return
     config, train = prepared.config, prepared.train
     model = copy.deepcopy(dense)
     data = train if config.n_distil is None else train.sample(min(config.n_distil, len(train)))
+    ask, layers = teach_last or LastTeacher(), config.ipq.distillation.needed_layers
     report = ipq(
         model,
         prepared.rules,
         train_data=data,
-        teacher=dense,
+        teacher=ask(dense, data, layers, config.ipq.precision),
         config=_with_rules(config.ipq, prepared.rules),
         sample_weights=clustering_weights(prepared, dense, prepared.rules),
         n_workers=n_workers,
@@ -231,9 +239,8 @@ def _about_method(prepared: Prepared) -> str:
 def _with_rules(config: IPQConfig, rules: Sequence[Rule]) -> IPQConfig:
     """Leave out the stages that a plan has no layer for; layers of no stage come last."""
     known = dict.fromkeys(rule.stage for rule in rules)
-    named = [part for stage in config.stages for part in stage.split("+")]
     stages = ["+".join(part for part in stage.split("+") if part in known) for stage in config.stages]
-    stages.append("+".join(stage for stage in known if stage not in named))
+    stages.append("+".join(stage for stage in known if stage not in config.parts))
     return config.model_copy(update={"stages": tuple(filter(None, stages))})
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
+from compression.quantization.files import state_digest
 from compression.training.batches import EncodedData, evaluation_batches
 from compression.training.losses import label_loss
 from compression.training.precision import Precision, autocast
@@ -143,6 +144,25 @@ def teach(
     if logits is None:
         raise ValueError("Argument `data` must have at least one row, but is empty.")
     return TeacherOutputs(logits, hidden, offsets)
+
+
+class LastTeacher:
+    """Outputs of the last teacher that was asked, so that runs in a row that share it call `teach` once."""
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] = ()
+        self._outputs: TeacherOutputs | None = None
+
+    def __call__(
+        self, teacher: nn.Module, data: EncodedData, hidden_layers: Sequence[int], precision: Precision
+    ) -> TeacherOutputs:
+        """Return what `teach` returns."""
+        key = (state_digest(teacher.state_dict()), data.sha256, tuple(hidden_layers), precision)
+        if self._outputs is None or key != self._key:
+            self._outputs = None  # freed before the next are made
+            self._outputs = teach(teacher, data, hidden_layers=hidden_layers, precision=precision)
+            self._key = key
+        return self._outputs
 
 
 def logit_loss(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:

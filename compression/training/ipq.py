@@ -97,11 +97,16 @@ class IPQConfig(FrozenConfig):
     @field_validator("stages")
     @classmethod
     def _each_stage_is_named_once(cls, stages: tuple[str, ...]) -> tuple[str, ...]:
-        parts = [part for stage in stages for part in stage.split("+")]
+        parts = _parts(stages)
         twice = [part for part in parts if parts.count(part) > 1]
         if twice:
             raise ValueError(f"must name each stage once, but names {twice[0]!r} more than once")
         return stages
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The stages of the rules in order, those that are quantized together one by one."""
+        return _parts(self.stages)
 
 
 @dataclass(frozen=True)
@@ -288,7 +293,7 @@ def ipq(
         stage = config.stages[number]
         say(f"{description}: stage {stage} ({number + 1} of {len(config.stages)})")
         layers: list[LayerReport] = []
-        for part in stage.split("+"):
+        for part in _parts([stage]):
             if latents is not None:
                 names = [name for name, _ in match_rules(model, rules, stage=part)]
                 latents.add({name: model.get_parameter(f"{name}.weight") for name in names})
@@ -501,9 +506,12 @@ def _check_same(found: Mapping[str, Any], parts: Mapping[str, Any], folder: Path
 
 def check_stages(model: nn.Module, rules: Sequence[Rule], config: IPQConfig) -> None:
     """Refuse rules that do not fit the model, stage by stage; see `quantizable`."""
-    for stage in config.stages:
-        for part in stage.split("+"):
-            quantizable(model, rules, stage=part)
+    for part in config.parts:
+        quantizable(model, rules, stage=part)
+
+
+def _parts(stages: Sequence[str]) -> tuple[str, ...]:
+    return tuple(part for stage in stages for part in stage.split("+"))
 
 
 def _history(rows: Sequence[Mapping[str, Any]]) -> tuple[Iteration, ...]:
