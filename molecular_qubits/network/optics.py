@@ -128,7 +128,7 @@ def tip_profile(distance_nm: Any, height_nm: float) -> FloatArray:
 
 
 def tip_spot_nm(height_nm: float) -> float:
-    """Return the full width at half maximum of `tip_profile`: 1.019 times the height."""
+    """Return the full width at half maximum of `tip_profile`: 0.9035 times the height."""
     from scipy.optimize import brentq
 
     ratio = brentq(lambda u: u**3 * (1 + 3 * u) - 2, 0, 1, xtol=1e-15)
