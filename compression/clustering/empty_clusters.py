@@ -48,7 +48,7 @@ class State:
         """`Points.mean_step` of the present assignment."""
         if self.sums is None:
             self.sums = self.points.weighted_sums(self.codes, len(self.centroids))
-        return self.points.mean_step(*self.sums, self.centroids)
+        return self.points.mean_step(*self.sums, self.centroids, self.codes)
 
 
 @dataclass(frozen=True)

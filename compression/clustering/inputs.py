@@ -14,6 +14,8 @@ _CHECKED_ROWS = 1 << 17
 
 _DTYPES = ("float16", "float32", "float64")
 
+_LARGEST = 1e100
+
 
 @dataclass(frozen=True)
 class Data:
@@ -48,7 +50,7 @@ class Data:
         return torch.from_numpy(array).to(self.like.device)
 
 
-def check_data(x: Any, sample_weight: Any = None, device: Any = None) -> Data:
+def check_data(x: Any, sample_weight: Any = None, device: Any = None, name: str = "x") -> Data:
     """Validate data and weights.
 
     Parameters
@@ -59,18 +61,21 @@ def check_data(x: Any, sample_weight: Any = None, device: Any = None) -> Data:
         ``None`` or positive weights, (N,) or (N, d).
     device
         torch device on which to search; ``None`` means where `x` is.
+    name
+        What messages call `x`.
 
     Raises
     ------
     TypeError, ValueError
         With the name of the argument, what it must be and what it was.
     """
-    array = _to_numpy(x, "x")
+    array = _to_numpy(x, name)
     if str(array.dtype) not in _DTYPES:
-        raise TypeError(f"Argument `x` must be of dtype {', '.join(_DTYPES)}, but was {array.dtype}.")
+        raise TypeError(f"Argument `{name}` must be of dtype {', '.join(_DTYPES)}, but was {array.dtype}.")
     if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"Argument `x` must have shape (N, d) with N, d >= 1, but has shape {array.shape}.")
-    _check_finite(array, "x")
+        raise ValueError(f"Argument `{name}` must have shape (N, d) with N, d >= 1, but has shape {array.shape}.")
+    _check_finite(array, name)
+    _check_range(array, name)
     values = np.ascontiguousarray(array, np.float64 if array.dtype == np.float64 else np.float32)
     weights = None
     if sample_weight is not None:
@@ -85,6 +90,7 @@ def check_data(x: Any, sample_weight: Any = None, device: Any = None) -> Data:
         _check_finite(weights, "sample_weight")
         if weights.min() <= 0:
             raise ValueError(f"Argument `sample_weight` must be positive, but its least value was {weights.min():g}.")
+        _check_range(weights, "sample_weight")
     if device is None and not isinstance(x, np.ndarray) and x.device.type != "cpu":
         device = x.device
     return Data(values, weights, array.dtype, _check_device(device), x)
@@ -117,13 +123,19 @@ def check_number(value: Any, name: str, positive: bool = False) -> float:
 
 
 def _to_numpy(x: Any, name: str) -> np.ndarray:
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise ValueError(f"Argument `{name}` must have no masked entries, but has {int(x.mask.sum())}.")
     if isinstance(x, np.ndarray):
         return np.asarray(x)
     torch = sys.modules.get("torch")  # without torch loaded, nothing can be a tensor
     if torch is not None and isinstance(x, torch.Tensor):
-        if str(x.dtype).removeprefix("torch.") == "bfloat16":
-            raise TypeError(f"Argument `{name}` must be of dtype {', '.join(_DTYPES)}, but was bfloat16.")
-        return x.detach().cpu().numpy()
+        try:
+            return x.detach().cpu().numpy()
+        except (TypeError, RuntimeError):  # bfloat16, float8, sparse, without data
+            kind = f"{str(x.dtype).removeprefix('torch.')}, {x.layout}, on {x.device.type}"
+            raise TypeError(
+                f"Argument `{name}` must be a dense tensor of dtype {', '.join(_DTYPES)}, but was {kind}."
+            ) from None
     raise TypeError(f"Argument `{name}` must be a NumPy array or a torch tensor, but was {type(x).__name__}.")
 
 
@@ -134,13 +146,23 @@ def _check_finite(array: np.ndarray, name: str) -> None:
         raise ValueError(f"Argument `{name}` must be finite, but holds {' and '.join(kinds)}.")
 
 
+def _check_range(array: np.ndarray, name: str) -> None:
+    """Refuse float64 values whose squares, or products with their like, leave its range."""
+    largest = float(np.maximum(array.max(), -array.min()))
+    if array.dtype == np.float64 and largest and not 1 / _LARGEST <= largest <= _LARGEST:
+        raise ValueError(
+            f"Argument `{name}` must have a largest magnitude from {1 / _LARGEST:g} to {_LARGEST:g} (or 0), so that "
+            f"squares can be summed, but has {largest:g}. Multiply it by a constant."
+        )
+
+
 def _check_device(device: Any) -> Any:
     if device is None or str(device) == "cpu":
         return None
     import torch
 
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.empty(0, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise ValueError(f"Argument `device` must name a usable torch device, but was {device!r}: {error}") from None
     return torch.device(device)

@@ -27,6 +27,9 @@ _POINT_COST, _CLUSTER_COST = 4000, 12
 """Cost of a search near the previous centroids beside the distances that it evaluates, as measured: multiply-adds a
 point, and distances to all centroids a cluster."""
 
+_VANISHING = 1e-20
+"""Weights of a row, relative to the largest of all, below which products with them leave the range of float32."""
+
 _WORTHWHILE = 0.85
 """Share of the cost of a search over all centroids below which that is done."""
 
@@ -34,8 +37,8 @@ _WORTHWHILE = 0.85
 class Searcher:
     """Nearest-centroid search over fixed points.
 
-    The points are shifted by their mean and divided by their largest magnitude on the way, so that the expansion of the
-    squared distance neither overflows nor loses its digits to a common offset.
+    The points are shifted by their centre and divided by their largest magnitude on the way, so that the expansion of
+    the squared distance neither overflows nor loses its digits to a common offset.
 
     Parameters
     ----------
@@ -97,7 +100,7 @@ class _CompiledEngine:
         self._shift, self._scale = shift.astype(dtype), dtype.type(1 / size)
         self._weights = np.empty((0, points.values.shape[1]), dtype)
         if points.weights.ndim == 2:
-            self._weights = (points.weights / points.weights.max()).astype(dtype)
+            self._weights = _relative(points.weights).astype(dtype)
         self._near_pays = True
         self._lists = None if self._weights.size else NearLists(points.values)
 
@@ -197,7 +200,7 @@ class _TorchEngine:
         features = torch.from_numpy(values)
         weights = points.weights if points.weights.ndim == 2 else None
         if weights is not None:  # sum_j w_j (x_j - c_j)^2 = const + [w x, w] . [-2 c, c^2]
-            w = torch.from_numpy(np.ascontiguousarray(weights / weights.max(), dtype=values.dtype))
+            w = torch.from_numpy(np.ascontiguousarray(_relative(weights), dtype=values.dtype))
             features = torch.cat([features * w, w], dim=1)
         self._features = features.to(self._device)
         self._weighted = weights is not None
@@ -217,7 +220,15 @@ class _TorchEngine:
             matrix, offset = -2.0 * table.T, square.sum(dim=1)
         rows = max(1, _CHUNK_ENTRIES // len(centroids))
         codes = []
-        for chunk in features.split(rows):
-            scores = chunk @ matrix if offset is None else torch.addmm(offset, chunk, matrix)
-            codes.append(scores.argmin(dim=1))
+        with torch.autocast(self._device.type, enabled=False):
+            for chunk in features.split(rows):
+                scores = chunk @ matrix if offset is None else torch.addmm(offset, chunk, matrix)
+                codes.append(scores.argmin(dim=1))
         return torch.cat(codes).int().cpu().numpy()
+
+
+def _relative(weights: FloatArray) -> FloatArray:
+    """Weights over the largest of all; over that of their row where a row would vanish beside it in float32."""
+    of_rows = weights.max(axis=1, keepdims=True)
+    largest = of_rows.max()
+    return weights / (of_rows if of_rows.min() < _VANISHING * largest else largest)

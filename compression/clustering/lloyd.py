@@ -240,8 +240,8 @@ def _iterate(state: State, rule: str, relaxation: float, max_iter: int, tol: flo
         state.assign()
         unchanged = np.array_equal(previous, state.codes)
         resolution = resolve(state, rule)
-        if number == 0 and rule == "partition":
-            reallocate(state)
+        if number == 0 and rule == "partition" and reallocate(state):
+            unchanged = False
         means, inertia = state.mean_step()
         gave_up = rule.startswith("perturb") and resolution.left > 0
         settled = number > 0 and history[-1].inertia - inertia <= tol * inertia and not resolution.found

@@ -86,6 +86,6 @@ def _sides(part: tuple[int, int, int, int], middle: int | None) -> list[tuple[in
 
 def direction_of(split: str) -> int:
     """Return the number of the strategy of that name, or raise a `ValueError` that lists the names."""
-    if split not in SPLITS:
+    if not isinstance(split, str) or split not in SPLITS:
         raise ValueError(f"Argument `split` must be one of {', '.join(map(repr, SPLITS))}, but was {split!r}.")
     return SPLITS[split]

@@ -20,6 +20,15 @@ _CHUNK = 1 << 15
 _SUM_ENTRIES = 1 << 22
 """Entries of all partial sums together; few and fixed chunks keep the sums the same for any number of threads."""
 
+_SAMPLE = 4096
+"""Points from which the median is taken."""
+
+_DRAWN_AWAY = 16.0
+"""Distance of mean and median, in that of a typical point from the median, from which the median is the centre."""
+
+_CANCELLED = 1e-10
+"""Share of the spread below which an inertia from sums has lost too many digits."""
+
 _HASH_PARTS = 4
 _NO_SUBSET = np.empty(0, np.int64)
 
@@ -138,7 +147,9 @@ class Points:
         filled = totals > 0
         return np.where(filled, sums / np.where(filled, totals, 1.0), otherwise)
 
-    def mean_step(self, sums: FloatArray, totals: FloatArray, centroids: FloatArray) -> tuple[FloatArray, float]:
+    def mean_step(
+        self, sums: FloatArray, totals: FloatArray, centroids: FloatArray, codes: IntArray
+    ) -> tuple[FloatArray, float]:
         """Weighted means of the clusters, and the inertia that the assignment has with `centroids`.
 
         Parameters
@@ -147,21 +158,23 @@ class Points:
             Of the assignment, from `weighted_sums`.
         centroids
             (K, d) float64: the present centroids, kept where a cluster is empty.
+        codes
+            (D,) the assignment.
 
         Returns
         -------
         means : numpy.ndarray
             (K, d) float64.
         inertia : float
-            From the sums, without another pass over the points; relative to the spread of the points around their mean
-            it is exact to float64 rounding.
+            From the sums, without another pass over the points, exact to float64 rounding relative to the spread of
+            the points around their mean; by direct difference where it is a tiny part of that spread.
         """
         filled = totals > 0
         means = np.where(filled, sums / np.where(filled, totals, 1.0), centroids)
         shift, spread = self.spread
         moved = centroids - shift  # sum w (x - c)^2 = sum w (x - s)^2 + sum W (c - s)^2 - 2 (c - s) (S - W s)
         inertia = spread + float((totals * moved**2 - 2 * moved * (sums - totals * shift)).sum())
-        return means, max(inertia, 0.0)
+        return means, inertia if inertia > _CANCELLED * spread else self.inertia(centroids, codes)
 
     @cached_property
     def spread(self) -> tuple[FloatArray, float]:
@@ -175,11 +188,19 @@ class Points:
 
     @cached_property
     def extent(self) -> tuple[FloatArray, float]:
-        """Unweighted mean of the points, (d,) float64, and the largest magnitude of a coordinate around it (or 1)."""
+        """A centre of the points, (d,) float64, and the largest magnitude of a coordinate around it (or 1).
+
+        The centre is the unweighted mean, or the median where outliers draw the mean away from most points: relative to
+        it those would lose their digits.
+        """
         d, parts = self.values.shape[1], chunks(len(self.values), max(_CHUNK, -(-len(self.values) // 64)))
         low, high, sums = zip(*run_all(range_chunk, [(self.values, (0,) * d, *part) for part in parts]), strict=True)
-        mean = sum(sums) / len(self.values)
-        return mean, float(max(np.max(high - mean), np.max(mean - low))) or 1.0
+        centre = sum(sums) / len(self.values)
+        some = self.values[:: -(-len(self.values) // _SAMPLE)].astype(np.float64)
+        median = np.median(some, axis=0)
+        if np.abs(centre - median).max() > _DRAWN_AWAY * np.median(np.abs(some - median).max(axis=1)):
+            centre = median
+        return centre, float(max(np.max(high - centre), np.max(centre - low))) or 1.0
 
 
 def distinct_points(x: FloatArray, sample_weight: FloatArray | None = None) -> Points:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from compression import kmeans, pg_kmeans
+from compression.clustering.assignment import nearest_centroids
 from compression.clustering.empty_clusters import PERTURB_TRIES, State, perturb_copies, resolve
 from compression.clustering.kernels import Searcher
 from compression.clustering.partition import partition
@@ -78,6 +79,53 @@ def test_offset_and_scale_do_not_spoil_the_search(offset, scale):
     x = ((centres[np.arange(300) % 3] + rng.standard_normal((300, 2)) + offset) * scale).astype(np.float32)
     codes = pg_kmeans(x, 3).assignments
     assert all(len(set(codes[group::3])) == 1 for group in range(3))
+
+
+@pytest.mark.parametrize("size", [1e6, 1e8, 1e12])
+def test_an_outlier_does_not_spoil_the_search_of_the_others(size):
+    x = np.random.default_rng(0).standard_normal((2000, 4)).astype(np.float32)
+    outlier = np.full((1, 4), size, np.float32)
+    alone, result = pg_kmeans(x, 32), pg_kmeans(np.vstack([x, outlier]), 33)
+    assert result.inertia < 1.02 * alone.inertia
+    assert len(result.history) > 1
+    assert [row.inertia for row in result.history] == sorted((row.inertia for row in result.history), reverse=True)
+    distances = np.square(x[:, None] - result.centroids[None].astype(np.float64)).sum(axis=2)
+    assert np.allclose(distances[np.arange(2000), result.assignments[:-1]], distances.min(axis=1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_codeword_that_has_moved_is_no_end_of_the_iteration():
+    x = np.array([-22.07, -4.87, -2.64, -2.01, -1.8, -0.53, -0.38, -0.35, 0.35, 0.79, 2.82, 3.87], np.float32)[:, None]
+    result = pg_kmeans(x, 5, tol=0)
+    means = np.array([x[result.assignments == number].mean() for number in range(5)])
+    assert np.array_equal(np.abs(x - means).argmin(axis=1), result.assignments)
+    assert result.inertia < 2.3
+
+
+def test_far_centroids_are_told_apart():
+    x = np.zeros((3, 2), np.float32)
+    for scale in (1e2, 1e10, 1e20):
+        far = np.array([[2 * scale, 0], [scale, 0], [1.001 * scale, 0]], np.float32)
+        assert nearest_centroids(x, far).tolist() == [1, 1, 1]
+        both = np.vstack([far, [[0.5, 0], [0.25, 0]]]).astype(np.float32)
+        assert nearest_centroids(x, both).tolist() == [4, 4, 4]
+
+
+def test_rows_of_tiny_weights_go_to_their_nearest_centroid():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 3)).astype(np.float32)
+    weights = rng.uniform(0.5, 1.5, (200, 3))
+    centroids = rng.standard_normal((16, 3)).astype(np.float32)
+    expected = nearest_centroids(x, centroids, sample_weight=weights)
+    weights[::2] *= 1e-50
+    assert np.array_equal(nearest_centroids(x, centroids, sample_weight=weights), expected)
+
+
+def test_autocasting_does_not_change_the_search():
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((2000, 48)).astype(np.float32))
+    plain = pg_kmeans(x, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = pg_kmeans(x, 16)
+    assert torch.equal(plain.centroids, cast.centroids)
 
 
 def test_released_rule_fails_on_many_equal_blocks_and_pg_does_not():
@@ -222,6 +270,12 @@ def test_every_combination_runs_on_stress_blocks(init, empty):
         (np.zeros((5, 2), np.int64), TypeError, "dtype"),
         (np.zeros((5, 2), complex), TypeError, "dtype"),
         (torch.zeros(5, 2, dtype=torch.bfloat16), TypeError, "bfloat16"),
+        (torch.zeros(5, 2, dtype=torch.float8_e4m3fn), TypeError, "`x` must be a dense tensor.*float8"),
+        (torch.zeros(5, 2, device="meta"), TypeError, "`x` must be a dense tensor.*on meta"),
+        (torch.eye(5).to_sparse(), TypeError, "`x` must be a dense tensor.*sparse"),
+        (np.ma.masked_equal(np.eye(3), 1.0), ValueError, "`x` must have no masked entries, but has 3"),
+        (np.eye(3) * 1e200, ValueError, "`x` must have a largest magnitude from 1e-100 to 1e\\+100"),
+        (np.eye(3) * 1e-200, ValueError, "`x` must have a largest magnitude"),
         ([[1.0, 2.0]], TypeError, "list"),
     ],
 )
@@ -248,13 +302,22 @@ def test_bad_data(x, error, message):
         ({"sample_weight": np.ones(4)}, ValueError, "sample_weight"),
         ({"sample_weight": np.full(5, np.nan)}, ValueError, "sample_weight"),
         ({"sample_weight": "ones"}, TypeError, "sample_weight"),
+        ({"sample_weight": np.full(5, 1e300)}, ValueError, "sample_weight"),
         ({"device": "cuda:77"}, ValueError, "device"),
+        ({"device": "meta"}, ValueError, "device"),
+        ({"device": 3.5}, ValueError, "device"),
+        ({"split": ["principal"]}, ValueError, "split"),
     ],
 )
 def test_bad_options(options, error, name):
     arguments = {"n_clusters": 2} | options
     with pytest.raises(error, match=f"`{name}`"):
         pg_kmeans(np.arange(10.0).reshape(5, 2), **arguments)
+
+
+def test_centroids_that_are_not_finite_are_named():
+    with pytest.raises(ValueError, match="`centroids` must be finite, but holds NaN"):
+        nearest_centroids(np.eye(3), np.full((2, 3), np.nan))
 
 
 def test_bad_names_of_rules():
