@@ -28,15 +28,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Parameters
     ----------
     path
-        The file (or folder) to write. Its parent folder is made.
+        The file (or folder) to write, or a link to it, which stays a link. Its parent folder is made.
 
     Yields
     ------
     Path
-        A path that does not exist yet, in the same folder. If the block raises, or is interrupted, it is removed and
-        `path` stays as it was.
+        A path that does not exist yet, in the folder of the file. If the block raises, or is interrupted, it is removed
+        and `path` stays as it was.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
     try:
