@@ -191,6 +191,11 @@ def test_the_command_makes_the_table_once(settings, tmp_path, capsys, monkeypatc
     assert not (elsewhere / "runs").exists()
     assert main([*arguments, "--out", str(elsewhere), "--set", "run.n_distil=8"]) == 2
     assert "`known` must be of a study with the same settings, but differs in 'run'" in capsys.readouterr().err
+    # A seed without the variant that the others are compared with has no losses.
+    for size in ("large", "small"):
+        (out / "runs" / f"PG-{size}-1" / "report.json").unlink()
+    assert main(["study", "--config", str(settings), "--out", str(out), "--finished"]) == 2
+    assert "finished run of 'PG' for each seed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
