@@ -164,7 +164,14 @@ def _fetch_data(arguments: argparse.Namespace) -> None:
         print(f"{name}: {sum(path.stat().st_size for path in paths) / 1e6:.1f} MB in {paths[0].parent}")
 
 
+def _check_preset(arguments: argparse.Namespace, name: str) -> None:
+    """Refuse ``--config``, a file in place of the preset, beside the option that chooses the preset."""
+    if arguments.config is not None and getattr(arguments, name):
+        raise ValueError(f"Options `--config` and `--{name}` exclude each other: give one of them.")
+
+
 def _reproduce(arguments: argparse.Namespace) -> None:
+    _check_preset(arguments, "fast")
     from compression.experiments.presets import reproduce_file
     from compression.experiments.reproduce import ReproduceConfig, reproduce
     from shared.config import load_config
@@ -175,6 +182,7 @@ def _reproduce(arguments: argparse.Namespace) -> None:
 
 
 def _accuracy(arguments: argparse.Namespace) -> None:
+    _check_preset(arguments, "budget")
     from compression.experiments.accuracy import Experiment, record
     from compression.experiments.presets import config_file, reproduce_file
     from compression.experiments.reproduce import ReproduceConfig
@@ -192,12 +200,11 @@ def _accuracy(arguments: argparse.Namespace) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    _check_preset(arguments, "preset")
     from compression.experiments.presets import RUNS, run_file
     from compression.training.tasks import find_task
     from shared.config import load_config
 
-    if arguments.config is not None and arguments.preset is not None:
-        raise ValueError("Options `--config` and `--preset` exclude each other: give one of them.")
     if arguments.config is arguments.preset is None and None in (arguments.model, arguments.task):
         raise ValueError(f"Give `--model` and `--task`, or `--preset` with one of {', '.join(RUNS)}.")
     path = arguments.config or run_file(arguments.preset)
@@ -244,7 +251,7 @@ def _study(arguments: argparse.Namespace) -> None:
 
     config = shown(arguments, load_config(StudyConfig, path, arguments.set))
     out = arguments.out or Path("results", "study", arguments.name or path.stem)
-    known = None if arguments.known is None else json.loads(arguments.known.read_text(encoding="utf-8"))
+    known = None if arguments.known is None else _read_known(arguments.known)
     options = {"finished": arguments.finished, "known": known, "n_workers": arguments.workers}
     with _executor(arguments):
         found = run_study(config, out, arguments.folder, **options)
@@ -257,6 +264,23 @@ def _study(arguments: argparse.Namespace) -> None:
     with style():
         (figure, *_) = save_figure(draw_study(found["rows"], SHOWN), out / "accuracy_against_size")
     print(f"{len(found['runs'])} of {found['planned']} runs; figure: {figure}")
+
+
+def _read_known(path: Path) -> dict[str, Any]:
+    """Return what ``pg-ipq study --json`` wrote; ValueError if the file holds something else."""
+    from shared.files import reason
+
+    try:
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        names = [(run["variant"], run["size"], run["seed"]) for run in known["runs"]]
+        if not names or not known["provenance"]["config"]["run"]:
+            raise LookupError("no runs, or no settings")
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        why = f": {reason(error)}" if isinstance(error, (OSError, UnicodeDecodeError)) else ""
+        raise ValueError(
+            f"Option `--known` must be a file that `pg-ipq study --json` wrote, but was {str(path)!r}{why}."
+        ) from error
+    return known
 
 
 def _claims(arguments: argparse.Namespace) -> None:

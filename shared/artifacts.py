@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-PACKAGES = ("torch", "numpy", "scipy", "faiss-cpu", "transformers", "jax", "pyscf", "qutip", "rdkit", "tblite")
+PACKAGES = ("torch", "numpy", "numba", "scipy", "faiss-cpu", "transformers", "jax", "pyscf", "qutip", "rdkit", "tblite")
 """Packages whose versions are part of every provenance record."""
 
 
@@ -28,15 +28,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Parameters
     ----------
     path
-        The file (or folder) to write. Its parent folder is made.
+        The file (or folder) to write, or a link to it, which stays a link. Its parent folder is made.
 
     Yields
     ------
     Path
-        A path that does not exist yet, in the same folder. If the block raises, or is interrupted, it is removed and
-        `path` stays as it was.
+        A path that does not exist yet, in the folder of the file. If the block raises, or is interrupted, it is removed
+        and `path` stays as it was.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
     try:
@@ -89,6 +89,12 @@ def content_hash(value: Any) -> str:
     """Return the SHA-256 of a JSON-able value in canonical form (sorted keys, no spaces), as 64 hexadecimal digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_code(*paths: str | Path) -> str:
+    """Return the SHA-256 of Python files, and of those of folders (not below them), as 64 hexadecimal digits."""
+    files = [file for path in map(Path, paths) for file in ([path] if path.is_file() else sorted(path.glob("*.py")))]
+    return content_hash([sha256_file(file) for file in files])
 
 
 def provenance(config: Any = None, seconds: float | None = None) -> dict[str, Any]:

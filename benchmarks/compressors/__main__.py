@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.compressors import methods as compressors
 from benchmarks.compressors.methods import PACKAGES, Compressor, available, compress_
 from compression.experiments.presets import study_file
 from compression.experiments.run_config import prepare
@@ -24,7 +25,7 @@ from compression.experiments.task_run import predict
 from compression.training.batches import EncodedData
 from compression.training.evaluate import matthews_correlation
 from compression.training.finetune import load_classifier
-from shared.artifacts import Cache, provenance, sha256_file, versions, write_json
+from shared.artifacts import Cache, hash_code, provenance, sha256_file, versions, write_json
 from shared.cli import run_command
 from shared.config import load_config
 from shared.progress import progress
@@ -58,26 +59,28 @@ def _run(arguments: argparse.Namespace) -> None:
     prepared = prepare(config.run, arguments.folder)
     data = prepared.evaluation[prepared.task.evaluation_splits[0]]
     cache = Cache(arguments.folder, "compressors")
-    start = time.monotonic()
-    runs = []
+    runs, seconds = [], 0.0
     with progress("Models", total=len(homes) * (1 + 2 * len(methods))) as step:
         for seed, home in homes.items():
             key = {
                 "model": sha256_file(home / "model.safetensors"),
                 "data": data.sha256,
+                "code": hash_code(compressors.__file__, __file__),
                 "versions": versions((*PACKAGES, "torch", "transformers")),
             }
             dense = cache.record("found.json", key, partial(_measure, home, data))
+            seconds += dense["seconds"]
             step()
             for name, method in methods.items():
                 for place in ("linear layers", "all matrices"):
                     make = partial(_measure, home, data, method, embeddings=place == "all matrices")
                     found = cache.record("found.json", key | {"method": name, "place": place}, make)
+                    seconds += found["seconds"]
                     runs.append(_as_run(name, place, seed, data.labels.numpy(), dense, found))
                     step()
     rows = score_rows(runs)
     ours = [row for row in score_rows(load_study(STUDY)["runs"]) if row["variant"] in OUR_ROWS]
-    made = provenance({"study": STUDY, "methods": list(methods)}, time.monotonic() - start)
+    made = provenance({"study": STUDY, "methods": list(methods)}, seconds)
     made["versions"] |= versions(PACKAGES)
     write_json(arguments.out / "compressors.json", {"rows": rows, "provenance": made})
     print(markdown_table(rows, DIGITS))
@@ -87,10 +90,12 @@ def _run(arguments: argparse.Namespace) -> None:
 def _measure(
     home: Path, data: EncodedData, method: Compressor | None = None, *, embeddings: bool = False
 ) -> dict[str, Any]:
-    """Bytes and predictions of a fine-tuned model, compressed or not."""
+    """Bytes and predictions of a fine-tuned model, compressed or not, and the seconds that they took."""
+    start = time.monotonic()
     model = load_classifier(home)
     size = (home / "model.safetensors").stat().st_size if method is None else compress_(model, method, embeddings)
-    return {"bytes": size, "found": predict(model, data).tolist()}
+    found = predict(model, data).tolist()
+    return {"bytes": size, "found": found, "seconds": time.monotonic() - start}
 
 
 def _as_run(

@@ -1,7 +1,8 @@
 """A high-spin and broken-symmetry pair: this package beside a plain PySCF script, same geometry and threads, in turns.
 
-Each run is a process of its own with an empty cache. Every finished row is kept: the same command continues where it
-was stopped. The claim is that of the fixed molecule (18 heavy atoms); --systems adds smaller and larger ones.
+Each run is a process of its own with an empty cache. Every finished row is kept with its settings and what made it: the
+same command continues where it was stopped; rows of other code or of another PySCF stay, but are not compared with its
+own. The claim is that of the fixed molecule (18 heavy atoms); --systems adds smaller and larger ones.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.exchange import ours, plain, systems
 from benchmarks.exchange.systems import FIXED, SYSTEMS, job
+from molecular_qubits import electronic, fields
 from molecular_qubits.electronic.projection import project_j
 from molecular_qubits.units import HARTREE_TO_CM1
-from shared.artifacts import Cache, provenance, write_json
+from shared.artifacts import Cache, git_commit, hash_code, provenance, versions, write_json
 from shared.cli import run_command
 from shared.plotting import COLUMN_WIDTH_IN, save_figure, style
 from shared.progress import say
@@ -57,24 +60,27 @@ def _run(arguments: argparse.Namespace) -> None:
     path = arguments.out / "exchange" / "pairs.json"
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
     done = {row["key"] for row in rows}
+    settings = {name: getattr(arguments, name) for name in ("xc", "basis", "threads")}
+    folders = (Path(str(package.__file__)).parent for package in (electronic, fields))
+    settings |= {"code": hash_code(*folders, ours.__file__, plain.__file__, systems.__file__)}
+    settings |= {"packages": versions(("pyscf",))}
     for name in arguments.systems:
         system = SYSTEMS[name]
         molecule = system.molecule(Cache(arguments.cache, name="geometry"))
         task = job(system, molecule, arguments.xc, arguments.basis, arguments.options)
         for turn in range(arguments.rounds):
             for method in arguments.methods:
-                settings = {"xc": arguments.xc, "basis": arguments.basis, "threads": arguments.threads}
                 options = arguments.options if method == "ours" else None
                 key = json.dumps([name, method, turn, settings, options], sort_keys=True)
                 if key in done:
                     continue
                 say(f"{name}: {method}, round {turn + 1}")
                 row = {"key": key, "system": name, "heavy_atoms": molecule.n_heavy_atoms, "method": method}
-                row |= {"round": turn, **settings, **measure(method, task, arguments.threads)}
-                rows.append(row)
-                write_json(path, {"rows": rows, "provenance": provenance({"options": arguments.options})})
-    chosen = {"xc": arguments.xc, "basis": arguments.basis, "threads": arguments.threads}
-    rows = [row for row in rows if row.items() >= chosen.items()]
+                row |= {"round": turn, **settings, "options": options, "commit": git_commit()}
+                rows.append(row | measure(method, task, arguments.threads))
+                taken = sum(row["seconds"] for row in rows)
+                write_json(path, {"rows": rows, "provenance": provenance({"options": arguments.options}, taken)})
+    rows = [row for row in rows if row.items() >= settings.items() and row["options"] in (None, arguments.options)]
     print(f"\n{markdown_table(compare([row for row in rows if row['system'] in arguments.systems]))}")
     draw(rows, path.with_name("growth"))
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from compression.experiments.code_hash import code_hash
+from compression.experiments.code_hash import PACKAGES, code_hash
 from compression.experiments.empty_clusters import METHODS, totals
 from compression.experiments.minilm_sizes import check_sizes
 from compression.quantization.blocks import PQConfig
@@ -186,7 +186,7 @@ class Experiment:
             "weights": sha256_file(self.dense.folder / "model.safetensors"),
             "data": [self.dense.train.sha256, self.config.n_calibration],
             "code": code_hash(),
-            "versions": versions(("torch", "transformers", "faiss-cpu", "numpy")),
+            "versions": versions(PACKAGES),
         }
 
         def make() -> dict[str, Any]:
@@ -238,8 +238,9 @@ class Experiment:
             "ipq": json.loads(settings.to_json()),
             "weights": sha256_file(dense.folder / "model.safetensors"),
             "data": [self.distilled.sha256, dense.validation.sha256],
+            "calibration": None if weights is None else [dense.train.sha256, self.config.n_calibration],
             "code": code_hash(),
-            "versions": versions(("torch", "transformers", "faiss-cpu", "numpy")),
+            "versions": versions(PACKAGES),
         }
 
         def make(target: Path) -> None:

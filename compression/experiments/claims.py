@@ -4,20 +4,20 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
 from torch import nn
 
-from compression.experiments.empty_clusters import EmptyClustersConfig, run_stress, totals
+from compression.experiments.empty_clusters import EmptyClustersConfig, Share, percent, run_stress, totals
 from compression.experiments.minilm_sizes import check_sizes
 from compression.experiments.reproduce import stressed_layer_of
-from compression.experiments.study_tables import gain_rows, packed, unpacked
+from compression.experiments.study_tables import packed, unpacked
 from compression.quantization.blocks import PQConfig
 from compression.quantization.rules import match_rules, preset_rules, quantize_
 from compression.training.batches import EncodedData
-from compression.training.evaluate import evaluate, paired_bootstrap
+from compression.training.evaluate import PairedDifference, evaluate, paired_bootstrap
 from compression.training.finetune import FinetuneConfig, finetuned_minilm
 from shared.artifacts import provenance
 from shared.config import FrozenConfig
@@ -30,6 +30,21 @@ RULES = ("released", "released, batched", "PG")
 """Whose empty clusters are counted: the released rule, the same with all empty clusters in one round, PG."""
 
 _STAGES = ("ffn", "attention", "head")
+
+
+class Interval(NamedTuple):
+    """A 95 % interval in points, with its ends as they are; only its text is rounded."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.low:+.1f} to {self.high:+.1f}"
+
+    @classmethod
+    def of(cls, gain: PairedDifference) -> "Interval":
+        """Return the interval of a difference of accuracies."""
+        return cls(100 * gain.low, 100 * gain.high)
 
 
 class ClaimsConfig(FrozenConfig):
@@ -53,7 +68,7 @@ class ClaimsConfig(FrozenConfig):
 
     stress: EmptyClustersConfig = EmptyClustersConfig(seeds=(0, 1, 2, 3, 4))
     finetune: FinetuneConfig = FinetuneConfig()
-    zero_shares: tuple[float, ...] = (0.0, 0.1, 0.2)
+    zero_shares: tuple[Share, ...] = (0.0, 0.1, 0.2)
     block_size: int = Field(8, ge=1)
     n_centroids: int = Field(256, ge=2)
     seeds: tuple[int, ...] = Field((0, 1, 2, 3, 4), min_length=1)
@@ -91,7 +106,7 @@ def measure(config: ClaimsConfig, folder: str | Path | None = None) -> dict[str,
         rows.append({"zero": share, "method": "fp32", "seed": 0, "right": right})
         for method in RULES:
             for seed in config.seeds:
-                say(f"{share:.0%} of the blocks zero, {method}, seed {seed}")
+                say(f"{percent(share)} of the blocks zero, {method}, seed {seed}")
                 rows.append(_quantized(zeroed, config, method, seed, share, validation))
     found = {"counts": counts, "accuracy": rows, "sentences": len(validation)}
     return found | {"provenance": provenance(config, time.monotonic() - start)}
@@ -190,7 +205,7 @@ def accuracy_rows(
     """Return the third claim: accuracy of PG minus that of the released rule, in points, with 95 % intervals.
 
     On weights with zeroed blocks of `measure` and on the healthy weights of the other two (see `count_rows`), at equal
-    sizes.
+    sizes. Each interval is an `Interval`.
     """
     rows = []
     for share in sorted({row["zero"] for row in measured["accuracy"]}):
@@ -205,15 +220,15 @@ def accuracy_rows(
         to_batched = None if batched is None else paired_bootstrap(right["PG"], batched)
         rows.append(
             {
-                "weights": f"{share:.0%} of the blocks zero, no fine-tuning",
+                "weights": f"{percent(share)} of the blocks zero, no fine-tuning",
                 "seeds": len(right["PG"]),
                 **{
                     f"{method} (%)": 100 * float(right[method].mean()) if method in right else None
                     for method in ("fp32", *RULES)
                 },
                 "gain (points)": 100 * to_released.difference,
-                "gain, 95 %": f"{100 * to_released.low:+.1f} to {100 * to_released.high:+.1f}",
-                "over batched, 95 %": to_batched and f"{100 * to_batched.low:+.1f} to {100 * to_batched.high:+.1f}",
+                "gain, 95 %": Interval.of(to_released),
+                "over batched, 95 %": to_batched and Interval.of(to_batched),
             }
         )
     found = {(row["model"], row["block size"]): row["accuracy (%)"] for row in earlier["accuracy"]}
@@ -228,33 +243,34 @@ def accuracy_rows(
                 "released, batched (%)": None,
                 "PG (%)": found["iPQ, PG k-means", size],
                 "gain (points)": gain["gain (points)"],
-                "gain, 95 %": gain["gain, 95 %"],
+                "gain, 95 %": Interval(*map(float, gain["gain, 95 %"].split(" to "))),  # committed as text only
                 "over batched, 95 %": None,
             }
         )
     for name, study in studies.items():
         for first, other in (("no distillation", "released, no distillation"), ("PG", "released")):
-            for row in gain_rows(study["runs"], first):
-                if row["against"] == other:
-                    rows.append(_study_row(name, study, row, first, other))
+            pairs = _pairs(study["runs"], first, other)
+            how = "clustered" if first == "no distillation" else "distilled"
+            for size in dict.fromkeys(ours["size"] for ours, _ in pairs):
+                label = f"healthy: {name}, {size}, {how}"
+                rows.append(_study_row(label, [pair for pair in pairs if pair[0]["size"] == size], study["sentences"]))
     return rows
 
 
-def _study_row(name: str, study: Mapping[str, Any], gain: Mapping[str, Any], first: str, other: str) -> dict[str, Any]:
-    pairs = [pair for pair in _pairs(study["runs"], first, other) if pair[0]["size"] == gain["size"]]
+def _study_row(label: str, pairs: Sequence[tuple[Any, Any]], sentences: int) -> dict[str, Any]:
     states: dict[str, Callable[[tuple[Any, Any]], str]] = {
         "fp32": lambda pair: pair[0]["fp32"],
         "released": lambda pair: pair[1]["compressed"],
         "PG": lambda pair: pair[0]["compressed"],
     }
-    means = {state: unpacked([of(pair) for pair in pairs], study["sentences"]).mean() for state, of in states.items()}
-    how = "clustered" if first == "no distillation" else "distilled"
+    right = {state: unpacked([of(pair) for pair in pairs], sentences) for state, of in states.items()}
+    gain = paired_bootstrap(right["PG"], right["released"])
     return {
-        "weights": f"healthy: {name}, {gain['size']}, {how}",
-        "seeds": gain["seeds"],
-        **{f"{state} (%)": 100 * float(means[state]) if state in means else None for state in ("fp32", *RULES)},
-        "gain (points)": gain["gain (points)"],
-        "gain, 95 %": gain["gain, 95 %"],
+        "weights": label,
+        "seeds": len(pairs),
+        **{f"{state} (%)": 100 * float(right[state].mean()) if state in right else None for state in ("fp32", *RULES)},
+        "gain (points)": 100 * gain.difference,
+        "gain, 95 %": Interval.of(gain),
         "over batched, 95 %": None,
     }
 
@@ -285,7 +301,7 @@ def answers(counts: Sequence[Mapping[str, Any]], accuracies: Sequence[Mapping[st
                 f"{claim}, {row['weights']}, {row['total']}: {verdict} ({row['released']} against {row['PG']})."
             )
     for row in accuracies:
-        low, high = map(float, row["gain, 95 %"].split(" to "))
+        low, high = row["gain, 95 %"]
         verdict = "a gain" if low > 0 else "a loss" if high < 0 else "no difference beyond the interval"
         batched = row["over batched, 95 %"]
         beside = "" if batched is None else f"; over the rule batched {batched}"

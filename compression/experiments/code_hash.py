@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
-from shared.artifacts import content_hash, sha256_file
+from shared.artifacts import hash_code
+
+PACKAGES = ("torch", "transformers", "numba", "numpy")
+"""Packages whose versions a compressed model depends on."""
 
 
 def code_hash() -> str:
     """Hash of the code that a compressed model depends on, so that a changed algorithm is not answered from cache."""
     package = Path(__file__).resolve().parent.parent
     folders = ("clustering", "quantization", "training")
-    return content_hash([sha256_file(path) for folder in folders for path in sorted((package / folder).glob("*.py"))])
+    return hash_code(*(package / folder for folder in folders))

@@ -1,7 +1,7 @@
 """Empty clusters: how many each k-means rule meets, what it spends on them, and what it leaves."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -10,6 +10,9 @@ from compression.clustering.lloyd import Iteration, KMeansResult, kmeans, pg_kme
 from shared.config import FrozenConfig
 from shared.progress import track
 from shared.results import ResultsWriter
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+"""A part of the blocks or entries of a weight that is set to zero."""
 
 METHODS = ("released", "PG")
 """The released iPQ's k-means, and PG k-means."""
@@ -53,11 +56,16 @@ class EmptyClustersConfig(FrozenConfig):
     block_size: int = Field(8, ge=1)
     n_centroids: int = Field(256, ge=1)
     max_iter: int = Field(15, ge=1)
-    zero_shares: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.5)
-    pruned_shares: tuple[float, ...] = (0.5, 0.9)
+    zero_shares: tuple[Share, ...] = (0.0, 0.1, 0.2, 0.3, 0.5)
+    pruned_shares: tuple[Share, ...] = (0.5, 0.9)
     degrees_of_freedom: float = Field(4.0, gt=2)
     scale: float = Field(0.04, gt=0)
     seeds: tuple[int, ...] = (0, 1, 2)
+
+
+def percent(share: float) -> str:
+    """Return a share as the per cents of a name; shares that differ have names that differ."""
+    return f"{100 * share:.12g}%"
 
 
 def student_blocks(config: EmptyClustersConfig, zero_share: float, seed: int) -> np.ndarray:
@@ -106,12 +114,12 @@ def stress_sets(config: EmptyClustersConfig, layer: np.ndarray | None) -> dict[s
         A real weight (rows, features) for the pruned sets; ``None`` leaves them out.
     """
     sets = {
-        f"Student t, {share:.0%} zero": [student_blocks(config, share, seed) for seed in config.seeds]
+        f"Student t, {percent(share)} zero": [student_blocks(config, share, seed) for seed in config.seeds]
         for share in config.zero_shares
     }
     if layer is not None:
         for share in config.pruned_shares:
-            sets[f"MiniLM layer, {share:.0%} pruned"] = [pruned_blocks(layer, config.block_size, share)] * len(
+            sets[f"MiniLM layer, {percent(share)} pruned"] = [pruned_blocks(layer, config.block_size, share)] * len(
                 config.seeds
             )
     return sets
@@ -190,7 +198,7 @@ def draw_stress(rows: Sequence[Mapping[str, Any]], config: EmptyClustersConfig) 
     shares = 100 * np.array(config.zero_shares)
 
     def draw(axes: Any, method: str, key: str, label: str, colour: str, marker: str) -> None:
-        names = [f"Student t, {share:.0%} zero" for share in config.zero_shares]
+        names = [f"Student t, {percent(share)} zero" for share in config.zero_shares]
         values = np.array([[row[key] for row in rows if row["set"] == n and row["method"] == method] for n in names])
         mean = values.mean(axis=1)
         spread = np.abs(np.stack([values.min(axis=1), values.max(axis=1)]) - mean)

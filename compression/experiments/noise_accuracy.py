@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, model_validator
 from torch import nn
 
-from compression.experiments.code_hash import code_hash
+from compression.experiments.code_hash import PACKAGES, code_hash
 from compression.experiments.minilm_sizes import check_sizes
 from compression.quantization.blocks import PQConfig
 from compression.quantization.quant_noise import NoiseConfig, add_quant_noise
@@ -140,7 +140,7 @@ class NoiseExperiment:
             "n_distil": config.n_distil,
             "data": [self.dense.train.sha256, self.dense.validation.sha256],
             "code": code_hash(),
-            "versions": versions(("torch", "transformers", "faiss-cpu", "numpy")),
+            "versions": versions(PACKAGES),
         }
 
         def make(target: Path) -> None:
@@ -178,7 +178,7 @@ class NoiseExperiment:
             "further": json.loads(settings.to_json()),
             "data": [self.dense.train.sha256, config.n_train],
             "code": code_hash(),
-            "versions": versions(("torch", "transformers", "faiss-cpu", "numpy")),
+            "versions": versions(PACKAGES),
         }
 
         def make(target: Path) -> None:

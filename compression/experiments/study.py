@@ -80,6 +80,11 @@ class Planned:
         return self.variant, self.size, self.seed
 
     @property
+    def folder(self) -> str:
+        """Name of the folder of the run."""
+        return f"{self.variant}-{self.size}-{self.seed}".replace(" ", "-")
+
+    @property
     def dense(self) -> str:
         """Name of the fp32 model, the same for runs that share it."""
         values = self.config.model_dump(mode="json")
@@ -99,8 +104,8 @@ def plan(config: StudyConfig) -> list[Planned]:
     Raises
     ------
     ValueError
-        If the task is a regression, or a variant names a size or seed that the study does not have, or a key that a run
-        does not have.
+        If the task is a regression, a variant names a size or seed that the study does not have, or a key that a run
+        does not have, the first variant lacks a seed that another one has, or two runs have the same folder.
     """
     if find_task(config.run.task).regression:
         raise ValueError(f"Key `run.task` must be a classification, but was {config.run.task!r}.")
@@ -111,7 +116,24 @@ def plan(config: StudyConfig) -> list[Planned]:
                 raise ValueError(
                     f"Key `variants.{name}.{key}` must hold only {', '.join(map(str, known))}, but has {foreign[0]}."
                 )
-    return list(_planned(config))
+    planned = list(_planned(config))
+    (first, reference), *others = config.variants.items()
+    for name, variant in others:
+        for seed in variant.seeds or config.seeds:
+            if seed not in (reference.seeds or config.seeds):
+                raise ValueError(
+                    f"Key `variants.{first}.seeds` must hold the seeds of all variants, as their losses are against "
+                    f"this one, but lacks {seed}: add it, or leave it out of `variants.{name}.seeds`."
+                )
+    by_folder: dict[str, Planned] = {}
+    for item in planned:
+        other = by_folder.setdefault(item.folder, item)
+        if other is not item:
+            raise ValueError(
+                f"Keys `variants`, `sizes` and `seeds` must give each run a folder of its own, but {other.name} and "
+                f"{item.name} both have {item.folder!r}: rename one of them."
+            )
+    return planned
 
 
 def _planned(config: StudyConfig) -> Iterator[Planned]:
@@ -164,8 +186,8 @@ def run_study(
     Raises
     ------
     ValueError
-        See `plan`; if `out` holds runs with other settings, or with `finished` none of the first variant; if `known`
-        is of other settings.
+        See `plan`; if `out` holds runs with other settings, or with `finished` none of the first variant for a seed of
+        another one; if `known` is of other settings.
     """
     out = Path(out)
     planned = plan(config)
@@ -175,7 +197,7 @@ def run_study(
         if item.name in taken:
             runs.append(taken[item.name])
             continue
-        target = out / "runs" / f"{item.variant}-{item.size}-{item.seed}".replace(" ", "-")
+        target = out / "runs" / item.folder
         report = finished_report(item.config, target)
         if report is None and not finished:
             say(f"Run {number} of {len(planned)}: {item.variant}, {item.size}, seed {item.seed}")
@@ -187,8 +209,11 @@ def run_study(
             )
         if report is not None:
             runs.append(_record(item, report))
-    if not runs or runs[0]["variant"] != planned[0].variant:
-        raise ValueError(f"Argument `out` must hold a finished run of {planned[0].variant!r}, but was {str(out)!r}.")
+    first = planned[0].variant
+    if not runs or {run["seed"] for run in runs} != {run["seed"] for run in runs if run["variant"] == first}:
+        raise ValueError(
+            f"Argument `out` must hold a finished run of {first!r} for each seed of another one, but was {str(out)!r}."
+        )
     found = {"rows": score_rows(runs), "gains": gain_rows(runs), "runs": runs, "planned": len(planned)}
     seconds = sum(run["seconds"]["whole"] for run in runs)
     return found | {"sentences": runs[0]["sentences"], "provenance": provenance(config, seconds)}

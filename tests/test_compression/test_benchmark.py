@@ -19,6 +19,7 @@ from benchmarks.inference.models import dense as dense_model
 from benchmarks.inference.models import planned, weight_bytes
 from compression.experiments.study_tables import load_study, score_rows
 from compression.quantization.storage import file_bytes
+from shared.artifacts import write_json
 
 
 def test_fast_run_and_resume(tmp_path, capsys):
@@ -35,6 +36,25 @@ def test_fast_run_and_resume(tmp_path, capsys):
     again = read_rows(path)
     assert again[: len(marked)] == marked  # not measured again
     assert again[len(marked) :] == [row for row in rows if row["blocks"] == "pruned 90%"]
+    record = path.with_suffix(".json")
+    write_json(record, json.loads(record.read_text()) | {"seconds": 1000.0})
+    write_rows(path, marked)
+    assert main(arguments) == 0
+    assert json.loads(record.read_text())["seconds"] > 1000.0  # of all commands
+
+
+@pytest.mark.parametrize("change", ["rounds", "code"])
+def test_rows_of_other_rounds_or_code_are_measured_again(change, tmp_path, monkeypatch):
+    arguments = ["--fast", "--rounds", "1", "--only", "convergence", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    path = tmp_path / "clustering-fast" / "convergence.csv"
+    write_rows(path, [{**row, "objective": -1.0} for row in read_rows(path)])
+    if change == "rounds":
+        arguments[2] = "2"
+    else:
+        monkeypatch.setattr("benchmarks.clustering.__main__.hash_code", lambda *paths: "other")
+    assert main(arguments) == 0
+    assert all(row["objective"] > 0 for row in read_rows(path))
 
 
 def test_unknown_part_is_refused(capsys):

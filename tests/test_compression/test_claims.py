@@ -8,9 +8,20 @@ import torch
 
 from compression.cli import main
 from compression.experiments import claims
-from compression.experiments.claims import accuracy_rows, answers, count_rows, measure, ratio, zero_least_blocks_
+from compression.experiments.claims import (
+    ClaimsConfig,
+    Interval,
+    accuracy_rows,
+    answers,
+    count_rows,
+    measure,
+    ratio,
+    zero_least_blocks_,
+)
+from compression.experiments.empty_clusters import EmptyClustersConfig, stress_sets
 from compression.experiments.study_tables import packed
 from compression.training.finetune import FinetunedModel
+from shared.config import ConfigError
 from tests.test_compression.conftest import make_tiny_data, make_tiny_roberta
 
 KEYS = ("empty at first", "left empty", "rounds", "donor splits", "full reassignments")
@@ -104,15 +115,36 @@ def test_counts_are_totals_and_zero_is_no_divisor():
 
 def test_gains_in_accuracy_are_those_of_pairs():
     same_size, row = accuracy_rows({"accuracy": [], "sentences": 1000}, {"name": STUDY}, EARLIER)
-    assert (same_size["PG (%)"], same_size["gain, 95 %"]) == (82.5, "-1.0 to +2.0")
+    assert (same_size["PG (%)"], same_size["gain, 95 %"]) == (82.5, (-1.0, 2.0))
     assert (row["fp32 (%)"], row["PG (%)"], row["released (%)"]) == pytest.approx((85, 84, 81))
     assert (row["gain (points)"], row["seeds"]) == (pytest.approx(3), 1)
     (line,) = answers([], [row])
     assert "a gain (+3.0" in line
-    (line,) = answers([], [row | {"gain, 95 %": "-0.5 to +6.0"}])
+    (line,) = answers([], [row | {"gain, 95 %": Interval(-0.5, 6.0)}])
     assert "no difference" in line
-    (line,) = answers([], [row | {"gain (points)": -3.0, "gain, 95 %": "-4.0 to -2.0"}])
+    (line,) = answers([], [row | {"gain (points)": -3.0, "gain, 95 %": Interval(-4.0, -2.0)}])
     assert "a loss" in line
+    (line,) = answers([], [row | {"gain (points)": 0.2, "gain, 95 %": Interval(0.04, 0.4)}])
+    assert "a gain (+0.2, 95 %: +0.0 to +0.4, " in line  # as the ends are, not as they are rounded
+
+
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [(ClaimsConfig, "zero_shares"), (EmptyClustersConfig, "zero_shares"), (EmptyClustersConfig, "pruned_shares")],
+)
+def test_shares_are_from_0_to_below_1(model, key):
+    for share, words in ((-0.1, "at least 0, but was -0.1"), (1.0, "less than 1, but was 1.0")):
+        with pytest.raises(ConfigError, match=f"Key `{key}.1` must be {words}"):
+            model.build({key: [0.0, share]})
+
+
+def test_each_share_has_a_stress_set_of_its_own():
+    shares = (0.0, 0.001, 0.004, 0.1, 0.29)
+    config = EmptyClustersConfig(n_blocks=100, zero_shares=shares, pruned_shares=(0.905, 0.9), seeds=(0,))
+    assert list(stress_sets(config, np.arange(80.0).reshape(8, 10).repeat(8, axis=1))) == [
+        *(f"Student t, {words} zero" for words in ("0%", "0.1%", "0.4%", "10%", "29%")),
+        *(f"MiniLM layer, {words} pruned" for words in ("90.5%", "90%")),
+    ]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])

@@ -38,6 +38,9 @@ def test_unknown_key_is_refused_before_any_work(tmp_path, capsys):
         (["study", "minilm-tr"], "Did you mean 'minilm-rt'?"),
         (["run", "--preset", "minilm-rt", "--set", "foo"], "must read key=value, but was 'foo'."),
         (["noise", "--measure", "--config", "nowhere.yaml"], "'nowhere.yaml' cannot be read: no such file"),
+        (["reproduce", "--fast", "--config", os.devnull], "Options `--config` and `--fast` exclude each other: give"),
+        (["accuracy", "--budget", "--config", os.devnull], "Options `--config` and `--budget` exclude each other: "),
+        (["run", "--preset", "minilm-rt", "--config", os.devnull], "Options `--config` and `--preset` exclude each "),
         (["reproduce", "--out", f"{os.devnull}/x"], "Option `--out` must name a folder"),
     ],
 )
@@ -70,6 +73,27 @@ def test_settings_that_do_not_fit_are_refused_before_any_work(arguments, message
     assert main([*arguments, "--folder", str(tmp_path / "cache")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"not JSON", ""),
+        (b"[1]", ""),
+        (b'{"runs": [1], "provenance": {"config": {"run": {"task": "rt"}}}}', ""),
+        (b'{"runs": [], "provenance": []}', ""),
+        (b"\xff", ": byte 0 is not UTF-8 text"),
+        (None, ": no such file or directory"),
+    ],
+)
+def test_a_file_that_no_study_wrote_is_refused_in_one_line(content, why, tmp_path, capsys):
+    path = tmp_path / "known.json"
+    if content is not None:
+        path.write_bytes(content)
+    assert main(["study", "minilm-rt", "--out", str(tmp_path / "out"), "--known", str(path)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: Option `--known` must be a file that `pg-ipq study --json` wrote, but was {str(path)!r}{why}.\n"
+    )
 
 
 def test_settings_are_shown_and_give_the_same_run_again(tmp_path, capsys):

@@ -191,6 +191,37 @@ def test_the_command_makes_the_table_once(settings, tmp_path, capsys, monkeypatc
     assert not (elsewhere / "runs").exists()
     assert main([*arguments, "--out", str(elsewhere), "--set", "run.n_distil=8"]) == 2
     assert "`known` must be of a study with the same settings, but differs in 'run'" in capsys.readouterr().err
+    # A seed without the variant that the others are compared with has no losses.
+    for size in ("large", "small"):
+        (out / "runs" / f"PG-{size}-1" / "report.json").unlink()
+    assert main(["study", "--config", str(settings), "--out", str(out), "--finished"]) == 2
+    assert "finished run of 'PG' for each seed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"variants": {"PG": {"seeds": [0]}, "released": {}}},
+            "Key `variants.PG.seeds` must hold the seeds of all variants, .* lacks 1: .* `variants.released.seeds`",
+        ),
+        (
+            {"variants": {"a b": {}, "a-b": {"sizes": ["small"]}}},
+            r"Keys `variants`, .* \('a b', 'small', 0\) and \('a-b', 'small', 0\) both have 'a-b-small-0': rename",
+        ),
+        ({"sizes": {"a b": {}, "a-b": {}}, "variants": {"PG": {}}}, "both have 'PG-a-b-0': rename"),
+    ],
+)
+def test_a_plan_whose_tables_or_folders_would_fail_is_refused(settings, changes, message):
+    config = StudyConfig.build(yaml.safe_load(settings.read_text()) | changes)
+    with pytest.raises(ValueError, match=message):
+        plan(config)
+
+
+def test_a_variant_after_the_first_may_have_fewer_seeds_and_shipped_studies_are_planned():
+    for name in STUDIES + REVIEWS:
+        config = load_config(StudyConfig, study_file(name))
+        assert {item.seed for item in plan(config)} == set(config.seeds)
 
 
 def test_nothing_finished_is_an_error(settings, tmp_path, capsys):

@@ -4,12 +4,13 @@ import json
 
 import pytest
 
+from benchmarks.exchange import __main__ as bench
 from benchmarks.exchange.__main__ import compare, main
 from benchmarks.exchange.systems import FIXED, SYSTEMS
 from molecular_qubits.structure.molecule import Molecule
 
 
-def test_both_sides_find_the_same_coupling_and_a_second_run_measures_nothing(tmp_path, capsys):
+def test_both_sides_find_the_same_coupling_and_a_second_run_measures_nothing(tmp_path, capsys, monkeypatch):
     arguments = ["--systems", "h-he-h", "--basis", "sto-3g", "--threads", "1", "--out", str(tmp_path)]
     arguments += ["--options", '{"conv_tol": 1e-9}']
     assert main(arguments) == 0
@@ -27,6 +28,17 @@ def test_both_sides_find_the_same_coupling_and_a_second_run_measures_nothing(tmp
     before = path.read_bytes()
     assert main(arguments) == 0
     assert path.read_bytes() == before
+    capsys.readouterr()
+    monkeypatch.setattr(bench, "hash_code", lambda *paths: "other")
+    monkeypatch.setattr(bench, "measure", lambda *_: {"seconds": 1.0, "j_yamaguchi_cm1": 7.0})
+    assert main(arguments) == 0
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["rows"][:2] == record["rows"]
+    assert [row["code"] for row in found["rows"][2:]] == ["other", "other"]
+    assert found["provenance"]["seconds"] == pytest.approx(sum(row["seconds"] for row in found["rows"]), abs=1e-3)
+    table = capsys.readouterr().out
+    assert "7.000" in table
+    assert "1.000 |" in table  # of the new rows alone
 
 
 def test_a_wrong_state_gives_no_coupling_and_no_agreement():

@@ -29,6 +29,19 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_is_written_through(exists, tmp_path):
+    target, link = tmp_path / "there" / "a.txt", tmp_path / "link.txt"
+    link.symlink_to(target)
+    if exists:
+        write_text(target, "old")
+    write_text(link, "new")
+    assert target.read_text() == "new"
+    assert link.is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["link.txt", "there"]
+    assert os.listdir(tmp_path / "there") == ["a.txt"]
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_full_disk_raises_and_leaves_nothing(tmp_path, monkeypatch):
     target = tmp_path / "a.json"

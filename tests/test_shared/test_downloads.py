@@ -1,6 +1,8 @@
 """Fetching of pinned package files, with pip reading from a local folder."""
 
+import errno
 import hashlib
+import os
 import threading
 import zipfile
 from pathlib import Path
@@ -136,7 +138,21 @@ def test_two_at_once_fetch_once(index, tmp_path, pip_calls):
 def test_unwritable_folder_is_a_download_error(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(DownloadError, match="cannot be written"):
-        fetch_packages([], tmp_path / "file" / "data")
+        fetch_packages([PackageFile("tiny-data", "1.0", WHEEL, "0" * 64)], tmp_path / "file" / "data")
+
+
+def test_a_folder_that_holds_every_file_is_not_written_to(index, tmp_path, monkeypatch):
+    pin = make_wheel(index)
+
+    def read_only(folder):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(downloads, "_lock", read_only)
+    before = visible(index)
+    assert fetch_packages([pin], index) == {WHEEL: index / WHEEL}
+    assert visible(index) == before
+    with pytest.raises(DownloadError, match="cannot be written"):
+        fetch_packages([pin, PackageFile("other", "1.0", "other.whl", "0" * 64)], index)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,19 @@ def test_page_holds_everything_in_itself(tmp_path):
     }  # fmt: skip
 
 
+def test_an_unfinished_run_is_not_shown_with_the_text_of_an_earlier_one(tmp_path):
+    for number in (1, 2):
+        writer = ResultsWriter(tmp_path, "demo", Settings(n=number))
+        writer.section("Title", f"The number is {number}.")
+        writer.table([{"number": number}], "numbers", caption="Numbers.")
+        if number == 1:
+            writer.finish()
+    with pytest.raises(FileNotFoundError, match="make reproduce"):
+        build_report(tmp_path)
+    writer.finish()
+    assert "The number is 2." in build_report(tmp_path).read_text()
+
+
 def test_csv_keeps_every_digit(tmp_path):
     write_table([{"x": 0.1 + 0.2}], tmp_path / "t")
     with open(tmp_path / "t.csv") as file:

@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
+from shared import tasks
 from shared.config import ConfigError, load_config
 from shared.parallel import parallel_map
 from shared.parsl_config import ParslConfig, make_executor, read_parsl_config
@@ -44,6 +46,13 @@ def _kills_itself(item):
         time.sleep(1.0)  # Parsl's worker may still be sending its last result, with a lock held
         os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def _dies_or_sleeps(seconds):
+    if not seconds:
+        os._exit(1)
+    time.sleep(seconds)
+    return seconds
 
 
 def _fills_the_disk(x):
@@ -97,6 +106,30 @@ def test_a_task_that_always_kills_its_worker_is_given_up_alone(n_workers):
     assert [outcome.value for outcome in outcomes] == [0, None, 2, 3, 4]
     assert isinstance(outcomes[1].error, WorkerDiedError)
     assert outcomes[1].attempts == 2
+
+
+def test_a_dead_worker_does_not_cost_the_task_beside_it_without_retries():
+    outcomes = run_tasks(_kills_itself, [(-1, ""), (1, "")], n_workers=2, retries=0)
+    assert isinstance(outcomes[0].error, WorkerDiedError)
+    assert outcomes[1].value == 1
+    died, sleeps = run_tasks(_dies_or_sleeps, [0, 3.0], n_workers=2, retries=0)
+    assert isinstance(died.error, WorkerDiedError)
+    assert sleeps.value == 3.0
+
+
+@pytest.mark.timeout(60)
+def test_a_worker_that_dies_idle_costs_nothing(monkeypatch):
+    make, made = tasks._pool, []
+
+    def first_is_broken(n_workers):
+        made.append(make(n_workers))
+        if len(made) == 1:
+            with pytest.raises(BrokenProcessPool):
+                made[0].submit(os._exit, 1).result()
+        return made[-1]
+
+    monkeypatch.setattr(tasks, "_pool", first_is_broken)
+    assert [outcome.value for outcome in run_tasks(_square, range(3), n_workers=1)] == [0, 1, 4]
 
 
 def test_a_full_disk_ends_the_run():
