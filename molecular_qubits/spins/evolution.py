@@ -155,7 +155,7 @@ def evolve_sweep(
 
 def _for_each(value: Any, check: Callable[[Any], Any]) -> Callable[[int], Any]:
     """Return a function of the index: of a value for all, checked once, or of a function, checked each time."""
-    if callable(value):
+    if callable(value) and not hasattr(value, "full"):  # a Qobj is callable, too
         return lambda index: check(value(index))
     checked = check(value)
     return lambda _: checked

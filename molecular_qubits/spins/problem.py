@@ -120,8 +120,9 @@ def build_problem(
     )  # fmt: skip
 
 
-def checked_channels(channels: Any) -> Sequence[Channel]:
-    """Return the channels, or raise a `TypeError` that names the first that is none."""
+def checked_channels(channels: Any) -> tuple[Channel, ...]:
+    """Return the channels as a tuple, or raise a `TypeError` that names the first that is none."""
+    channels = tuple(channels)
     for number, channel in enumerate(channels):
         if not isinstance(channel, Channel):
             raise TypeError(f"Argument `channels` must hold channels, but entry {number} was {channel!r}.")
