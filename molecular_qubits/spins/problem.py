@@ -50,10 +50,9 @@ class Piece:
         return sum(drives[1:], drives[0]) if drives else None
 
     @cached_property
-    def own_jumps(self) -> ComplexArray:
-        """Jump operators (k, D, D) in ns^-1/2 without those of Davies' baths."""
-        none = np.zeros((0, *self.system_hamiltonian.shape), dtype=complex)
-        return np.concatenate([none, *(part.jumps for part in self.parts)])
+    def own_jumps(self) -> tuple[ComplexArray, ...]:
+        """Jump operators (k, D, D) in ns^-1/2 of each channel, without those of Davies' baths; at least one stack."""
+        return (np.zeros((0, *self.system_hamiltonian.shape), dtype=complex), *(part.jumps for part in self.parts))
 
     @cached_property
     def baths(self) -> tuple[Davies, ...]:
@@ -61,15 +60,24 @@ class Piece:
         return tuple(bath for part in self.parts for bath in part.davies)
 
     @cached_property
+    def all_jumps(self) -> tuple[ComplexArray, ...]:
+        """Jump operators (k, D, D) in ns^-1/2 of each channel and of each of Davies' baths."""
+        return (*self.own_jumps, *(bath.jumps(self.system_hamiltonian) for bath in self.baths))
+
+    @cached_property
     def jumps(self) -> ComplexArray:
         """All jump operators (k, D, D) in ns^-1/2."""
-        return np.concatenate([self.own_jumps, *(bath.jumps(self.system_hamiltonian) for bath in self.baths)])
+        return np.concatenate(self.all_jumps)
+
+    @cached_property
+    def superoperators(self) -> tuple[ComplexArray, ...]:
+        """Generators (D^2, D^2) in 1/ns of the channels that are not of Lindblad form, on row-major vec(rho)."""
+        return tuple(part.superoperator for part in self.parts if part.superoperator is not None)
 
     @cached_property
     def superoperator(self) -> ComplexArray | None:
-        """Generator (D^2, D^2) in 1/ns of what is not of Lindblad form, on row-major vec(rho), or None."""
-        generators = [part.superoperator for part in self.parts if part.superoperator is not None]
-        return sum(generators[1:], generators[0]) if generators else None
+        """Sum of `superoperators`, or None."""
+        return sum(self.superoperators[1:], self.superoperators[0]) if self.superoperators else None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import qutip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -221,6 +222,35 @@ def test_exponential_and_jax_agree_on_stiff_problems(field):
     }
     np.testing.assert_allclose(found["jax"].states, found["expm"].states, atol=1e-8)
     np.testing.assert_allclose(np.trace(found["expm"].states, axis1=1, axis2=2), 1, atol=1e-10)
+
+
+@pytest.mark.parametrize("solver", ["expm", "jax"])
+@pytest.mark.parametrize("t1_ns", [1e8, 1e10])
+def test_slow_relaxation_beside_fast_crossing_keeps_its_law(solver, t1_ns):
+    """Rates 14 orders apart, the fast one on levels without population: exp(-1) after T1, exp(-1/2) of a coherence."""
+    system = TwoQubitUnit(10.0)
+    channels = [
+        IntersystemCrossing(1e4), TripletDecay((1e-3,) * 3), RadicalRelaxation("radical_1", t1_ns, 300.0)
+    ]  # fmt: skip
+    spin = system.site_operator(system.site_spin("radical_1")[2], "radical_1")
+    across = system.site_operator(system.site_spin("radical_1")[0], "radical_1")
+    for radical, operator, expected in (([1, 0], spin, np.exp(-1)), (np.sqrt([0.5, 0.5]), across, np.exp(-0.5))):
+        ket = np.kron(np.kron(radical, system.coupler_ket("S0")), [1, 0])
+        found = evolve(system, ket, [0.0, t1_ns], channels=channels, solver=solver)
+        assert 2 * found.expectation(operator)[-1] == pytest.approx(expected, abs=1e-9)
+
+
+def test_channels_may_come_one_by_one():
+    bath = RadicalRelaxation("radical", 10.0, 300.0)
+    for solver in ("expm", "jax"):
+        listed = evolve(ELECTRON, [1, 0], [0.0, 50.0], channels=[bath], solver=solver)
+        generated = evolve(ELECTRON, [1, 0], [0.0, 50.0], channels=(each for each in [bath]), solver=solver)
+        np.testing.assert_array_equal(generated.states, listed.states)
+
+
+def test_a_sweep_takes_a_state_of_qutip():
+    found = evolve_sweep([ELECTRON, ELECTRON], qutip.basis(2, 0), [0.0, 1.0])
+    np.testing.assert_allclose(found[1].states[-1], np.diag([1, 0]), atol=1e-12)
 
 
 def test_a_sweep_equals_its_systems_one_by_one():

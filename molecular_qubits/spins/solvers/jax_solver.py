@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from molecular_qubits.spins.channels.base import ChannelPiece
-from molecular_qubits.spins.liouvillian import block_frames
+from molecular_qubits.spins.liouvillian import block_frames, clean
 from molecular_qubits.spins.operators import ComplexArray
 from molecular_qubits.spins.problem import Piece, Problem
-from molecular_qubits.spins.solvers.local_generator import LocalGenerator, all_baths, clean
+from molecular_qubits.spins.solvers.local_generator import LocalGenerator, all_baths
 from molecular_qubits.spins.solvers.reached import Reached, reached_elements
 from molecular_qubits.spins.solvers.real_generator import (
     Elements,
