@@ -63,7 +63,8 @@ def evolve(
     ------
     ValueError
         If the state, the times, the field or the solver is not as required, if the dense generator would need more
-        than `memory_limit_gib`, or if the window is too long for the ODE solver.
+        than `memory_limit_gib`, if the window is too long for the ODE solver, or if coherent pulses overlap that share
+        no frame.
     TypeError
         If a channel does not fit the system.
 

@@ -47,6 +47,7 @@ class Piece:
     def drive(self) -> ComplexArray | None:
         """What the channels add to the Hamiltonian, (D, D) in rad/ns, or None."""
         drives = [part.hamiltonian for part in self.parts if part.hamiltonian is not None]
+        drives += [part.frame for part in self.parts if part.frame is not None][:1]
         return sum(drives[1:], drives[0]) if drives else None
 
     @cached_property
@@ -117,7 +118,7 @@ def build_problem(
     Raises
     ------
     ValueError
-        If the state or the times are not as required.
+        If the state or the times are not as required, or light of different frequencies acts at a time.
     TypeError
         If an entry of `channels` is no `Channel`.
     """
@@ -151,14 +152,31 @@ def problem_of(
     parts = [part for channel in channels for part in _channel_pieces(channel, system, field, place, memory)]
     edges = {times[0], times[-1]}
     edges.update(edge for part in parts for edge in (part.start_ns, part.stop_ns))
-    inside = np.array(sorted(edge for edge in edges if times[0] <= edge <= times[-1]))
+    inside = _merged(np.array(sorted(edge for edge in edges if times[0] <= edge <= times[-1])))
     pieces = []
     for start, stop in itertools.pairwise(inside):
         middle = (start + stop) / 2
         active = tuple(part for part in parts if part.start_ns <= middle < part.stop_ns)
+        _check_frames(active, float(start), float(stop))
         within = times[(times > start) & (times <= stop)]
         pieces.append(Piece(float(start), float(stop), hamiltonian, active, within))
     return Problem(initial, times, tuple(pieces), tuple(system.dims), tuple(system.names))
+
+
+def _merged(edges: FloatArray) -> FloatArray:
+    """Return ascending edges, those that differ by rounding as one; the first and the last are kept."""
+    kept = edges[np.append(np.diff(edges) > 64 * np.spacing(np.abs(edges).max()), True)]
+    kept[0] = edges[0]
+    return kept
+
+
+def _check_frames(parts: Sequence[ChannelPiece], start: float, stop: float) -> None:
+    frames = [part.frame for part in parts if part.frame is not None]
+    if any(not np.array_equal(frame, frames[0]) for frame in frames[1:]):
+        raise ValueError(
+            f"Argument `channels` must not hold coherent pulses that overlap with different detunings or chirps, but "
+            f"does from {start:g} to {stop:g} ns: they have no common rotating frame."
+        )
 
 
 def _channel_pieces(

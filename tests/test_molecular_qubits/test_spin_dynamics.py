@@ -395,6 +395,21 @@ def test_trajectories_meet_a_pulse_between_the_output_times():
     assert exact[2] < 0.8
 
 
+def test_edges_that_differ_by_rounding_are_one():
+    """A pulse starts where another ends, 0.1 + 0.2 against 0.3: no piece of 1e-17 ns to stop the trajectories."""
+    system = unit(0.02)
+    state = system.thermal_state(30.0)
+    for second in (0.3, 0.1 + 0.2):
+        channels = [OpticalPulse(0.1, 0.2, 3.0), OpticalPulse(second, 0.2, 3.0)]
+        problem = build_problem(system, state, [0.0, 0.1, 0.5], channels)
+        assert [piece.stop_ns for piece in problem.pieces] == pytest.approx([0.1, 0.3, 0.5], abs=1e-12)
+        assert (problem.pieces[0].start_ns, problem.pieces[-1].stop_ns) == (0.0, 0.5)
+        found = evolve(system, state, [0.0, 0.1, 0.5], channels=channels, solver="trajectories", n_trajectories=20)
+        share = found.expectation(system.level_projector("S1"))
+        assert share[1] == pytest.approx(0, abs=1e-9)
+        assert share[2] == pytest.approx((1 - np.exp(-2 * 3.0 * 0.4)) / 2, abs=0.4)
+
+
 def test_trajectories_refuse_what_they_cannot_do():
     with pytest.raises(ValueError, match="`n_trajectories`"):
         evolve(ELECTRON, MIXED, [0.0, 1.0], solver="trajectories", n_trajectories=0)

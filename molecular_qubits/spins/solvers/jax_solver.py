@@ -252,7 +252,7 @@ def _same(one: Piece, other: Piece) -> bool:
 
 
 def _same_part(one: ChannelPiece, other: ChannelPiece) -> bool:
-    arrays = ("jumps", "hamiltonian", "superoperator")
+    arrays = ("jumps", "hamiltonian", "superoperator", "frame")
     return one.davies == other.davies and all(np.array_equal(getattr(one, n), getattr(other, n)) for n in arrays)
 
 
