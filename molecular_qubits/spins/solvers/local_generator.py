@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from molecular_qubits.spins.liouvillian import clean
+from molecular_qubits.spins.liouvillian import clean, gram
 from molecular_qubits.spins.operators import ComplexArray
 from molecular_qubits.spins.problem import Piece
 
@@ -46,12 +46,12 @@ class LocalGenerator:
         """Return that of a piece, with rounding noise set to 0."""
         stacks, baths = [clean(jumps, axis=None) for jumps in piece.own_jumps], piece.baths
         d = stacks[0].shape[-1]
-        effective = -0.5j * np.sum([clean(_gram(jumps.reshape(-1, d))) for jumps in stacks], axis=0)
+        effective = -0.5j * np.sum([gram(jumps.reshape(-1, d)) for jumps in stacks], axis=0)
         if piece.drive is not None:
             effective = effective + piece.drive
         rests = [clean(each) for each in piece.superoperators]
         places = np.flatnonzero(np.any([np.any(jumps, axis=0) for jumps in stacks], axis=0))
-        gain = np.sum([clean(_gram(jumps.reshape(-1, d * d)[:, places].conj())) for jumps in stacks], axis=0)
+        gain = np.sum([gram(jumps.reshape(-1, d * d)[:, places].conj()) for jumps in stacks], axis=0)
         counts = [len(bath.couplings) for bath in baths]
         return cls(
             effective,
@@ -93,10 +93,6 @@ class LocalGenerator:
         for coupling in {pattern.tobytes(): pattern for pattern in blocks.T @ (self.couplings != 0) @ blocks}.values():
             found |= coupling[:, None, :, None] & coupling[None, :, None, :] | _on_either_side(coupling.T @ coupling)
         return found
-
-
-def _gram(rows: ComplexArray) -> ComplexArray:
-    return rows.conj().T @ rows
 
 
 def _on_either_side(pattern: np.ndarray) -> np.ndarray:
