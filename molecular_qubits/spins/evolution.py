@@ -46,7 +46,10 @@ def evolve(
     solver
         ``"qutip"``: ODE solver, for short windows (the fastest coherence may turn by 1e7 rad at most) and large
         dimensions. ``"expm"``: exact exponential of the generator, for any time, dense. ``"jax"``: the same by another
-        algorithm, compiled and batched; `evolve_sweep` runs many at once. ``"trajectories"``: mean over quantum jumps
+        algorithm, compiled and batched; `evolve_sweep` runs many at once. Energies and angles are rounded: a coherence
+        that turned by a rad is off by about 1e-16 a with ``"expm"`` and up to 1e-15 a with ``"jax"``, so that they
+        agree to 1e-8 up to some 1e7 rad and, for a splitting of 1800 cm^-1 that nothing damps, to 1.4e-6 after 10 us
+        and 4e-5 after 0.1 ms (see `jax_solver`). ``"trajectories"``: mean over quantum jumps
         with an error of about 1/sqrt(n), for dimensions whose density matrix is too large to propagate.
     field_tesla
         Field along z (a number) or a vector of three.

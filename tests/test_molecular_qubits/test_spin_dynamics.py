@@ -240,6 +240,20 @@ def test_slow_relaxation_beside_fast_crossing_keeps_its_law(solver, t1_ns):
         assert 2 * found.expectation(operator)[-1] == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("duration_ns", [1e2, 1e4, 1e6])
+def test_undamped_coherences_are_off_by_no_more_than_their_rounded_angle(duration_ns):
+    """Radical and triplet, J = 600 cm^-1: the doublet's phase 3 J t taken modulo 2 pi in extended precision."""
+    pair = SpinSystem((0.5, 1), exchange_cm1={(0, 1): 600.0})
+    ket = np.kron([1, 0], [0, 0, 1])
+    energies, vectors = np.linalg.eigh(pair.hamiltonian_matrix())
+    doublet = vectors[:, energies > energies.mean()] @ vectors[:, energies > energies.mean()].conj().T
+    angle = np.longdouble(1800.0) * np.longdouble(CM1_TO_RAD_PER_NS) * np.longdouble(duration_ns)
+    moved = ket + (np.exp(-1j * float(np.fmod(angle, 2 * np.longdouble(np.pi)))) - 1) * doublet @ ket
+    for solver, rounding in (("expm", 5e-16), ("jax", 3e-15)):
+        found = evolve(pair, ket, [0.0, duration_ns], solver=solver).states[-1]
+        assert np.max(np.abs(found - np.outer(moved, moved.conj()))) < rounding * float(angle)
+
+
 def test_channels_may_come_one_by_one():
     bath = RadicalRelaxation("radical", 10.0, 300.0)
     for solver in ("expm", "jax"):

@@ -5,6 +5,10 @@ are ever reached are kept (`reached`, `real_generator`). The host passes energie
 share; generators and exponentials exist only inside the compiled program, one problem at a time on each processor.
 Equal pieces and equal steps share one exponential. Double precision is switched on inside these functions only
 (`jax.enable_x64`), not for the process.
+
+Unlike `expm_solver` this squares phases along with decays. Rounding grows with the angle a that the fastest coherence
+turns by in a step, to 1e-15 a at most: 5e-9 at 3e7 rad; at 3e11 rad (1800 cm^-1 for 1 ms, nothing damped) 2e-5 in the
+elements and 3e-5 in the purity.
 """
 
 from collections.abc import Sequence
