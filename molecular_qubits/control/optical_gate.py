@@ -315,10 +315,11 @@ def _first(gate: OpticalGate, rng: np.random.Generator, number: int) -> FloatArr
     """Return a start: the best hold of ideal switching, later ones from a shorter range; light as long as allowed."""
     conditions = gate.conditions
     light = conditions.max_light_ns / 2
+    longest = conditions.max_hold_ns / 1.05 / 2**number
     ideal = GateConditions(
         target=conditions.target, d_t_cm1=conditions.d_t_cm1, share_z=conditions.share_z,
-        jitter_ns=min(1 / conditions.isc_rate_per_ns, conditions.max_hold_ns / 10),
-        max_hold_ns=conditions.max_hold_ns / 1.05 / 2**number, t1_ns=conditions.t1_ns, t2_ns=conditions.t2_ns,
+        jitter_ns=min(1 / conditions.isc_rate_per_ns, longest / 10),
+        max_hold_ns=longest, t1_ns=conditions.t1_ns, t2_ns=conditions.t2_ns,
         triplet_lifetime_ns=conditions.triplet_lifetime_ns,
     )  # fmt: skip
     hold = best_hold(conditions.j_on_cm1, conditions.j_off_cm1, ideal)[1]

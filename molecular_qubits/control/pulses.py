@@ -22,7 +22,7 @@ from molecular_qubits.control.fidelity import (
     best_local_fidelity,
     transfer_matrix,
 )
-from molecular_qubits.spins.checks import positive
+from molecular_qubits.spins.checks import density_matrix, positive
 from molecular_qubits.spins.operators import ComplexArray, FloatArray
 from shared.progress import progress
 
@@ -52,7 +52,7 @@ class ControlProblem:
     Raises
     ------
     ValueError
-        If the shapes do not fit or a matrix is not Hermitian.
+        If the shapes do not fit, a matrix is not Hermitian or `rest_state` is no state.
     """
 
     static: ComplexArray
@@ -84,6 +84,8 @@ class ControlProblem:
             raise ValueError(
                 f"Argument `rest_state` must be a state ({rest}, {rest}) of the other sites, or None for 1."
             )
+        if self.rest_state is not None:
+            density_matrix(self.rest_state, rest, "rest_state")
         for name in ("weights", "scales"):
             given = getattr(self, name)
             if given is not None and (len(given) != len(self.static) or np.min(given) < 0 or np.sum(given) <= 0):

@@ -278,6 +278,7 @@ def run(writer: "ResultsWriter", config: DynamicsConfig) -> dict[str, Any]:
     from molecular_qubits.experiments import dynamics_tables as tables
     from molecular_qubits.experiments import entanglement_limits, entanglement_maps
 
+    angles = tables.angle_rows(config)  # refuses a field of 0 before the long work
     trajectories = switching(config)
     temperature = temperature_scan(config)
     maps = entanglement_maps.maps(config)
@@ -318,7 +319,7 @@ def run(writer: "ResultsWriter", config: DynamicsConfig) -> dict[str, Any]:
         "Largest radical–radical concurrence after the pulse, and the share of the quintet in the lit unit. All rates "
         "are kept; only the detailed balance and the thermal start follow the temperature.",
     )
-    writer.table(tables.angle_rows(config), "concurrence_angle", "Concurrence at chosen angles.")
+    writer.table(angles, "concurrence_angle", "Concurrence at chosen angles.")
     writer.figure(
         lambda: entanglement_maps.draw_maps(maps, config),
         "concurrence_maps",

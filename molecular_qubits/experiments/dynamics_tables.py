@@ -172,7 +172,9 @@ def angle_rows(config: DynamicsConfig) -> list[dict[str, Any]]:
 
 
 def quintet_over_zeeman(config: DynamicsConfig) -> float:
-    """Return D of the quintet over its Zeeman energy in the configured field."""
+    """Return D of the quintet over its Zeeman energy in the configured field, which must not be 0."""
+    if config.field_tesla == 0:
+        raise ValueError("Argument `field_tesla` must not be 0 where the quintet's D is compared with it, but was 0.")
     return zfs_quintet(config.d_t_cm1, config.d_rt_cm1, config.d_rt_cm1) / (
         config.g * MU_B_CM1_PER_T * abs(config.field_tesla)
     )

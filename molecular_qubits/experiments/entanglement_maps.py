@@ -58,7 +58,8 @@ def entanglement_map(
     xarray.Dataset
         ``concurrence`` (largest up to 3 us after the pulse), ``witness`` (what spin correlators prove of it at that
         time), ``log_negativity`` (at that time), ``radical_triplet`` (largest log-negativity of radical 1 against the
-        coupler), ``left`` (concurrence when seven lifetimes have passed and the triplet is gone).
+        coupler), ``left`` (concurrence when seven lifetimes have passed and the triplet is gone; NaN if a sublevel does
+        not decay).
     """
     import xarray
 
@@ -90,41 +91,47 @@ def entanglement_of(config: DynamicsConfig, points: Sequence[dict[str, Any]]) ->
     )
 
     changed = [_changed(config, point) for point in points]
-    groups: dict[tuple[float, ...], list[int]] = {}
+    groups: dict[tuple[tuple[float, ...], tuple[float, ...]], list[int]] = {}
     for number, (each, _) in enumerate(changed):
         groups.setdefault(_times(each), []).append(number)
     names = ("concurrence", "witness", "log_negativity", "radical_triplet", "left", "at_ns")
     found = {name: np.zeros(len(points)) for name in names}
-    for times_ns, members in track(list(groups.items()), "entanglement"):
+    for (early_ns, late_ns), members in track(list(groups.items()), "entanglement"):
         chosen = [changed[number] for number in members]
         units = [build_unit(each) for each, _ in chosen]
         thermal = [u.thermal_state(each.temperature_k, field) for u, (each, field) in zip(units, chosen, strict=True)]
         baths = [build_channels(each) for each, _ in chosen]
         fields = [field for _, field in chosen]
         runs = evolve_sweep(
-            units, thermal.__getitem__, times_ns, channels=baths.__getitem__, field_tesla=fields.__getitem__
+            units, thermal.__getitem__, early_ns + late_ns, channels=baths.__getitem__, field_tesla=fields.__getitem__
         )
         for number, run in zip(members, runs, strict=True):
             radicals = run.reduced(("radical_1", "radical_2"))
             values = concurrence(radicals)
-            early = values[: len(times_ns) - 1]
-            best = int(np.argmax(early))
-            found["concurrence"][number] = early[best]
-            found["at_ns"][number] = times_ns[best]
+            best = int(np.argmax(values[: len(early_ns)]))
+            found["concurrence"][number] = values[best]
+            found["at_ns"][number] = early_ns[best]
             found["witness"][number] = correlator_witness(spin_correlators(radicals[best]))
             found["log_negativity"][number] = log_negativity(radicals[best])
             pairs = reduced_state(run.states, (2, 5, 2), (0, 1))
             found["radical_triplet"][number] = np.max(log_negativity(pairs, (2, 5), (0,)))
-            found["left"][number] = values[-1]
+            found["left"][number] = values[-1] if late_ns else np.nan
     return found
 
 
-def _times(config: DynamicsConfig) -> tuple[float, ...]:
-    """Return the times looked at: up to 3 us after the pulse, and when seven lifetimes have passed."""
-    lifetime = 1 / min(config.triplet_decay_rates_per_ns_xyz)
+def _times(config: DynamicsConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the times looked at: up to 3 us after the pulse, and when seven lifetimes have passed, if ever."""
     pulse = config.pulse_duration_ns
     early = np.unique([0.0, pulse, *(pulse + np.geomspace(1, 3e3, 16))])
-    return (*early.tolist(), max(pulse + 7 * lifetime, early[-1] + 1.0))
+    lifetime = _lifetime_ns(config)
+    late = (max(pulse + 7 * lifetime, float(early[-1]) + 1.0),) if np.isfinite(lifetime) else ()
+    return tuple(early.tolist()), late
+
+
+def _lifetime_ns(config: DynamicsConfig) -> float:
+    """Return the lifetime of the sublevel of the triplet that decays last; infinite without decay."""
+    rate = min(config.triplet_decay_rates_per_ns_xyz)
+    return 1 / rate if rate else np.inf
 
 
 def _changed(config: DynamicsConfig, point: dict[str, float]) -> tuple[DynamicsConfig, np.ndarray]:
@@ -167,7 +174,7 @@ def draw_maps(found: dict[str, xarray.Dataset], config: DynamicsConfig) -> Figur
     here = {
         "j_rt_cm1": resolve_j_rt_cm1(config)[0], "temperature_k": config.temperature_k, "angle_deg": 0.0,
         "field_tesla": config.field_tesla, "d_t_cm1": config.d_t_cm1,
-        "triplet_lifetime_ns": 1 / min(config.triplet_decay_rates_per_ns_xyz),
+        "triplet_lifetime_ns": _lifetime_ns(config),
     }  # fmt: skip
     for row, (name, levels, label) in enumerate(
         (

@@ -21,6 +21,11 @@ def finite_number(value: Any, name: str) -> float:
     return number
 
 
+def one_number(value: Any) -> bool:
+    """Return whether `value` is a single number (or text), not a sequence: also an array without dimensions."""
+    return bool(np.isscalar(value)) or getattr(value, "ndim", None) == 0
+
+
 def non_negative(value: Any, name: str) -> float:
     """Return `value` as a float that is finite and not below 0."""
     number = finite_number(value, name)
@@ -119,7 +124,7 @@ def time_grid(times_ns: Any) -> FloatArray:
     return times
 
 
-def density_matrix(state: Any, dimension: int) -> ComplexArray:
+def density_matrix(state: Any, dimension: int, name: str = "initial_state") -> ComplexArray:
     """Return a ket or a density matrix as a density matrix.
 
     Parameters
@@ -128,6 +133,8 @@ def density_matrix(state: Any, dimension: int) -> ComplexArray:
         `qutip.Qobj` or array: a normalised ket (D,), (D, 1) or a density matrix (D, D).
     dimension
         The D required.
+    name
+        Name of the argument in error messages.
 
     Raises
     ------
@@ -140,20 +147,19 @@ def density_matrix(state: Any, dimension: int) -> ComplexArray:
         array = np.outer(ket, ket.conj())
     if array.shape != (dimension, dimension):
         raise ValueError(
-            f"Argument `initial_state` must be a ket or density matrix of dimension {dimension}, "
-            f"but has shape {array.shape}."
+            f"Argument `{name}` must be a ket or density matrix of dimension {dimension}, but has shape {array.shape}."
         )
     if not np.all(np.isfinite(array)):
-        raise ValueError("Argument `initial_state` must be finite, but holds NaN or infinity.")
+        raise ValueError(f"Argument `{name}` must be finite, but holds NaN or infinity.")
     asymmetry = float(np.max(np.abs(array - array.conj().T)))
     if asymmetry > 1e-8:
-        raise ValueError(f"Argument `initial_state` must be Hermitian, but is off by {asymmetry:.3g}.")
+        raise ValueError(f"Argument `{name}` must be Hermitian, but is off by {asymmetry:.3g}.")
     trace = float(np.trace(array).real)
     if abs(trace - 1) > 1e-8:
-        raise ValueError(f"Argument `initial_state` must have trace (norm) 1, but has {trace:.12g}; normalise it.")
+        raise ValueError(f"Argument `{name}` must have trace (norm) 1, but has {trace:.12g}; normalise it.")
     lowest = float(np.linalg.eigvalsh(array)[0])
     if lowest < -1e-8:
-        raise ValueError(f"Argument `initial_state` must be positive, but has the eigenvalue {lowest:.3g}.")
+        raise ValueError(f"Argument `{name}` must be positive, but has the eigenvalue {lowest:.3g}.")
     return (array + array.conj().T) / 2
 
 

@@ -46,7 +46,10 @@ def evolve(
     solver
         ``"qutip"``: ODE solver, for short windows (the fastest coherence may turn by 1e7 rad at most) and large
         dimensions. ``"expm"``: exact exponential of the generator, for any time, dense. ``"jax"``: the same by another
-        algorithm, compiled and batched; `evolve_sweep` runs many at once. ``"trajectories"``: mean over quantum jumps
+        algorithm, compiled and batched; `evolve_sweep` runs many at once. Energies and angles are rounded: a coherence
+        that turned by a rad is off by about 1e-16 a with ``"expm"`` and up to 1e-15 a with ``"jax"``, so that they
+        agree to 1e-8 up to some 1e7 rad and, for a splitting of 1800 cm^-1 that nothing damps, to 1.4e-6 after 10 us
+        and 4e-5 after 0.1 ms (see `jax_solver`). ``"trajectories"``: mean over quantum jumps
         with an error of about 1/sqrt(n), for dimensions whose density matrix is too large to propagate.
     field_tesla
         Field along z (a number) or a vector of three.
@@ -63,7 +66,8 @@ def evolve(
     ------
     ValueError
         If the state, the times, the field or the solver is not as required, if the dense generator would need more
-        than `memory_limit_gib`, or if the window is too long for the ODE solver.
+        than `memory_limit_gib`, if the window is too long for the ODE solver, or if coherent pulses overlap that share
+        no frame.
     TypeError
         If a channel does not fit the system.
 
@@ -155,7 +159,7 @@ def evolve_sweep(
 
 def _for_each(value: Any, check: Callable[[Any], Any]) -> Callable[[int], Any]:
     """Return a function of the index: of a value for all, checked once, or of a function, checked each time."""
-    if callable(value):
+    if callable(value) and not hasattr(value, "full"):  # a Qobj is callable, too
         return lambda index: check(value(index))
     checked = check(value)
     return lambda _: checked

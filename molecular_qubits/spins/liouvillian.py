@@ -13,27 +13,43 @@ from molecular_qubits.spins.operators import ComplexArray
 from molecular_qubits.spins.problem import Problem
 
 NEGLIGIBLE = 1e-13
-"""Elements below this fraction of the largest are rounding noise of the change of basis and are set to 0."""
+"""Elements below this fraction of the largest are rounding noise of the change of basis and are set to 0. The generator
+of each channel is taken on its own: beside the largest rate of all, those of a slow channel would be lost.
+"""
 
 
-def dissipator(jumps: ComplexArray) -> ComplexArray:
+def dissipator(*channels: ComplexArray) -> ComplexArray:
     """Return sum_k D[L_k] as a matrix.
 
     Parameters
     ----------
-    jumps
-        Jump operators (k, D, D).
+    *channels
+        Jump operators (k, D, D) of one channel each.
 
     Returns
     -------
     ndarray of complex, shape (D^2, D^2)
         In 1/ns.
     """
-    count, d = jumps.shape[0], jumps.shape[-1]
-    flat = jumps.reshape(count, d * d)
-    gain = (flat.T @ flat.conj()).reshape(d, d, d, d).transpose(0, 2, 1, 3).reshape(d * d, d * d)
-    loss = np.tensordot(jumps.conj(), jumps, axes=([0, 1], [0, 1]))
-    return gain - 0.5 * (np.kron(loss, np.eye(d)) + np.kron(np.eye(d), loss.T))
+    d = channels[0].shape[-1]
+    gain, loss = np.zeros((d * d, d * d), dtype=complex), np.zeros((d, d), dtype=complex)
+    for jumps in channels:
+        places = np.flatnonzero(np.any(jumps, axis=0))
+        gain[np.ix_(places, places)] += gram(jumps.reshape(-1, d * d)[:, places].conj())
+        loss += gram(jumps.reshape(-1, d))
+    gain = gain.reshape(d, d, d, d).transpose(0, 2, 1, 3).reshape(d * d, d * d)
+    return np.asarray(gain - 0.5 * (np.kron(loss, np.eye(d)) + np.kron(np.eye(d), loss.T)), dtype=complex)
+
+
+def clean(matrices: ComplexArray, axis: tuple[int, ...] | None = (-2, -1)) -> ComplexArray:
+    """Return matrices (..., m, n) without elements below 1e-13 of the largest of each, or of all with ``axis=None``."""
+    size = np.abs(matrices)
+    return np.where(size > NEGLIGIBLE * size.max(axis=axis, keepdims=True, initial=0.0), matrices, 0)
+
+
+def gram(rows: ComplexArray) -> ComplexArray:
+    """Return A^+ A of a matrix A (k, n), cleaned, (n, n)."""
+    return clean(rows.conj().T @ rows)
 
 
 def liouvillian(hamiltonian: ComplexArray, jumps: ComplexArray) -> ComplexArray:
@@ -145,20 +161,20 @@ def reduce_problem(problem: Problem) -> ReducedProblem:
     d = problem.dimension
     reference = problem.pieces[-1].hamiltonian if problem.pieces else np.zeros((d, d), dtype=complex)
     vectors = block_eigenvectors(reference)
-    initial = _clean(vectors.conj().T @ problem.initial @ vectors).ravel()
+    initial = clean(vectors.conj().T @ problem.initial @ vectors).ravel()
     generators = []
     for piece in problem.pieces:
-        framed = _clean(vectors.conj().T @ piece.hamiltonian @ vectors)
+        framed = clean(vectors.conj().T @ piece.hamiltonian @ vectors)
         energies = framed.diagonal().real
         rest = framed - np.diag(framed.diagonal())
-        jumps = _clean(vectors.conj().T @ piece.jumps @ vectors)
-        matrix = dissipator(jumps)
+        stacks = [clean(vectors.conj().T @ jumps @ vectors, axis=None) for jumps in piece.all_jumps]
+        matrix = dissipator(*stacks)
         if np.any(rest):
-            matrix = matrix + liouvillian(rest, jumps[:0])
-        matrix = _keep_trace(_clean(matrix), d)
-        if piece.superoperator is not None:  # apart: it need not conserve the trace
+            matrix = matrix + liouvillian(rest, stacks[0][:0])
+        matrix = _keep_trace(matrix, d)
+        for generator in piece.superoperators:  # apart: they need not conserve the trace
             change = np.kron(vectors.conj().T, vectors.T)
-            matrix = matrix + _clean(change @ piece.superoperator @ change.conj().T)
+            matrix = matrix + clean(change @ generator @ change.conj().T)
         frequencies = (energies[:, None] - energies[None, :]).ravel()
         generators.append((frequencies, matrix))
     elements = _reached(initial, [matrix for _, matrix in generators])
@@ -166,13 +182,8 @@ def reduce_problem(problem: Problem) -> ReducedProblem:
     return ReducedProblem(vectors, elements, initial[elements], pieces)
 
 
-def _clean(matrix: ComplexArray) -> ComplexArray:
-    size = np.abs(matrix)
-    return np.where(size > NEGLIGIBLE * size.max(axis=(-1, -2), keepdims=True, initial=0.0), matrix, 0)
-
-
 def _keep_trace(matrix: ComplexArray, d: int) -> ComplexArray:
-    """Give each population back what the rounding of `_clean` took, so that the trace is conserved."""
+    """Give each population back what rounding took, so that the trace is conserved."""
     populations = np.arange(d) * (d + 1)
     matrix[populations, populations] -= matrix[np.ix_(populations, populations)].sum(axis=0)
     return matrix

@@ -47,13 +47,13 @@ class Piece:
     def drive(self) -> ComplexArray | None:
         """What the channels add to the Hamiltonian, (D, D) in rad/ns, or None."""
         drives = [part.hamiltonian for part in self.parts if part.hamiltonian is not None]
+        drives += [part.frame for part in self.parts if part.frame is not None][:1]
         return sum(drives[1:], drives[0]) if drives else None
 
     @cached_property
-    def own_jumps(self) -> ComplexArray:
-        """Jump operators (k, D, D) in ns^-1/2 without those of Davies' baths."""
-        none = np.zeros((0, *self.system_hamiltonian.shape), dtype=complex)
-        return np.concatenate([none, *(part.jumps for part in self.parts)])
+    def own_jumps(self) -> tuple[ComplexArray, ...]:
+        """Jump operators (k, D, D) in ns^-1/2 of each channel, without those of Davies' baths; at least one stack."""
+        return (np.zeros((0, *self.system_hamiltonian.shape), dtype=complex), *(part.jumps for part in self.parts))
 
     @cached_property
     def baths(self) -> tuple[Davies, ...]:
@@ -61,15 +61,24 @@ class Piece:
         return tuple(bath for part in self.parts for bath in part.davies)
 
     @cached_property
+    def all_jumps(self) -> tuple[ComplexArray, ...]:
+        """Jump operators (k, D, D) in ns^-1/2 of each channel and of each of Davies' baths."""
+        return (*self.own_jumps, *(bath.jumps(self.system_hamiltonian) for bath in self.baths))
+
+    @cached_property
     def jumps(self) -> ComplexArray:
         """All jump operators (k, D, D) in ns^-1/2."""
-        return np.concatenate([self.own_jumps, *(bath.jumps(self.system_hamiltonian) for bath in self.baths)])
+        return np.concatenate(self.all_jumps)
+
+    @cached_property
+    def superoperators(self) -> tuple[ComplexArray, ...]:
+        """Generators (D^2, D^2) in 1/ns of the channels that are not of Lindblad form, on row-major vec(rho)."""
+        return tuple(part.superoperator for part in self.parts if part.superoperator is not None)
 
     @cached_property
     def superoperator(self) -> ComplexArray | None:
-        """Generator (D^2, D^2) in 1/ns of what is not of Lindblad form, on row-major vec(rho), or None."""
-        generators = [part.superoperator for part in self.parts if part.superoperator is not None]
-        return sum(generators[1:], generators[0]) if generators else None
+        """Sum of `superoperators`, or None."""
+        return sum(self.superoperators[1:], self.superoperators[0]) if self.superoperators else None
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,7 @@ def build_problem(
     Raises
     ------
     ValueError
-        If the state or the times are not as required.
+        If the state or the times are not as required, or light of different frequencies acts at a time.
     TypeError
         If an entry of `channels` is no `Channel`.
     """
@@ -120,8 +129,9 @@ def build_problem(
     )  # fmt: skip
 
 
-def checked_channels(channels: Any) -> Sequence[Channel]:
-    """Return the channels, or raise a `TypeError` that names the first that is none."""
+def checked_channels(channels: Any) -> tuple[Channel, ...]:
+    """Return the channels as a tuple, or raise a `TypeError` that names the first that is none."""
+    channels = tuple(channels)
     for number, channel in enumerate(channels):
         if not isinstance(channel, Channel):
             raise TypeError(f"Argument `channels` must hold channels, but entry {number} was {channel!r}.")
@@ -142,14 +152,31 @@ def problem_of(
     parts = [part for channel in channels for part in _channel_pieces(channel, system, field, place, memory)]
     edges = {times[0], times[-1]}
     edges.update(edge for part in parts for edge in (part.start_ns, part.stop_ns))
-    inside = np.array(sorted(edge for edge in edges if times[0] <= edge <= times[-1]))
+    inside = _merged(np.array(sorted(edge for edge in edges if times[0] <= edge <= times[-1])))
     pieces = []
     for start, stop in itertools.pairwise(inside):
         middle = (start + stop) / 2
         active = tuple(part for part in parts if part.start_ns <= middle < part.stop_ns)
+        _check_frames(active, float(start), float(stop))
         within = times[(times > start) & (times <= stop)]
         pieces.append(Piece(float(start), float(stop), hamiltonian, active, within))
     return Problem(initial, times, tuple(pieces), tuple(system.dims), tuple(system.names))
+
+
+def _merged(edges: FloatArray) -> FloatArray:
+    """Return ascending edges, those that differ by rounding as one; the first and the last are kept."""
+    kept = edges[np.append(np.diff(edges) > 64 * np.spacing(np.abs(edges).max()), True)]
+    kept[0] = edges[0]
+    return kept
+
+
+def _check_frames(parts: Sequence[ChannelPiece], start: float, stop: float) -> None:
+    frames = [part.frame for part in parts if part.frame is not None]
+    if any(not np.array_equal(frame, frames[0]) for frame in frames[1:]):
+        raise ValueError(
+            f"Argument `channels` must not hold coherent pulses that overlap with different detunings or chirps, but "
+            f"does from {start:g} to {stop:g} ns: they have no common rotating frame."
+        )
 
 
 def _channel_pieces(

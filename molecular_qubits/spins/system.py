@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from molecular_qubits.spins.checks import field_vector, finite_number, known_name, symmetric_tensor, thermal_frequency
+from molecular_qubits.spins.checks import (
+    field_vector,
+    finite_number,
+    known_name,
+    one_number,
+    symmetric_tensor,
+    thermal_frequency,
+)
 from molecular_qubits.spins.operators import (
     ComplexArray,
     FloatArray,
@@ -144,7 +151,7 @@ class SpinSystem:
 
     def _g_tensors(self, g: Any) -> tuple[FloatArray, ...]:
         count = len(self.spins)
-        entries = [None if index in self.isotopes else g for index in range(count)] if np.isscalar(g) else list(g)
+        entries = [None if index in self.isotopes else g for index in range(count)] if one_number(g) else list(g)
         if len(entries) != count:
             raise ValueError(
                 f"Argument `g` must be one number or {count} entries, one for each spin, but has {len(entries)}."
@@ -162,7 +169,7 @@ class SpinSystem:
     def _zero_field_tensors(self, zfs: Mapping[int, Any] | None) -> dict[int, FloatArray]:
         tensors = {}
         for index, tensor in (zfs or {}).items():
-            if not 0 <= index < len(self.spins):
+            if not _is_index(index, len(self.spins)):
                 raise ValueError(f"Argument `zfs` must have keys from 0 to {len(self.spins) - 1}, but has {index}.")
             if self.spins[index] < 1:
                 raise ValueError(
@@ -279,7 +286,7 @@ def _site_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
 def _isotopes(isotopes: Mapping[int, str] | None, spins: tuple[float, ...]) -> dict[int, str]:
     found = {}
     for index, symbol in (isotopes or {}).items():
-        if not 0 <= index < len(spins):
+        if not _is_index(index, len(spins)):
             raise ValueError(f"Argument `isotopes` must have keys from 0 to {len(spins) - 1}, but has {index}.")
         nucleus = isotope(symbol, f"isotopes[{index}]")
         if nucleus.spin != spins[index]:
@@ -291,6 +298,10 @@ def _isotopes(isotopes: Mapping[int, str] | None, spins: tuple[float, ...]) -> d
     return found
 
 
+def _is_index(value: Any, count: int) -> bool:
+    return isinstance(value, int | np.integer) and bool(0 <= value < count)
+
+
 def _coupling_tensor(value: Any, name: str) -> FloatArray:
     if np.ndim(value) == 0:
         return finite_number(value, name) * np.eye(3)
@@ -300,7 +311,8 @@ def _coupling_tensor(value: Any, name: str) -> FloatArray:
 def _pairs(values: Mapping[tuple[int, int], Any] | None, count: int, name: str) -> dict[tuple[int, int], Any]:
     pairs: dict[tuple[int, int], Any] = {}
     for key, value in (values or {}).items():
-        if len(key) != 2 or key[0] == key[1] or not all(0 <= index < count for index in key):
+        pair_of_spins = isinstance(key, tuple) and len(key) == 2 and all(_is_index(index, count) for index in key)
+        if not pair_of_spins or key[0] == key[1]:
             raise ValueError(
                 f"Argument `{name}` must have keys (i, j) of two different spins from 0 to {count - 1}, but has {key}."
             )

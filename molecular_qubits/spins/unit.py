@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from molecular_qubits.spins.checks import finite_number, known_name, symmetric_tensor, thermal_frequency
+from molecular_qubits.spins.checks import finite_number, known_name, one_number, symmetric_tensor, thermal_frequency
 from molecular_qubits.spins.operators import (
     ComplexArray,
     FloatArray,
@@ -15,7 +15,7 @@ from molecular_qubits.spins.operators import (
     triplet_kets,
 )
 from molecular_qubits.spins.system import SpinSystem
-from molecular_qubits.spins.tensors import rotation_frame, zfs_tensor
+from molecular_qubits.spins.tensors import g_tensor, rotation_frame, zfs_tensor
 from molecular_qubits.units import G_ELECTRON
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class TwoQubitUnit:
     triplet_frame
         Rotation matrix (3, 3) whose columns are the axes of the triplet's tensor; identity by default.
     g_radical
-        One entry for both radicals or a list of two, each a number, three numbers or a (3, 3) tensor.
+        One entry for both radicals or a list of two, each a number, three numbers (diagonal) or a (3, 3) tensor.
     g_triplet
         A number, three numbers or a (3, 3) tensor.
     dipolar_rt
@@ -80,10 +80,8 @@ class TwoQubitUnit:
             raise ValueError(f"Argument `j_rt_cm1` must be one number or two, but was {j_rt_cm1!r}.")
         first, second = (finite_number(j, "j_rt_cm1") for j in np.broadcast_to(j_rt, 2))
         self.triplet_frame = rotation_frame(triplet_frame, "triplet_frame")
-        g_pair = [g_radical, g_radical] if np.isscalar(g_radical) else list(g_radical)
-        if len(g_pair) != 2:
-            raise ValueError(f"Argument `g_radical` must be one number or a list of two, but has {len(g_pair)}.")
-        g = (g_pair[0], g_triplet, g_pair[1])
+        g_pair = list(g_radical) if not one_number(g_radical) and len(g_radical) == 2 else [g_radical, g_radical]
+        g = (g_tensor(g_pair[0], "g_radical"), g_tensor(g_triplet, "g_triplet"), g_tensor(g_pair[1], "g_radical"))
         radicals = {} if dipolar_rr is None else {(0, 2): symmetric_tensor(dipolar_rr, "dipolar_rr", traceless=False)}
         triplet_tensor = zfs_tensor(d_t_cm1, e_t_cm1, self.triplet_frame)
 

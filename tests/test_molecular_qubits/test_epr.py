@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import qutip
 import scipy.linalg
 import xarray
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from molecular_qubits import SpinSystem, cli, epr_spectrum, zero_field_state
 from molecular_qubits.experiments import epr
-from molecular_qubits.spins.epr.orientations import powder_orientations, tensor_symmetry
+from molecular_qubits.spins.epr.orientations import powder_orientations, powder_states, tensor_symmetry
 from molecular_qubits.spins.epr.resonances import find_resonances
 from molecular_qubits.spins.frames import euler_frame
 from molecular_qubits.spins.tensors import axial_coupling_tensor, zfs_tensor
@@ -258,6 +259,65 @@ def test_quintet_of_the_full_hamiltonian_is_that_of_its_projection():
         for system, extra in ((full, 7), (quintet, 0))
     ]
     assert np.max(np.abs(spectra[0] - spectra[1])) < 0.01 * np.max(np.abs(spectra[1]))
+
+
+def sphere(count):
+    """Return directions (count, 3) that cover the whole sphere evenly."""
+    number = np.arange(count) + 0.5
+    polar, azimuth = np.arccos(1 - 2 * number / count), np.pi * (1 + 5**0.5) * number
+    return np.stack([np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)], 1)
+
+
+FRAME = euler_frame((17, 40, 63))
+POLARISED = {
+    "isotropic": SpinSystem((0.5, 0.5), g=[2.0, 2.03], exchange_cm1={(0, 1): 0.004}),
+    "axial": SpinSystem((1,), zfs={0: zfs_tensor(0.03, 0, FRAME)}),
+    "rhombic": SpinSystem((1,), zfs={0: zfs_tensor(0.03, 0.005, FRAME)}),
+    "none": SpinSystem(
+        (0.5, 1), g=[np.array([[2.02, 0.01, 0], [0, 2.0, 0], [0, 0.02, 2.01]]), 2.0], exchange_cm1={(0, 1): 0.05},
+        zfs={1: zfs_tensor(0.03, 0.005, FRAME)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("symmetry", POLARISED)
+def test_powder_of_a_state_without_the_symmetry_of_the_spins_is_that_of_the_whole_sphere(symmetry):
+    system = POLARISED[symmetry]
+    assert tensor_symmetry(system)[0] == symmetry
+    rng = np.random.default_rng(0)
+    kets = rng.normal(size=(2, system.dimension)) + 1j * rng.normal(size=(2, system.dimension))
+    states = np.einsum("na,nb->nab", kets, kets.conj()) / np.sum(np.abs(kets) ** 2, axis=1)[:, None, None]
+    options = {"states": states, "linewidth_pp_mt": 3}
+    powder = epr_spectrum(system, FIELDS, NU, n_orientations=2000, **options)
+    whole = epr_spectrum(system, FIELDS, NU, directions=sphere(4000), **options)
+    pole = epr_spectrum(system, FIELDS, NU, directions=[[0, 0, 1]], **options)
+    assert np.max(np.abs(powder - whole)) < 0.02 * np.max(np.abs(whole)) + 1e-9
+    assert np.max(np.abs(pole - whole)) > 0.2 * np.max(np.abs(whole))
+
+
+def test_a_state_of_zero_field_levels_has_the_symmetry_of_the_spins():
+    for system in POLARISED.values():
+        shares = np.arange(system.dimension, 0, -1.0)
+        if tensor_symmetry(system)[0] in ("isotropic", "axial", "none"):  # degenerate levels share alike
+            energies = np.linalg.eigvalsh(system.hamiltonian_matrix())
+            shares = 1 + np.floor((energies - energies[0]) / np.ptp(energies) * 2 + 0.5)
+        state = zero_field_state(system, shares / shares.sum())
+        assert np.max(np.abs(powder_states(system, state) - state)) < 1e-12
+
+
+def test_powder_of_a_polarised_doublet_is_dark():
+    """Half of the molecules absorb as much as the others emit, whatever the state of a spin 1/2."""
+    for state in ([0, 1], [0.6, 0.8j]):
+        spectrum = epr_spectrum(SpinSystem((0.5,)), FIELDS, NU, states=state)
+        assert np.max(np.abs(spectrum)) < 1e-12
+
+
+def test_states_may_be_qutips():
+    system = SpinSystem((0.5,))
+    options = {"directions": [[0, 0, 1]]}
+    plain = epr_spectrum(system, FIELDS, NU, states=[np.diag([1, 0]), np.diag([0, 1])], **options)
+    found = epr_spectrum(system, FIELDS, NU, states=[qutip.basis(2, 0), qutip.basis(2, 1)], **options)
+    np.testing.assert_array_equal(found, plain)
 
 
 def test_several_states_are_their_spectra():

@@ -60,6 +60,20 @@ def test_map_sums_to_the_spectrum_and_shows_the_multiplicity():
     assert peaks == pytest.approx([2, np.sqrt(6)], abs=0.03)
 
 
+def test_powder_of_any_state_is_that_of_the_whole_sphere():
+    """A quintet in M = 2 along its axis, against directions all over the sphere."""
+    state = np.diag([1.0, 0, 0, 0, 0])
+    number = np.arange(2000) + 0.5
+    polar, azimuth = np.arccos(1 - number / 1000), np.pi * (1 + 5**0.5) * number
+    sphere = np.stack([np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)], 1)
+    options = {"microwave_mt": 0.1, "states": state, "linewidth_pp_mt": 10}
+    found, whole = (
+        nutation_trace(quintet(), 0.335, NU, np.linspace(0, 200, 41), directions=directions, **options).values
+        for directions in (None, sphere)
+    )
+    assert found == pytest.approx(whole, abs=0.01 * np.abs(whole).max())
+
+
 def test_bad_arguments():
     good = {"temperature_k": 10.0}
     with pytest.raises(ValueError, match="`times_ns`"):
@@ -70,3 +84,7 @@ def test_bad_arguments():
         nutation_map(quintet(), [0.3, 0.4], NU, [2.0, 1.0], **good)
     with pytest.raises(ValueError, match="`temperature_k` or `states`"):
         nutation_map(quintet(), [0.3, 0.4], NU, [1.0, 2.0])
+    with pytest.raises(ValueError, match="`directions`"):
+        nutation_trace(quintet(), 0.34, NU, [1.0], microwave_mt=0.1, directions=[[0, 0, 2.0]], **good)
+    with pytest.raises(ValueError, match="`directions`"):
+        nutation_map(quintet(), [0.3, 0.4], NU, [1.0, 2.0], directions=[[1, 1, 0]], **good)

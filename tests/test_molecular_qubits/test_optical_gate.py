@@ -5,7 +5,13 @@ import pytest
 
 from molecular_qubits import cli
 from molecular_qubits.control.fidelity import best_local_fidelity, decay_bound, local_only_fidelity, target_gate
-from molecular_qubits.control.optical_gate import Member, OpticalGate, OpticalGateConditions, optimise_sequence
+from molecular_qubits.control.optical_gate import (
+    Member,
+    OpticalGate,
+    OpticalGateConditions,
+    _first,
+    optimise_sequence,
+)
 from molecular_qubits.experiments import addressing, optical_gate
 from molecular_qubits.spins.channels.relaxation import PureDephasing
 from molecular_qubits.spins.channels.transfer import Emission
@@ -55,6 +61,17 @@ def test_without_microwaves_it_is_the_lindblad_equation_of_the_unit():
 
     moved = expm(0.7 * (gate._fixed + gate._exchange)) @ elements.vector(np.outer(ket, ket.conj()))
     assert np.asarray(elements.density(moved)) == pytest.approx(found, abs=1e-8)
+
+
+def test_slow_crossing_has_starts():
+    """A crossing as slow as the shortest range of holds: every start takes a jitter that its own range allows."""
+    gate = OpticalGate(OpticalGateConditions(isc_rate_per_ns=0.1, slices=1))
+    rng = np.random.default_rng(0)
+    longest = np.array([bound[1] for bound in gate.bounds])
+    for number in range(4):
+        start = _first(gate, rng, number)
+        assert start[1] <= longest[1] - number * np.log(2)
+        assert np.all(np.isfinite(start))
 
 
 def test_light_brings_the_coupler_there_and_back():

@@ -148,6 +148,13 @@ def test_radicals_around_a_triplet():
     assert found[0] == pytest.approx(gate_channels(0.4, 0.0, np.array([0.5]), calm)[0], abs=1e-9)
 
 
+@pytest.mark.parametrize("rest", [np.eye(3), np.diag([2.0, -1, 0]), np.triu(np.ones((3, 3))) / 3])
+def test_what_is_no_state_of_the_other_sites_is_refused(rest):
+    good = {"static": np.zeros((1, 12, 12)), "controls": np.zeros((1, 12, 12)), "dims": (2, 3, 2), "qubits": (0, 2)}
+    with pytest.raises(ValueError, match="`rest_state`"):
+        ControlProblem(**good, rest_state=rest)
+
+
 def test_bad_input():
     good = {"static": detuned(0.1)[None], "controls": whole(0)[None], "dims": (2, 2)}
     for changed, name in (

@@ -47,6 +47,22 @@ def test_a_detuned_coherent_pulse_follows_rabis_formula():
         assert lit_share(unit, pulse, solver=solver) == pytest.approx(expected, abs=1e-8)
 
 
+def test_overlapping_coherent_pulses_share_one_frame():
+    """Two halves of a detuned or chirped pulse at the same time are the whole pulse; other frames are refused."""
+    unit = TwoQubitUnit(0.0)
+    for options in ({"detuning_rad_per_ns": 4.0}, {"chirp_rad_per_ns2": 3.0, "slices": 8}):
+        whole, half = CoherentPulse(0.0, 1.0, np.pi, **options), CoherentPulse(0.0, 1.0, np.pi / 2, **options)
+        expected = lit_share(unit, whole, (0.0, 1.0))
+        for solver in ("expm", "jax"):
+            found = evolve(unit, one_state(unit), [0.0, 1.0], channels=[half, half], solver=solver)
+            assert found.expectation(unit.level_projector("S1"))[-1] == pytest.approx(expected, abs=1e-10)
+        with pytest.raises(ValueError, match="overlap with different detunings"):
+            evolve(unit, one_state(unit), [0.0, 1.0], channels=[CoherentPulse(0.5, 1.0, 1.0), half], solver="expm")
+    later = CoherentPulse(1.0, 1.0, 1.0, detuning_rad_per_ns=2.0)
+    assert 0 < lit_share(unit, later) < 1
+    evolve(unit, one_state(unit), [0.0, 2.0], channels=[later, CoherentPulse(0.0, 1.0, 1.0)], solver="expm")
+
+
 def test_a_gaussian_coherent_pulse_turns_by_its_area():
     unit = TwoQubitUnit(0.0)
     pulse = CoherentPulse(0.0, 2.0, 1.3, shape="gaussian", slices=100)
@@ -375,6 +391,11 @@ def test_spectral_densities_obey_detailed_balance(bath):
         (lambda: CoherentPulse(0.0, 1.0, 1.0, dephasing_per_ns=-1.0), "dephasing_per_ns"),
         (lambda: CoherentPulse(0.0, 1.0, 1.0, shape="sinc"), "one of"),
         (lambda: CoherentPulse(0.0, 1.0, 1.0, slices=0), "slices"),
+        (lambda: CoherentPulse(0.0, 1.0, 1.0, slices=2.5), "slices"),
+        (
+            lambda: OpticalPulse(0.0, 1.0, 1.0, detuning_rad_per_ns=-2.0, chirp_rad_per_ns2=2.0),
+            "`linewidth_rad_per_ns`",
+        ),
         (lambda: OpticalPulse(0.0, 1.0, 1.0, chirp_rad_per_ns2=1.0), "linewidth_rad_per_ns"),
         (lambda: OpticalPulse(0.0, 1.0, -1.0), "must not be negative"),
         (lambda: pump_rate(1.0, 0.0), "dephasing_per_ns"),

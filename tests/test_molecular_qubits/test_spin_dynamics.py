@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import qutip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -223,6 +224,49 @@ def test_exponential_and_jax_agree_on_stiff_problems(field):
     np.testing.assert_allclose(np.trace(found["expm"].states, axis1=1, axis2=2), 1, atol=1e-10)
 
 
+@pytest.mark.parametrize("solver", ["expm", "jax"])
+@pytest.mark.parametrize("t1_ns", [1e8, 1e10])
+def test_slow_relaxation_beside_fast_crossing_keeps_its_law(solver, t1_ns):
+    """Rates 14 orders apart, the fast one on levels without population: exp(-1) after T1, exp(-1/2) of a coherence."""
+    system = TwoQubitUnit(10.0)
+    channels = [
+        IntersystemCrossing(1e4), TripletDecay((1e-3,) * 3), RadicalRelaxation("radical_1", t1_ns, 300.0)
+    ]  # fmt: skip
+    spin = system.site_operator(system.site_spin("radical_1")[2], "radical_1")
+    across = system.site_operator(system.site_spin("radical_1")[0], "radical_1")
+    for radical, operator, expected in (([1, 0], spin, np.exp(-1)), (np.sqrt([0.5, 0.5]), across, np.exp(-0.5))):
+        ket = np.kron(np.kron(radical, system.coupler_ket("S0")), [1, 0])
+        found = evolve(system, ket, [0.0, t1_ns], channels=channels, solver=solver)
+        assert 2 * found.expectation(operator)[-1] == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("duration_ns", [1e2, 1e4, 1e6])
+def test_undamped_coherences_are_off_by_no_more_than_their_rounded_angle(duration_ns):
+    """Radical and triplet, J = 600 cm^-1: the doublet's phase 3 J t taken modulo 2 pi in extended precision."""
+    pair = SpinSystem((0.5, 1), exchange_cm1={(0, 1): 600.0})
+    ket = np.kron([1, 0], [0, 0, 1])
+    energies, vectors = np.linalg.eigh(pair.hamiltonian_matrix())
+    doublet = vectors[:, energies > energies.mean()] @ vectors[:, energies > energies.mean()].conj().T
+    angle = np.longdouble(1800.0) * np.longdouble(CM1_TO_RAD_PER_NS) * np.longdouble(duration_ns)
+    moved = ket + (np.exp(-1j * float(np.fmod(angle, 2 * np.longdouble(np.pi)))) - 1) * doublet @ ket
+    for solver, rounding in (("expm", 5e-16), ("jax", 3e-15)):
+        found = evolve(pair, ket, [0.0, duration_ns], solver=solver).states[-1]
+        assert np.max(np.abs(found - np.outer(moved, moved.conj()))) < rounding * float(angle)
+
+
+def test_channels_may_come_one_by_one():
+    bath = RadicalRelaxation("radical", 10.0, 300.0)
+    for solver in ("expm", "jax"):
+        listed = evolve(ELECTRON, [1, 0], [0.0, 50.0], channels=[bath], solver=solver)
+        generated = evolve(ELECTRON, [1, 0], [0.0, 50.0], channels=(each for each in [bath]), solver=solver)
+        np.testing.assert_array_equal(generated.states, listed.states)
+
+
+def test_a_sweep_takes_a_state_of_qutip():
+    found = evolve_sweep([ELECTRON, ELECTRON], qutip.basis(2, 0), [0.0, 1.0])
+    np.testing.assert_allclose(found[1].states[-1], np.diag([1, 0]), atol=1e-12)
+
+
 def test_a_sweep_equals_its_systems_one_by_one():
     systems = [unit(j) for j in (0.0, 1.0, 68.0)]
     start = systems[0].thermal_state(30.0, 0.34)
@@ -363,6 +407,21 @@ def test_trajectories_meet_a_pulse_between_the_output_times():
     assert found[1] == pytest.approx(1, abs=1e-6)  # nothing happens before the pulse
     assert found[2] == pytest.approx(exact[2], abs=0.15)
     assert exact[2] < 0.8
+
+
+def test_edges_that_differ_by_rounding_are_one():
+    """A pulse starts where another ends, 0.1 + 0.2 against 0.3: no piece of 1e-17 ns to stop the trajectories."""
+    system = unit(0.02)
+    state = system.thermal_state(30.0)
+    for second in (0.3, 0.1 + 0.2):
+        channels = [OpticalPulse(0.1, 0.2, 3.0), OpticalPulse(second, 0.2, 3.0)]
+        problem = build_problem(system, state, [0.0, 0.1, 0.5], channels)
+        assert [piece.stop_ns for piece in problem.pieces] == pytest.approx([0.1, 0.3, 0.5], abs=1e-12)
+        assert (problem.pieces[0].start_ns, problem.pieces[-1].stop_ns) == (0.0, 0.5)
+        found = evolve(system, state, [0.0, 0.1, 0.5], channels=channels, solver="trajectories", n_trajectories=20)
+        share = found.expectation(system.level_projector("S1"))
+        assert share[1] == pytest.approx(0, abs=1e-9)
+        assert share[2] == pytest.approx((1 - np.exp(-2 * 3.0 * 0.4)) / 2, abs=0.4)
 
 
 def test_trajectories_refuse_what_they_cannot_do():

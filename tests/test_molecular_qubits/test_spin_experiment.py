@@ -3,7 +3,8 @@ import pytest
 
 from molecular_qubits.experiments import dynamics
 from molecular_qubits.experiments.dynamics import DynamicsConfig
-from molecular_qubits.experiments.entanglement_maps import entanglement_map
+from molecular_qubits.experiments.dynamics_tables import quintet_over_zeeman
+from molecular_qubits.experiments.entanglement_maps import draw_maps, entanglement_map, summary_rows
 from shared.config import ConfigError
 from shared.results import ResultsWriter
 
@@ -69,6 +70,20 @@ def test_configuration_refuses_unknown_keys_and_impossible_values():
         DynamicsConfig.build({"temperatur_k": 10.0})
     with pytest.raises(ConfigError, match="temperature_k"):
         DynamicsConfig.build({"temperature_k": 0.0})
+
+
+def test_a_sublevel_that_never_decays_and_no_field():
+    config = DynamicsConfig(j_rt_cm1=95.0, triplet_decay_rates_per_ns_xyz=(1e-4, 1e-4, 0))
+    maps = {
+        "field": entanglement_map(config, ("angle_deg", (0.0, 60.0)), ("field_tesla", (0.34, 3.0))),
+        "lifetime": entanglement_map(config, ("d_t_cm1", (0.05, 0.1)), ("triplet_lifetime_ns", (1e2, 1e4))),
+    }
+    assert float(maps["field"].concurrence.sel(angle_deg=0.0, field_tesla=0.34)) > 0.05
+    draw_maps(maps, config).canvas.draw()
+    left = [row["largest concurrence left when the triplet is gone"] for row in summary_rows(maps)]
+    assert np.isnan(left).tolist() == [True, False]
+    with pytest.raises(ValueError, match="`field_tesla` must not be 0"):
+        quintet_over_zeeman(DynamicsConfig(field_tesla=0.0))
 
 
 def test_entanglement_map_obeys_its_limits():

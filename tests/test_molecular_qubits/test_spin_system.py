@@ -115,6 +115,9 @@ def test_hamiltonian_is_a_hermitian_qobj_with_the_dimensions_of_the_sites():
         ({"spins": (0.5, 1), "zfs": {1: [[0, 1, 0], [0, 0, 0], [0, 0, 0]]}}, "symmetric"),
         ({"spins": (0.5, 1), "zfs": {1: np.zeros(3)}}, r"shape \(3, 3\)"),
         ({"spins": (0.5, 1), "dipolar": {(0, 1): np.full((3, 3), np.inf)}}, "finite"),
+        ({"spins": (0.5, 1), "exchange_cm1": {0: 1.0}}, "`exchange_cm1` must have keys"),
+        ({"spins": (0.5, 1), "exchange_cm1": {(0.0, 1.0): 1.0}}, "`exchange_cm1` must have keys"),
+        ({"spins": (0.5, 1), "zfs": {1.0: np.zeros((3, 3))}}, "`zfs` must have keys"),
         ({"spins": (0.5, 1), "g": (2.0,)}, "one for each spin"),
         ({"spins": (0.5, 1), "names": ("a", "a")}, "different names"),
     ],
@@ -122,6 +125,20 @@ def test_hamiltonian_is_a_hermitian_qobj_with_the_dimensions_of_the_sites():
 def test_wrong_systems_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         SpinSystem(**arguments)
+
+
+def test_one_g_for_all_in_each_of_its_forms():
+    for one in (2.1, np.float64(2.1), np.array(2.1)):
+        np.testing.assert_array_equal(SpinSystem((0.5, 0.5), g=one).g, [2.1 * np.eye(3)] * 2)
+    tensor = np.array([[2.0, 0.01, 0.0], [0.0, 2.01, 0.0], [0.0, 0.0, 2.02]])
+    forms = [(2.1, 2.1 * np.eye(3)), (np.array(2.1), 2.1 * np.eye(3)), ((2, 2.01, 2.02), np.diag((2, 2.01, 2.02)))]
+    for one, expected in [*forms, (tensor, tensor)]:
+        for both in (one, [one, one]):
+            g = TwoQubitUnit(1.0, g_radical=both).levels["T"].g
+            np.testing.assert_array_equal((g[0], g[2]), (expected, expected))
+    for wrong in ([2.0], [2.0] * 4):
+        with pytest.raises(ValueError, match="`g_radical`"):
+            TwoQubitUnit(1.0, g_radical=wrong)
 
 
 def test_a_field_without_three_components_is_refused():

@@ -26,6 +26,9 @@ class ChannelPiece:
         (D^2, D^2) in 1/ns, or None; see `Channel.superoperator`.
     davies
         Baths whose jump operators follow from the Hamiltonian of the system.
+    frame
+        What a rotating frame adds to the Hamiltonian, (D, D) in rad/ns, or None: once, however many channels act in
+        that frame. Channels that act at a time must share it.
     """
 
     start_ns: float
@@ -34,6 +37,7 @@ class ChannelPiece:
     hamiltonian: ComplexArray | None = None
     superoperator: ComplexArray | None = None
     davies: tuple[Davies, ...] = ()
+    frame: ComplexArray | None = None
 
 
 class Channel:

@@ -74,7 +74,7 @@ class OpticalPulse(Channel):
     def __post_init__(self) -> None:
         _check_pulse(self.start_ns, self.duration_ns, self.shape, self.slices)
         non_negative(self.pump_rate_per_ns, "pump_rate_per_ns")
-        off = finite_number(self.detuning_rad_per_ns, "detuning_rad_per_ns")
+        off = abs(finite_number(self.detuning_rad_per_ns, "detuning_rad_per_ns"))
         off += abs(finite_number(self.chirp_rad_per_ns2, "chirp_rad_per_ns2"))
         if self.linewidth_rad_per_ns is not None:
             positive(self.linewidth_rad_per_ns, "linewidth_rad_per_ns")
@@ -107,7 +107,9 @@ class CoherentPulse(Channel):
     """Coherent drive of S0 and S1: H = (W(t) / 2)(|S1><S0| + |S0><S1|) + d(t) |S1><S1|, the amplitude picture.
 
     The frame turns with the phase of the light, so that a chirp is a detuning that changes with time,
-    d(t) = detuning - chirp (t - middle); populations and spins do not depend on the frame.
+    d(t) = detuning - chirp (t - middle); populations and spins do not depend on the frame. Pulses that overlap must
+    share d(t), which then counts once, while their Rabi frequencies add up; others are refused. The phase of the light
+    starts anew with each pulse.
 
     Parameters
     ----------
@@ -173,7 +175,7 @@ class CoherentPulse(Channel):
         found = []
         for start, stop, factor in self.segments():
             detuning = self.detuning_rad_per_ns - self.chirp_rad_per_ns2 * ((start + stop) / 2 - centre)
-            found.append(ChannelPiece(start, stop, jumps, np.sqrt(factor) * drive + detuning * excited))
+            found.append(ChannelPiece(start, stop, jumps, np.sqrt(factor) * drive, frame=detuning * excited))
         return tuple(found)
 
 
@@ -199,5 +201,5 @@ def _check_pulse(start_ns: float, duration_ns: float, shape: str, slices: int) -
     finite_number(start_ns, "start_ns")
     positive(duration_ns, "duration_ns")
     known_name(shape, ("square", "gaussian"), "shape")
-    if slices < 1:
-        raise ValueError(f"Argument `slices` must be at least 1, but was {slices}.")
+    if int(slices) != slices or slices < 1:
+        raise ValueError(f"Argument `slices` must be an integer of at least 1, but was {slices}.")

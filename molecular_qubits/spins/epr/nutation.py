@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from molecular_qubits.spins.checks import non_negative, positive
-from molecular_qubits.spins.epr.orientations import powder_orientations
 from molecular_qubits.spins.epr.resonances import ELECTRON_RAD_PER_NS_PER_T, Resonances, find_resonances
-from molecular_qubits.spins.epr.spectrum import level_populations
+from molecular_qubits.spins.epr.spectrum import sample
 from molecular_qubits.spins.operators import FloatArray
 from molecular_qubits.spins.system import SpinSystem
 
@@ -140,13 +139,7 @@ def _lines(
     directions: Any,
 ) -> tuple[Resonances, FloatArray]:
     """Return the lines in a range of fields and the weight of each."""
-    populations = level_populations(system, temperature_k, states)
-    if directions is None:
-        powder = powder_orientations(system, n_orientations)
-        directions, shares = powder.directions, powder.weights
-    else:
-        directions = np.atleast_2d(np.asarray(directions, dtype=float))
-        shares = np.full(len(directions), 1 / len(directions))
+    directions, shares, populations = sample(system, temperature_k, states, n_orientations, directions)
     lines = find_resonances(system, frequency_ghz, window, directions, populations)
     if lines.polarisation.ndim > 1:
         raise ValueError("Argument `states` must be one state, but was several.")

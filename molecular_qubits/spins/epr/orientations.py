@@ -1,4 +1,9 @@
-"""Field directions that average a powder, over no more of the sphere than the symmetry of the spins asks for."""
+"""Field directions that average a powder, over no more of the sphere than the symmetry of the spins asks for.
+
+A rotation R that leaves the tensors as they are takes the levels in the field B to those in R B; time reversal, to
+those in -B. A state need not have these symmetries: since a spectrum is linear in the populations, its powder is that
+of the state averaged over them, on the same few directions.
+"""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -6,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from molecular_qubits.spins.operators import FloatArray
+from molecular_qubits.spins.operators import ComplexArray, FloatArray
 from molecular_qubits.spins.system import SpinSystem
 
 Symmetry = Literal["isotropic", "axial", "rhombic", "none"]
@@ -36,7 +41,8 @@ def powder_orientations(system: SpinSystem, n_orientations: int) -> Orientations
     """Return directions for the powder average of a spin system.
 
     Where all tensors share their axes one octant is enough, where they are axial about one axis a quarter of a
-    meridian; for all others half the sphere, since B and -B give the same spectrum.
+    meridian; for all others half the sphere, since B and -B give the same spectrum. That is so of thermal states, and
+    of others after `powder_states`.
 
     Parameters
     ----------
@@ -63,6 +69,46 @@ def powder_orientations(system: SpinSystem, n_orientations: int) -> Orientations
     turn = np.pi / 2 if symmetry == "rhombic" else 2 * np.pi
     local, weights = _rings(n_orientations, turn)
     return Orientations(local @ axes.T, weights, symmetry)
+
+
+def powder_states(system: SpinSystem, states: ComplexArray) -> ComplexArray:
+    """Return states averaged over the rotations and the time reversal that `powder_orientations` takes as symmetries.
+
+    Parameters
+    ----------
+    system
+        The spins.
+    states
+        Density matrices (..., D, D) in the frame of the molecule.
+
+    Returns
+    -------
+    ndarray of complex, shape (..., D, D)
+        States whose mean spectrum over the directions of `powder_orientations` is that of the given ones over the whole
+        sphere. States of the levels at zero field stay as they are.
+    """
+    symmetry, axes = tensor_symmetry(system)
+    spin = system.total_spin()
+
+    def turned(states: ComplexArray, axis: FloatArray, angle: float) -> ComplexArray:
+        m, kets = np.linalg.eigh(np.einsum("a,aij->ij", axis, spin))
+        turn = (kets * np.exp(-1j * angle * m)) @ kets.conj().T
+        return turn @ states @ turn.conj().T
+
+    def about(states: ComplexArray, axis: FloatArray, order: int) -> ComplexArray:
+        return np.mean([turned(states, axis, 2 * np.pi * k / order) for k in range(order)], axis=0)
+
+    x, y, z = axes.T
+    every = round(2 * sum(system.spins)) + 1  # as many steps as any angle, since no coherence turns faster than 2 S
+    if symmetry == "rhombic":
+        states = about(about(states, z, 2), x, 2)
+    elif symmetry in ("axial", "isotropic"):
+        states = about(states, z, every)
+    if symmetry == "isotropic":  # Gauss's rule is exact for the Legendre polynomials up to degree 2 S
+        cosines, weights = np.polynomial.legendre.leggauss(every)
+        tilted = np.array([turned(states, y, angle) for angle in np.arccos(cosines)])
+        states = about(np.tensordot(weights / 2, tilted, 1), z, every)
+    return np.asarray(states + turned(states.conj(), np.array([0.0, 1.0, 0.0]), np.pi)) / 2
 
 
 def tensor_symmetry(system: SpinSystem) -> tuple[Symmetry, FloatArray]:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.signal import fftconvolve
 
 from molecular_qubits.spins.checks import density_matrix, positive, thermal_frequency
-from molecular_qubits.spins.epr.orientations import powder_orientations
+from molecular_qubits.spins.epr.orientations import powder_orientations, powder_states
 from molecular_qubits.spins.epr.resonances import Populations, find_resonances
 from molecular_qubits.spins.operators import ComplexArray, FloatArray
 from molecular_qubits.spins.system import SpinSystem
@@ -51,9 +51,9 @@ def epr_spectrum(
     temperature_k
         Of thermal populations at each resonance. Give this or `states`.
     states
-        A spin-polarised state as a density matrix (D, D), or states at several times (m, D, D), in the frame of the
-        molecule. The populations of the levels in the field are its diagonal elements there (sudden approximation),
-        see `zero_field_state`.
+        A spin-polarised state as a ket or density matrix (D, D), or states at several times (m, D, D), in the frame of
+        the molecule; arrays or `qutip.Qobj`. The populations of the levels in the field are its diagonal elements there
+        (sudden approximation), see `zero_field_state`. It need not have the symmetry of the spins.
     linewidth_pp_mt
         Width between the peaks of the derivative, in mT.
     shape
@@ -84,13 +84,7 @@ def epr_spectrum(
         raise ValueError(f"Argument `shape` must be one of {list(_SHAPES)}, but was {shape!r}.")
     if harmonic not in (0, 1):
         raise ValueError(f"Argument `harmonic` must be 0 or 1, but was {harmonic!r}.")
-    populations = level_populations(system, temperature_k, states)
-    if directions is None:
-        powder = powder_orientations(system, n_orientations)
-        directions, weights = powder.directions, powder.weights
-    else:
-        directions = _unit_vectors(directions)
-        weights = np.full(len(directions), 1 / len(directions))
+    directions, weights, populations = sample(system, temperature_k, states, n_orientations, directions)
     step = fields[1] - fields[0]
     fine = max(1, math.ceil(step * _BINS_PER_WIDTH / width))
     reach = _REACH * width + (fields[-1] - fields[0] if shape == "lorentzian" else 0.0)
@@ -149,8 +143,25 @@ def zero_field_state(system: SpinSystem, populations: Sequence[float]) -> Comple
     return np.asarray((vectors * shares) @ vectors.conj().T, dtype=complex)
 
 
-def level_populations(system: SpinSystem, temperature_k: float | None = None, states: Any = None) -> Populations:
-    """Return what gives `find_resonances` its populations: Boltzmann's, or those of states; see `epr_spectrum`."""
+def sample(
+    system: SpinSystem, temperature_k: float | None, states: Any, n_orientations: int, directions: Any
+) -> tuple[FloatArray, FloatArray, Populations]:
+    """Return the directions of the field (n, 3), their weights and the populations there; see `epr_spectrum`."""
+    if directions is None:
+        powder = powder_orientations(system, n_orientations)
+        populations = level_populations(system, temperature_k, states, powder=True)
+        return powder.directions, powder.weights, populations
+    vectors = _unit_vectors(directions)
+    return vectors, np.full(len(vectors), 1 / len(vectors)), level_populations(system, temperature_k, states)
+
+
+def level_populations(
+    system: SpinSystem, temperature_k: float | None = None, states: Any = None, *, powder: bool = False
+) -> Populations:
+    """Return what gives `find_resonances` its populations: Boltzmann's, or those of states; see `epr_spectrum`.
+
+    With `powder` they are those on the directions of `powder_orientations`, which stand for the whole sphere.
+    """
     if (temperature_k is None) == (states is None):
         raise ValueError("Argument `temperature_k` or `states` must be given, and not both.")
     if temperature_k is not None:
@@ -161,10 +172,14 @@ def level_populations(system: SpinSystem, temperature_k: float | None = None, st
             return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
         return boltzmann
+    if isinstance(states, list | tuple):
+        states = [state.full() if hasattr(state, "full") else state for state in states]
     array = np.asarray(states.full() if hasattr(states, "full") else states, dtype=complex)
     several = array.ndim == 3
     checked = [density_matrix(state, system.dimension) for state in (array if several else [array])]
     stack = np.array(checked) if several else checked[0]
+    if powder:
+        stack = powder_states(system, stack)
 
     def projected(energies: FloatArray, vectors: ComplexArray) -> FloatArray:
         half = np.einsum("...ij,nja->...nia", stack, vectors)

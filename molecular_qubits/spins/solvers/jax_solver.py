@@ -5,6 +5,10 @@ are ever reached are kept (`reached`, `real_generator`). The host passes energie
 share; generators and exponentials exist only inside the compiled program, one problem at a time on each processor.
 Equal pieces and equal steps share one exponential. Double precision is switched on inside these functions only
 (`jax.enable_x64`), not for the process.
+
+Unlike `expm_solver` this squares phases along with decays. Rounding grows with the angle a that the fastest coherence
+turns by in a step, to 1e-15 a at most: 5e-9 at 3e7 rad; at 3e11 rad (1800 cm^-1 for 1 ms, nothing damped) 2e-5 in the
+elements and 3e-5 in the purity.
 """
 
 from collections.abc import Sequence
@@ -15,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from molecular_qubits.spins.channels.base import ChannelPiece
-from molecular_qubits.spins.liouvillian import block_frames
+from molecular_qubits.spins.liouvillian import block_frames, clean
 from molecular_qubits.spins.operators import ComplexArray
 from molecular_qubits.spins.problem import Piece, Problem
-from molecular_qubits.spins.solvers.local_generator import LocalGenerator, all_baths, clean
+from molecular_qubits.spins.solvers.local_generator import LocalGenerator, all_baths
 from molecular_qubits.spins.solvers.reached import Reached, reached_elements
 from molecular_qubits.spins.solvers.real_generator import (
     Elements,
@@ -252,7 +256,7 @@ def _same(one: Piece, other: Piece) -> bool:
 
 
 def _same_part(one: ChannelPiece, other: ChannelPiece) -> bool:
-    arrays = ("jumps", "hamiltonian", "superoperator")
+    arrays = ("jumps", "hamiltonian", "superoperator", "frame")
     return one.davies == other.davies and all(np.array_equal(getattr(one, n), getattr(other, n)) for n in arrays)
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from molecular_qubits.spins.liouvillian import NEGLIGIBLE
+from molecular_qubits.spins.liouvillian import clean, gram
 from molecular_qubits.spins.operators import ComplexArray
 from molecular_qubits.spins.problem import Piece
 
@@ -44,21 +44,20 @@ class LocalGenerator:
     @classmethod
     def of(cls, piece: Piece) -> LocalGenerator:
         """Return that of a piece, with rounding noise set to 0."""
-        jumps, baths = piece.own_jumps, piece.baths
-        d = jumps.shape[-1]
-        stacked = jumps.reshape(-1, d)
-        effective = -0.5j * (stacked.conj().T @ stacked)
+        stacks, baths = [clean(jumps, axis=None) for jumps in piece.own_jumps], piece.baths
+        d = stacks[0].shape[-1]
+        effective = -0.5j * np.sum([gram(jumps.reshape(-1, d)) for jumps in stacks], axis=0)
         if piece.drive is not None:
             effective = effective + piece.drive
-        places = np.flatnonzero(np.any(jumps, axis=0))
-        rows = jumps.reshape(len(jumps), d * d)[:, places]
-        rest = piece.superoperator
+        rests = [clean(each) for each in piece.superoperators]
+        places = np.flatnonzero(np.any([np.any(jumps, axis=0) for jumps in stacks], axis=0))
+        gain = np.sum([gram(jumps.reshape(-1, d * d)[:, places].conj()) for jumps in stacks], axis=0)
         counts = [len(bath.couplings) for bath in baths]
         return cls(
-            clean(effective),
-            clean(rows.T @ rows.conj()),
+            effective,
+            gain,
             places,
-            None if rest is None else clean(rest),
+            sum(rests[1:], rests[0]) if rests else None,
             clean(np.concatenate([np.zeros((0, d, d), dtype=complex), *(bath.couplings for bath in baths)])),
             np.repeat([bath.rate_per_ns for bath in baths], counts),
             np.repeat([bath.thermal_rad_ns for bath in baths], counts),
@@ -100,12 +99,6 @@ def _on_either_side(pattern: np.ndarray) -> np.ndarray:
     """Return where A rho + rho A^+ links blocks, for the pattern of A."""
     one = np.eye(len(pattern), dtype=bool)
     return pattern[:, None, :, None] & one[None, :, None, :] | one[:, None, :, None] & pattern[None, :, None, :]
-
-
-def clean(matrices: ComplexArray) -> ComplexArray:
-    """Set elements below 1e-13 of the largest of each matrix (..., m, n) to 0."""
-    size = np.abs(matrices)
-    return np.where(size > NEGLIGIBLE * size.max(axis=(-1, -2), keepdims=True, initial=0.0), matrices, 0)
 
 
 def all_baths(locals_: Sequence[LocalGenerator]) -> tuple[list[LocalGenerator], list[int]]:
