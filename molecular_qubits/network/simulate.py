@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 from molecular_qubits.network.noise import GateChannels, NoiseSettings
@@ -75,14 +76,15 @@ def run_circuit(
         radicals (with the memory it would take and what to use instead), or a circuit that is not Clifford for stim.
     """
     known_name(method, METHODS, "method")
-    if isinstance(shots, bool) or not isinstance(shots, int) or shots < 1:
+    if isinstance(shots, bool) or not isinstance(shots, Integral) or shots < 1:
         raise ValueError(f"Argument `shots` must be a whole number of at least 1, but was {shots!r}.")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
         raise ValueError(f"Argument `seed` must be a whole number, not negative, but was {seed!r}.")
     if max_bond is not None and max_bond < 1:
         raise ValueError(f"Argument `max_bond` must be at least 1, but was {max_bond}.")
     if cutoff is not None and not 0 <= cutoff < 1:
         raise ValueError(f"Argument `cutoff` must be from 0 to below 1, but was {cutoff}.")
+    shots, seed = int(shots), int(seed)
     limit = positive(memory_limit_gib, "memory_limit_gib")
     schedule = compiled(network, circuit, compiler)
     start = time.monotonic()

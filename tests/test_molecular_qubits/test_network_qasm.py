@@ -69,7 +69,8 @@ def test_gates_of_qutip_qip_and_of_its_users_keep_their_order_of_qubits():
     def rotated(angle):
         return qutip.tensor(qutip.qeye(2), (-0.5j * angle * qutip.sigmay()).expm())
 
-    circuit = QubitCircuit(3, user_gates={"MINE": rotated})
+    circuit = QubitCircuit(3, user_gates={"MINE": rotated, "FIXED": rotated(0.2)})
+    circuit.add_gate("FIXED", targets=[1, 0])
     circuit.add_gate("MINE", targets=[2, 0], arg_value=0.7)
     circuit.add_gate("CRX", targets=1, controls=2, arg_value=1.3)
     circuit.add_gate("FREDKIN", targets=[0, 2], controls=1)

@@ -419,3 +419,12 @@ def test_simulators_of_one_site_and_routed_qubits() -> None:
     assert kets.z == pytest.approx(one.z, abs=5 * kets.z_error.max())
     assert simulate_mps.chain_order(build_program(alone, channels)) == [0]
     assert simulate_channels.memory_gib(9) < 0.01
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    flips = tuple(Operation("rotation", (s,), (np.pi / 2, 0.0), 0.0, 0.0) for s in (0, 1))
+    schedule = Schedule(2, flips, (0, 1), (0, 1), CZ)
+    found = run_circuit(noisy(2), schedule, method="channels", shots=np.int64(50), seed=np.uint8(3))  # type: ignore[arg-type]
+    assert np.array_equal(found.samples, run_circuit(noisy(2), schedule, method="channels", shots=50, seed=3).samples)
+    with refused("`shots` must be a whole number"):
+        run_circuit(noisy(2), schedule, shots=True)
