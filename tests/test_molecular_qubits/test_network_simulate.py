@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -228,6 +229,29 @@ def layers_without_frames(n: int, depth: int, entangler: np.ndarray, hold: float
             operations.append(Operation("coupler", (first, second), (), time + 10.0, hold))
         time += 10.0 + hold
     return Schedule(n, tuple(operations), tuple(range(n)), tuple(range(n)), entangler)
+
+
+def test_fidelity_of_stabilisers_is_that_of_the_logical_qubits() -> None:
+    """A qubit is moved to another site by a swap; what happens to the site that it left does not count."""
+    channels = GateChannels(
+        [RadicalNoise(t1_ns=300.0, t2_ns=200.0, polarisation=0.9)] * 3, {pair: CouplerNoise() for pair in pairs_of(3)},
+        target_gate("iswap"), settings=NoiseSettings().only("initialisation", "relaxation"),
+    )  # fmt: skip
+    noise = np.diag([1.0] + [0.95] * 15)
+    channels.set_gate(0, 1, CouplerGate(1.0, noise @ transfer.from_unitary(target_gate("iswap")), (0, 0, 0, 0), 1.0))
+    operations = (
+        Operation("rotation", (0,), (np.pi / 2, np.pi / 2), 0.0, 0.0), Operation("rotation", (2,), (np.pi, 0.0)),
+        Operation("coupler", (0, 1), (), 0.0, 1.0), Operation("rotation", (0,), (np.pi / 2, 0.0), 50.0, 0.0),
+    )  # fmt: skip
+    schedule = Schedule(3, operations, (0,), (1,), target_gate("iswap"))
+    exact = run_circuit(channels, schedule, method="channels")
+    found = run_circuit(channels, schedule, method="stim", shots=40_000)
+    assert found.fidelity == pytest.approx(exact.fidelity, abs=4 * found.fidelity_error)
+    whole = run_circuit(channels, replace(schedule, initial_sites=(0, 1, 2), final_sites=(1, 0, 2)), method="channels")
+    assert whole.fidelity < exact.fidelity - 0.05
+    entangled = Schedule(2, bell_schedule(2).operations, (0,), (0,), CZ)
+    with refused("must leave the sites that hold no qubit apart"):
+        run_circuit(noisy(2, hold=1.0), entangled, method="stim")
 
 
 def test_twirled_pauli_noise_is_exact_in_stim() -> None:
