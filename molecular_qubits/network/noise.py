@@ -343,8 +343,8 @@ class GateChannels:
         """Return the other bonds that a bond's light excites, and with what probability."""
         return self._light.get(self._pair(first, second), {})
 
-    def lit(self, pair: tuple[int, int], probability: float, hold_ns: float) -> FloatArray:
-        """Return what light by accident does to the radicals of a bond, (16, 16).
+    def lit(self, pair: tuple[int, int], probability: float, hold_ns: float, start_ns: float = 0.0) -> FloatArray:
+        """Return what light by accident does to the radicals of a bond, each in its own frame, (16, 16).
 
         Parameters
         ----------
@@ -354,8 +354,12 @@ class GateChannels:
             Of its triplet.
         hold_ns
             Time until the triplet is quenched.
+        start_ns
+            When it is born, the frames being one at 0.
         """
-        found = _raw(self.couplers[pair].model_copy(update={"isc_yield": 1.0}), hold_ns)
+        coupler = self.couplers[pair]
+        found = _raw(coupler.model_copy(update={"isc_yield": 1.0}), hold_ns)
+        found = _in_own_frames(found, coupler.difference_mhz, start_ns, start_ns + hold_ns)
         return np.asarray((1 - probability) * np.eye(16) + probability * found)
 
     def dark(self, first: int, second: int, start_ns: float, stop_ns: float) -> FloatArray:
@@ -367,12 +371,7 @@ class GateChannels:
         coupler = self.couplers[pair]
         difference = coupler.difference_mhz if pair == (first, second) else -coupler.difference_mhz
         (found,) = dark_channels(coupler.j_off_cm1, np.array([stop_ns - start_ns]), difference)
-        if difference:
-            half = 1e-3 * np.pi * difference
-            before = transfer.on_both(transfer.frame(half * start_ns), transfer.frame(-half * start_ns))
-            after = transfer.on_both(transfer.frame(-half * stop_ns), transfer.frame(half * stop_ns))
-            found = after @ found @ before
-        return found
+        return _in_own_frames(found, difference, start_ns, stop_ns)
 
     @cached_property
     def dark_neighbours(self) -> dict[int, tuple[int, ...]]:
@@ -394,6 +393,14 @@ class GateChannels:
         ideal = transfer.from_unitary(self.entangler)
         (found,) = relaxed(ideal[None], np.array([gate.hold_ns]), times)
         return CouplerGate(gate.hold_ns, found, gate.frames, transfer.average_fidelity(found, ideal))
+
+
+def _in_own_frames(channel: FloatArray, difference_mhz: float, start_ns: float, stop_ns: float) -> FloatArray:
+    """Return a channel (16, 16) on two radicals in the frame of their mean as it is in each radical's own frame."""
+    half = 1e-3 * np.pi * difference_mhz
+    before = transfer.on_both(transfer.frame(half * start_ns), transfer.frame(-half * start_ns))
+    after = transfer.on_both(transfer.frame(-half * stop_ns), transfer.frame(half * stop_ns))
+    return np.asarray(after @ channel @ before) if difference_mhz else channel
 
 
 @lru_cache(maxsize=4096)

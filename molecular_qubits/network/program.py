@@ -149,7 +149,7 @@ class _Builder:
         self._steps: list[Step] = []
         self._clock = dict.fromkeys(self._labels, 0.0)
         self._pair_clock: dict[tuple[int, int], float] = {}
-        self._lit: dict[tuple[int, int], tuple[float, float]] = {}
+        self._lit: dict[tuple[int, int], tuple[float, float, float]] = {}
         self._lit_at: dict[int, set[tuple[int, int]]] = {}
         self._together: dict[tuple[float, tuple[float, ...]], list[int]] = {}
         for operation in schedule.operations:  # radicals turned alike at one moment: one pulse where they look alike
@@ -208,9 +208,9 @@ class _Builder:
             self._add(pair, channels.coupler(*pair, operation.duration_ns), ideal)
             for other, probability in channels.lit_by_accident(*pair).items():
                 if other[0] in self._place and other[1] in self._place:
-                    before, _ = self._lit.get(other, (0.0, 0.0))
+                    before, *_ = self._lit.get(other, (0.0,))
                     hold = channels.gate(*pair).hold_ns
-                    self._lit[other] = (before + probability - before * probability, hold)
+                    self._lit[other] = (before + probability - before * probability, hold, operation.start_ns)
                     for site in other:
                         self._lit_at.setdefault(site, set()).add(other)
             self._pair_clock[(min(pair), max(pair))] = operation.end_ns
