@@ -95,9 +95,9 @@ def run_circuit(
     if chosen == "lindblad":
         found = _lindblad(network, schedule, shots, seed, noise)
     else:
-        program = program_of(network, schedule, noise)
+        channels = channels_of(network, noise)
         options = {key: value for key, value in (("max_bond", max_bond), ("cutoff", cutoff)) if value is not None}
-        found = _run(program, chosen, method == "auto", shots, seed, limit, options)
+        found = _run(schedule, channels, chosen, method == "auto", shots, seed, limit, options)
     return replace(found, seconds=time.monotonic() - start)
 
 
@@ -183,11 +183,14 @@ def _automatic(n_sites: int) -> str:
 
 
 def _run(
-    program: Program, method: str, automatic: bool, shots: int, seed: int, limit: float, options: dict[str, Any]
-) -> CircuitResult:
+    schedule: Schedule, channels: GateChannels, method: str, automatic: bool, shots: int, seed: int, limit: float,
+    options: dict[str, Any],
+) -> CircuitResult:  # fmt: skip
     from molecular_qubits.network import simulate_channels, simulate_mps, simulate_stim, simulate_trajectories
     from molecular_qubits.network.clifford import NotCliffordError
+    from molecular_qubits.network.program import build_program
 
+    program = build_program(schedule, channels, split=method != "stim")
     if method == "channels":
         return simulate_channels.simulate(program, shots, seed)
     if method == "trajectories":
@@ -199,6 +202,7 @@ def _run(
             if not automatic:
                 raise
             check_size("mps", program.n_sites, 0, shots, limit, options.get("max_bond"))
+            program = build_program(schedule, channels)
     return simulate_mps.simulate(program, shots, seed, **options)
 
 
