@@ -50,7 +50,8 @@ def run_circuit(
         without crosstalk and spreads. ``"channels"``: exact density matrix with one channel for each operation, to
         about 12 radicals. ``"trajectories"``: the same by random kets, to about 20 radicals, with an error that `shots`
         bring down. ``"mps"``: the same as a matrix-product density matrix, deterministic, for circuits that are noisy
-        or entangle little. ``"stim"``: Clifford circuits with the noise turned into Paulis, thousands of radicals.
+        or entangle little. ``"stim"``: Clifford circuits with the noise turned into Paulis, thousands of radicals; what
+        dark exchange does from pulse to pulse adds up as probabilities there, not as angles.
         ``"auto"``: channels to 10 sites, trajectories to 16, then stim for Clifford circuits, else mps.
     shots
         Readings; for trajectories and stim also the number of runs.

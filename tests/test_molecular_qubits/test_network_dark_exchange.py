@@ -11,6 +11,7 @@ from molecular_qubits import Coupler, MolecularNetwork, NoiseSettings, compile_c
 from molecular_qubits.control.fidelity import target_gate
 from molecular_qubits.network import simulate_levels
 from molecular_qubits.network.coupler_gate import CouplerNoise
+from molecular_qubits.network.levels import LevelModel, LightSwitch, Segment
 from molecular_qubits.network.noise import GateChannels, RadicalNoise
 from molecular_qubits.network.program import build_program
 from molecular_qubits.network.schedule import Operation, Schedule, rotation
@@ -123,6 +124,24 @@ def test_levels_agree_with_channels_of_the_same_light_with_dark_exchange() -> No
     assert np.abs(levels.probabilities - exact.probabilities).max() < 2e-3
     without = run_circuit(network, schedule, method="lindblad", shots=1, noise=NoiseSettings().without("dark exchange"))
     assert np.abs(levels.probabilities - without.probabilities).max() > 0.02
+
+
+def test_pairs_are_turned_in_all_blocks() -> None:
+    """Radicals 2 and 0 of three, with a coupler that is in all its levels, against the product of the parts."""
+    rng = np.random.default_rng(0)
+    unitary = np.linalg.qr(rng.normal(size=(4, 4)) + 1j * rng.normal(size=(4, 4)))[0]
+    switch = LightSwitch(1.0, 2.0, 1.0, 0.5)
+    model = LevelModel(((1e9, 1e9, 0.0),) * 3, (((0, 1), CouplerNoise(j_on_cm1=(0.01, 0.02)), switch),))
+    kets = rng.normal(size=(3, 2)) + 1j * rng.normal(size=(3, 2))
+    states = [np.outer(ket, ket.conj()) / np.vdot(ket, ket) for ket in kets]
+    lit = model.propagate(model.start(np.kron(np.kron(*states[:2]), states[2])), Segment(1.0, light=((0, "pump"),)))
+    found = model.turn_pair(np.array([lit, 2 * lit]), (2, 0), unitary)
+    both = model.radicals(lit).reshape((2,) * 6).transpose(2, 0, 1, 5, 3, 4).reshape(8, 8)
+    whole = np.kron(unitary, np.eye(2))
+    wanted = (whole @ both @ whole.conj().T).reshape((2,) * 6).transpose(1, 2, 0, 4, 5, 3).reshape(8, 8)
+    assert np.allclose(model.radicals(found[0]), wanted, atol=1e-12)
+    assert np.allclose(found[1], 2 * found[0])
+    assert np.allclose(model.dark_probability(found[0]), model.dark_probability(lit), atol=1e-12)
 
 
 def test_parts_of_a_pulse_have_the_spread_of_the_pulse() -> None:
