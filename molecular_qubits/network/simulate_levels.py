@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -174,7 +174,9 @@ def segments(
             ]
             for site, before, after in zip(pair, found.gate.frames[:2], found.gate.frames[2:], strict=True):
                 frames += [(start, site, before), (stop, site, after)]
-    times = sorted({0.0, schedule.duration_ns, *(t for d in (*drives, *light) for t in d[:2]), *(f[0] for f in frames)})
+    reads = [operation.start_ns for operation in schedule.operations if operation.name == "measure"]
+    events = (t for d in (*drives, *light) for t in d[:2])
+    times = sorted({0.0, schedule.duration_ns, *events, *(f[0] for f in frames), *reads})
     found_segments: list[tuple[float, Segment | None, dict[int, float]]] = []
     for number, time in enumerate(times):
         turns: dict[int, float] = {}
@@ -213,7 +215,7 @@ def simulate(
     """Run a schedule by the master equation of all levels; no crosstalk and no spread of amplitude or exchange.
 
     The exchange through couplers that get no light acts between short parts of each interval, each radical in its own
-    frame.
+    frame. A radical whose readout has begun does not relax any more.
     """
     gates = use_level_gates(channels, {pair: light[pair] for pair in _used(schedule, light)})
     program = build_program(schedule, channels)
@@ -226,9 +228,11 @@ def simulate(
     state = model.start(_product(program.initial))
     pulse = max((switch.pulse_ns for switch in light.values()), default=0.0)
     labels = program.labels
+    read_at = {o.sites[0]: o.start_ns for o in schedule.operations if o.name == "measure"}
     for time, segment, turns in track(segments(schedule, gates, couplers, pulse), "master equation"):
         state = model.turn_frames(state, {place[site]: angle for site, angle in turns.items()})
         if segment is not None:
+            model = _without(model, [place[site] for site, start in read_at.items() if start <= time])
             busy = [couplers[number] for number, _ in segment.light]
             apart = [
                 (a, b) for a in labels for b in channels.dark_neighbours.get(a, ())
@@ -262,6 +266,13 @@ def simulate(
             "couplers not dark at the end": [float(1 - value) for value in dark],
         },
     )  # fmt: skip
+
+
+def _without(model: LevelModel, read: Sequence[int]) -> LevelModel:
+    """Return a model in which some radicals do not relax."""
+    never = (1e30, 1e30, 0.0)
+    ends = tuple(never if number in read else end for number, end in enumerate(model.relaxation_ns))
+    return model if ends == model.relaxation_ns else replace(model, relaxation_ns=ends, _kept={})
 
 
 def _parts(

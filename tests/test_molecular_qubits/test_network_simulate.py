@@ -381,6 +381,22 @@ def test_full_levels_agree_with_channels_of_the_same_light(n: int) -> None:
     assert abs(switched.fidelity - levels.fidelity) < 0.02  # the formula for the switched gate knows no light
 
 
+def test_radicals_that_are_read_do_not_relax_in_the_levels() -> None:
+    network = MolecularNetwork.chain(2, readout={"fidelity_0": 1.0, "fidelity_1": 1.0})
+    operations = (
+        Operation("rotation", (0,), (np.pi / 2, 0.0), 0.0, 40.0), Operation("measure", (0,), (), 50.0, 500.0),
+        Operation("rotation", (1,), (np.pi / 2, 1.0), 300.0, 40.0), Operation("measure", (1,), (), 350.0, 500.0),
+    )  # fmt: skip
+    schedule = Schedule(2, operations, (0, 1), (0, 1), CZ)
+    only = NoiseSettings().only("relaxation", "hold")
+    for read in (operations, operations[:3]):
+        circuit = replace(schedule, operations=read)
+        levels = run_circuit(network, circuit, method="lindblad", noise=only)
+        exact = run_circuit(network, circuit, method="channels", noise=only)
+        assert levels.fidelity == pytest.approx(exact.fidelity, abs=1e-8)
+        assert levels.z == pytest.approx(exact.z, abs=1e-8)
+
+
 @contextmanager
 def refused(text: str) -> Iterator[None]:
     with pytest.raises(ValueError, match=text):
