@@ -215,7 +215,7 @@ def simulate(
     """Run a schedule by the master equation of all levels; no crosstalk and no spread of amplitude or exchange.
 
     The exchange through couplers that get no light acts between short parts of each interval, each radical in its own
-    frame. A radical whose readout has begun does not relax any more.
+    frame. A radical whose readout has begun does not relax any more, and two such radicals have no exchange.
     """
     gates = use_level_gates(channels, {pair: light[pair] for pair in _used(schedule, light)})
     program = build_program(schedule, channels)
@@ -232,11 +232,12 @@ def simulate(
     for time, segment, turns in track(segments(schedule, gates, couplers, pulse), "master equation"):
         state = model.turn_frames(state, {place[site]: angle for site, angle in turns.items()})
         if segment is not None:
-            model = _without(model, [place[site] for site, start in read_at.items() if start <= time])
+            read = {site for site, start in read_at.items() if start <= time}
+            model = _without(model, [place[site] for site in read])
             busy = [couplers[number] for number, _ in segment.light]
             apart = [
                 (a, b) for a in labels for b in channels.dark_neighbours.get(a, ())
-                if a < b and b in place and not {(a, b), (b, a)} & {*busy}
+                if a < b and b in place and not {(a, b), (b, a)} & {*busy} and not {a, b} <= read
             ]  # fmt: skip
             n = _parts(channels, segment, busy, apart)
             step, length = segment.duration_ns / n, float(f"{segment.duration_ns / n:.9e}")

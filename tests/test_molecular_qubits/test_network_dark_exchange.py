@@ -108,6 +108,16 @@ def test_levels_wait_in_the_frames_of_the_radicals(settings: dict[str, Any]) -> 
     assert levels.z == pytest.approx(channels.z, abs=1e-4)
 
 
+def test_exchange_ends_with_the_readout_of_both() -> None:
+    network = chain(2, 1.7e-4, **ALIKE)
+    pulse = Operation("rotation", (0,), (np.pi, 0.0), 0.0, 20.0)
+    reads = tuple(Operation("measure", (site,), (), 30.0, 500.0) for site in (0, 1))
+    schedule = Schedule(2, (pulse, *reads), (0, 1), (0, 1), network.entangler_matrix)
+    channels = run_circuit(network, schedule, method="channels", shots=1, noise=ONLY)
+    levels = run_circuit(network, schedule, method="lindblad", shots=1, noise=ONLY)
+    assert levels.z == pytest.approx(channels.z, abs=2.5e-3)
+
+
 def test_levels_agree_with_channels_of_the_same_light_with_dark_exchange() -> None:
     """Three radicals, of which one coupler is never lit."""
     network = MolecularNetwork.chain(3, couplers=Coupler(j_off_cm1=5e-5, share_z=0.97))
