@@ -284,7 +284,12 @@ def lit_channels(
 
 
 def dark_channels(j_off_cm1: float, times_ns: FloatArray, difference_mhz: float = 0.0) -> FloatArray:
-    """Return the channels of the exchange of two radicals through the dark coupler, (n, 16, 16).
+    """Return the channels (n, 16, 16) of `dark_unitaries`."""
+    return np.asarray(transfer_matrix(dark_unitaries(j_off_cm1, times_ns, difference_mhz)))
+
+
+def dark_unitaries(j_off_cm1: float, times_ns: FloatArray, difference_mhz: float = 0.0) -> ComplexArray:
+    """Return what the exchange of two radicals through the dark coupler does in some times, (n, 4, 4).
 
     Both are in one frame; with a difference of their resonances it is that of the mean.
     """
@@ -293,8 +298,7 @@ def dark_channels(j_off_cm1: float, times_ns: FloatArray, difference_mhz: float 
     dark = -2 * j_off_cm1 * cm1_to_rad_per_ns(1.0) * sum(np.kron(p, p) for p in _PAULI) / 4
     apart = 1e-3 * np.pi * difference_mhz * (np.kron(_PAULI[2], np.eye(2)) - np.kron(np.eye(2), _PAULI[2])) / 2
     levels, states = np.linalg.eigh(dark + apart)
-    unitaries = (states * np.exp(-1j * levels * times_ns[:, None])[:, None, :]) @ states.conj().T
-    return np.asarray(transfer_matrix(unitaries))
+    return np.asarray((states * np.exp(-1j * levels * times_ns[:, None])[:, None, :]) @ states.conj().T)
 
 
 def _decay(times_ns: FloatArray, conditions: GateConditions) -> FloatArray:

@@ -2,6 +2,8 @@
 
 The checks run as stim's own circuits do, with each CNOT as a CZ between two pulses by pi/2 on its target (those that
 meet cancel). What pulses, couplers, waiting, readout and reset do wrong is the network's channel, turned into Paulis.
+The dark exchange of a pair acts when either of its radicals is next touched, for all the time since, also that of
+pulses and readout.
 """
 
 from __future__ import annotations
@@ -182,6 +184,9 @@ class _Writer:
         self.lines: list[str] = []
         self.waiting: set[int] = set()
         self.total_ns = 0.0
+        self._since = {
+            (site, other): 0.0 for site, others in channels.dark_neighbours.items() for other in others if site < other
+        }
         self._kept: dict[tuple[Any, ...], FloatArray] = {}
 
     def write(self, ideal: stim.Circuit) -> tuple[stim.Circuit, float]:
@@ -200,6 +205,7 @@ class _Writer:
                 self._flip(sites, self.misset)
             elif name in ("M", "MR"):
                 self._turn(sorted(self.waiting & set(sites)))
+                self._exchange(sites)
                 self.lines += [f"{name}({float(self.misread[site])!r}) {site}" for site in sites]
                 if name == "MR":
                     self._flip(sites, self.misset)
@@ -223,6 +229,7 @@ class _Writer:
         controls = {first for first, _ in pairs}
         self._turn(sorted((controls & self.waiting) | (targets - self.waiting)))
         self.waiting -= targets
+        self._exchange({site for pair in pairs for site in pair})
         longest = max(self.network.coupler_ns(self._bond(pair)) for pair in pairs)
         stray: dict[tuple[int, int], float] = {}
         for first, second in pairs:
@@ -237,6 +244,8 @@ class _Writer:
         active = {site for pair in pairs for site in pair}
         self._idle([site for site in range(self.network.n_sites) if site not in active], longest)
         self.total_ns += longest
+        lit = {(min(pair), max(pair)) for pair in pairs}
+        self._since |= dict.fromkeys(lit & self._since.keys(), self.total_ns)
         self.waiting |= targets
 
     def _bond(self, pair: tuple[int, int]) -> int:
@@ -254,6 +263,7 @@ class _Writer:
         """Pulses by pi/2 on some sites at once; the others wait."""
         if not sites:
             return
+        self._exchange(sites)
         self.lines.append(f"H {_join(sites)}")
         self.waiting -= set(sites)
         longest = float(self.turn_ns[sites].max())
@@ -276,6 +286,16 @@ class _Writer:
         found = self.channels.rotation(site, np.pi / 2, np.pi / 2, own)
         ideal = transfer.driven(np.pi / 2, np.pi / 2, own, 1e30, 1e30)
         return np.asarray(self.channels.idle(site, longest_ns - own) @ found @ ideal.T)
+
+    def _exchange(self, sites: Iterable[int]) -> None:
+        """Let the dark exchange of some sites act for the time since it last did."""
+        touched = set(sites)
+        for (first, second), since in self._since.items():
+            time = round(self.total_ns - since, 9)
+            if time > 0 and touched & {first, second}:
+                key = ("dark", first, second, time)
+                self._pauli((first, second), key, lambda a=first, b=second, t=time: self.channels.dark(a, b, 0.0, t))
+                self._since[first, second] = self.total_ns
 
     def _idle(self, sites: Iterable[int], time_ns: float) -> None:
         for site in sites:

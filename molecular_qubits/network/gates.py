@@ -56,6 +56,11 @@ def _phase(angle: float) -> ComplexArray:
     return np.diag(np.array([1, np.exp(1j * angle)]))
 
 
+def _symmetric_u3(theta: float, phi: float, lam: float) -> ComplexArray:
+    """Return u3 of stdgates.inc, (2, 2), of determinant 1: gphase(-(phi + lam + theta) / 2) and the built-in U."""
+    return np.exp(-0.5j * (phi + lam)) * u3(theta, phi, lam)
+
+
 _X: ComplexArray = np.array([[0, 1], [1, 0]], dtype=complex)
 _Y: ComplexArray = np.array([[0, -1j], [1j, 0]])
 _Z: ComplexArray = np.diag([1, -1]).astype(complex)
@@ -85,8 +90,8 @@ STANDARD: dict[str, tuple[int, int, Callable[..., ComplexArray]]] = {
     "ry": (1, 1, _rotation("y")),
     "rz": (1, 1, _rotation("z")),
     "u1": (1, 1, _phase),
-    "u2": (2, 1, lambda phi, lam: u3(np.pi / 2, phi, lam)),
-    "u3": (3, 1, u3),
+    "u2": (2, 1, lambda phi, lam: _symmetric_u3(np.pi / 2, phi, lam)),
+    "u3": (3, 1, _symmetric_u3),
     "cx": (0, 2, _fixed(controlled(_X))),
     "CX": (0, 2, _fixed(controlled(_X))),
     "cy": (0, 2, _fixed(controlled(_Y))),
@@ -102,11 +107,13 @@ STANDARD: dict[str, tuple[int, int, Callable[..., ComplexArray]]] = {
     "ccx": (0, 3, _fixed(controlled(_X, 2))),
     "cswap": (0, 3, _fixed(controlled(_SWAP))),
 }
-"""stdgates.inc of OpenQASM 3: number of angles, number of qubits, matrix."""
+"""stdgates.inc of OpenQASM 3, with the global phases that a control sees: number of angles and of qubits, matrix."""
 
 QELIB1: dict[str, tuple[int, int, Callable[..., ComplexArray]]] = {
     **STANDARD,
     "u": (3, 1, u3),
+    "u2": (2, 1, lambda phi, lam: u3(np.pi / 2, phi, lam)),
+    "u3": (3, 1, u3),
     "u0": (1, 1, lambda _: np.eye(2, dtype=complex)),
     "sxdg": (0, 1, _fixed(_SX.conj().T)),
     "csx": (0, 2, _fixed(controlled(_SX))),

@@ -164,7 +164,7 @@ class MolecularNetwork(FrozenConfig):
     @classmethod
     def place(
         cls,
-        positions_nm: FloatArray,
+        positions_nm: Any,
         pairs: Sequence[tuple[int, int]],
         *,
         radicals: Radical | Sequence[Radical] = (),
@@ -177,7 +177,7 @@ class MolecularNetwork(FrozenConfig):
         Parameters
         ----------
         positions_nm
-            (n, 2).
+            (n, 2), an array or anything that becomes one.
         pairs
             Sites of each bond.
         radicals, couplers
@@ -190,6 +190,7 @@ class MolecularNetwork(FrozenConfig):
             Fields of `MolecularNetwork`. Without `gradient_tesla_per_m` it is 3 T/um (less if that changed the field
             by more than a quarter) along the direction in which the smallest difference of two sites is the largest.
         """
+        positions_nm = np.asarray(positions_nm, dtype=float)
         kinds = [radicals] if isinstance(radicals, Radical) else list(radicals) or [Radical()]
         bridges = [couplers] if isinstance(couplers, Coupler) else list(couplers) or [Coupler()]
         which = geometry.alternate(list(pairs), len(positions_nm), len(kinds))

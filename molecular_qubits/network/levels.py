@@ -2,7 +2,8 @@
 
 Light and decay move couplers between S0, S1 and T by rates, so that there are no coherences between their electronic
 levels: the density matrix is one block for each set of levels, 7,744 elements for three radicals and two couplers in
-place of 40,000. Everything is in the frames of the radicals, with the triplet's axis along the field.
+place of 40,000. Everything is in the frames of the radicals, with the triplet's axis along the field. The exchange
+through a coupler that gets no light turns in these frames: `LevelModel.turn_pair` takes what it does in an interval.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class Segment:
     drives
         For each radical that is driven its Rabi frequency (rad/ns) and phase.
     light
-        For each coupler that is lit ``"pump"``, ``"hold"`` (no light, triplet there) or ``"quench"``.
+        For each coupler in its gate ``"pump"``, ``"hold"`` (no light, triplet there) or ``"quench"``. Its two radicals
+        are in one frame then, with the difference of their resonances; the exchange of those of others is left out.
     """
 
     duration_ns: float
@@ -160,6 +162,23 @@ class LevelModel:
             phases = np.exp(-1j * np.repeat(z, size // len(z)))
             factor = np.outer(phases, phases.conj()).ravel()
             found[..., self.offsets[block] : self.offsets[block + 1]] *= factor
+        return found
+
+    def turn_pair(self, elements: ComplexArray, pair: tuple[int, int], unitary: ComplexArray) -> ComplexArray:
+        """Return the elements (..., n) after a unitary (4, 4) on two radicals."""
+        n = self.n_radicals
+        whole = np.kron(unitary, np.eye(2 ** (n - 2))).reshape((2,) * (2 * n))
+        order = [*pair, *(site for site in range(n) if site not in pair)]
+        place = np.argsort(order)
+        whole = whole.transpose(*place, *(n + place)).reshape(2**n, 2**n)
+        found = np.empty_like(elements)
+        for block, size in enumerate(self.sizes):
+            part = slice(self.offsets[block], self.offsets[block + 1])
+            inner = size // 2**n
+            tensor = elements[..., part].reshape(-1, 2**n, inner * 2**n * inner)
+            turned = (whole @ tensor).reshape(-1, 2**n * inner, 2**n, inner)
+            turned = np.einsum("kabi,cb->kaci", turned, whole.conj(), optimize=True)
+            found[..., part] = turned.reshape(*elements.shape[:-1], size**2)
         return found
 
     def propagate(self, elements: ComplexArray, segment: Segment) -> ComplexArray:
@@ -281,13 +300,13 @@ class LevelModel:
         for number, ((first, second), noise, _) in enumerate(self.couplers):
             spins = [embed(half, site, dims) for site in (first, second)]
             coupling = cm1_to_rad_per_ns(1.0)
-            found -= 2 * coupling * noise.j_off_cm1 * np.einsum("aij,ajk->ik", *spins, optimize=True)
             if configuration[number] == "T":
                 triplet = embed(one, n + number, dims)
                 for spin, j in zip(spins, noise.j_on_cm1, strict=True):
                     found -= 2 * coupling * j * np.einsum("aij,ajk->ik", spin, triplet, optimize=True)
                 found += coupling * noise.d_t_cm1 * (triplet[2] @ triplet[2] - 2 / 3 * np.eye(len(found)))
             if number in light:
+                found -= 2 * coupling * noise.j_off_cm1 * np.einsum("aij,ajk->ik", *spins, optimize=True)
                 found += 1e-3 * np.pi * noise.difference_mhz * (spins[0][2] - spins[1][2])
         for site, rabi, phase in drives:
             spin = embed(half, site, dims)

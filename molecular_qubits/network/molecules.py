@@ -51,7 +51,8 @@ class Coupler(FrozenConfig):
         for a CZ; in directly bound phenyl-anthracenes J is about 100 cm^-1, for which no light pulse is short enough.
     j_off_cm1
         Exchange of the two radicals through the dark coupler (in ground-state C60 bis-nitroxides below 5 MHz,
-        1.7e-4 cm^-1).
+        1.7e-4 cm^-1). It never rests: at that bound it detunes a radical by 5 MHz while a pulse of 40 ns turns it, and
+        four pulses by pi, which should leave <Z> at 1, leave it at 0.6.
     d_t_cm1, share_z, jitter_ns
         Zero-field splitting of the triplet, share of Tz at its birth, and standard deviation of the time for which it
         is present; see `molecular_qubits.GateConditions`.

@@ -6,14 +6,14 @@ equilibrium. Every channel keeps the trace.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
 
-from molecular_qubits.control.switched_gate import dark_channels
+from molecular_qubits.control.switched_gate import dark_unitaries
 from molecular_qubits.network import transfer
 from molecular_qubits.network.coupler_gate import (
     EXCHANGE_SPREAD,
@@ -25,6 +25,7 @@ from molecular_qubits.network.coupler_gate import (
     relaxed,
 )
 from molecular_qubits.spins.operators import ComplexArray, FloatArray
+from molecular_qubits.units import cm1_to_rad_per_ns
 from shared.config import FrozenConfig
 
 if TYPE_CHECKING:
@@ -260,9 +261,12 @@ class GateChannels:
         """Return what time does to a radical left alone, (4, 4)."""
         return _idle(*self.relaxation_ns(site), self.radicals[site].equilibrium, float(time_ns))
 
-    def rotation(self, site: int, theta: float, phi: float, duration_ns: float) -> FloatArray:
-        """Return a microwave rotation under relaxation with a spread of its amplitude, (4, 4)."""
-        spread = 0.0 if "amplitude" in self._off else self.settings.amplitude_spread
+    def rotation(self, site: int, theta: float, phi: float, duration_ns: float, parts: int = 1) -> FloatArray:
+        """Return a microwave rotation under relaxation with a spread of its amplitude, (4, 4).
+
+        Of a pulse in equal `parts` it is one of them: the spread of all together is that of the pulse.
+        """
+        spread = 0.0 if "amplitude" in self._off else self.settings.amplitude_spread * np.sqrt(parts)
         return _rotation(*self.relaxation_ns(site), self.radicals[site].equilibrium, theta, phi, duration_ns, spread)
 
     def bystander_flips(self, site: int, theta: float, duration_ns: float) -> FloatArray | None:
@@ -290,7 +294,7 @@ class GateChannels:
 
     def gate(self, first: int, second: int) -> CouplerGate:
         """Return the gate of the bond between two sites, in the order in which it was given."""
-        pair = self._pair(first, second)
+        pair = self.bond(first, second)
         if pair not in self._gates and pair in self._holds:
             self._make_gates()
         if pair not in self._gates:
@@ -317,14 +321,14 @@ class GateChannels:
 
     def planned_hold_ns(self, first: int, second: int) -> float:
         """Return the hold that was given for a bond, or the best one, whatever gate was set since."""
-        pair = self._pair(first, second)
+        pair = self.bond(first, second)
         if pair not in self._holds:
             self._holds[pair] = self.gate(*pair).hold_ns
         return self._holds[pair]
 
     def set_gate(self, first: int, second: int, gate: CouplerGate) -> None:
         """Use another gate on a bond: of an optimised pulse, or of the full levels."""
-        self._gates[self._pair(first, second)] = gate
+        self._gates[self.bond(first, second)] = gate
 
     def coupler(self, first: int, second: int, duration_ns: float | None = None) -> FloatArray:
         """Return the coupler's gate, (16, 16), the first site being the first factor.
@@ -332,7 +336,7 @@ class GateChannels:
         What `duration_ns` is longer than the hold the radicals spend idle.
         """
         gate = self.gate(first, second)
-        found = gate.transfer if self._pair(first, second) == (first, second) else transfer.swap_sites(gate.transfer)
+        found = gate.transfer if self.bond(first, second) == (first, second) else transfer.swap_sites(gate.transfer)
         rest = 0.0 if duration_ns is None else max(duration_ns - gate.hold_ns, 0.0)
         if rest:
             idle = transfer.on_both(self.idle(first, rest / 2), self.idle(second, rest / 2))
@@ -341,10 +345,10 @@ class GateChannels:
 
     def lit_by_accident(self, first: int, second: int) -> dict[tuple[int, int], float]:
         """Return the other bonds that a bond's light excites, and with what probability."""
-        return self._light.get(self._pair(first, second), {})
+        return self._light.get(self.bond(first, second), {})
 
-    def lit(self, pair: tuple[int, int], probability: float, hold_ns: float) -> FloatArray:
-        """Return what light by accident does to the radicals of a bond, (16, 16).
+    def lit(self, pair: tuple[int, int], probability: float, hold_ns: float, start_ns: float = 0.0) -> FloatArray:
+        """Return what light by accident does to the radicals of a bond, each in its own frame, (16, 16).
 
         Parameters
         ----------
@@ -354,8 +358,12 @@ class GateChannels:
             Of its triplet.
         hold_ns
             Time until the triplet is quenched.
+        start_ns
+            When it is born, the frames being one at 0.
         """
-        found = _raw(self.couplers[pair].model_copy(update={"isc_yield": 1.0}), hold_ns)
+        coupler = self.couplers[pair]
+        found = _raw(coupler.model_copy(update={"isc_yield": 1.0}), hold_ns)
+        found = _in_own_frames(found, coupler.difference_mhz, start_ns, start_ns + hold_ns)
         return np.asarray((1 - probability) * np.eye(16) + probability * found)
 
     def dark(self, first: int, second: int, start_ns: float, stop_ns: float) -> FloatArray:
@@ -363,16 +371,22 @@ class GateChannels:
 
         Each radical is in its own frame: where their resonances differ by far more than J, only Z Z acts.
         """
-        pair = self._pair(first, second)
+        return transfer.from_unitary(self.dark_unitary(first, second, start_ns, stop_ns))
+
+    def dark_unitary(self, first: int, second: int, start_ns: float, stop_ns: float) -> ComplexArray:
+        """Return the unitary (4, 4) of `dark`."""
+        pair = self.bond(first, second)
         coupler = self.couplers[pair]
         difference = coupler.difference_mhz if pair == (first, second) else -coupler.difference_mhz
-        (found,) = dark_channels(coupler.j_off_cm1, np.array([stop_ns - start_ns]), difference)
-        if difference:
-            half = 1e-3 * np.pi * difference
-            before = transfer.on_both(transfer.frame(half * start_ns), transfer.frame(-half * start_ns))
-            after = transfer.on_both(transfer.frame(-half * stop_ns), transfer.frame(half * stop_ns))
-            found = after @ found @ before
-        return found
+        (found,) = dark_unitaries(coupler.j_off_cm1, np.array([stop_ns - start_ns]), difference)
+        apart = 1e-3j * np.pi * difference * np.array([0.0, 1.0, -1.0, 0.0])
+        return np.asarray(np.exp(apart * stop_ns)[:, None] * found * np.exp(-apart * start_ns))
+
+    def dark_angle(self, site: int, time_ns: float, but: Collection[int] = ()) -> float:
+        """Return the angle (rad) by which dark exchange turns a site in a time at most, some neighbours left out."""
+        others = [other for other in self.dark_neighbours.get(site, ()) if other not in but]
+        rates = [abs(self.couplers[self.bond(site, other)].j_off_cm1) for other in others]
+        return float(cm1_to_rad_per_ns(sum(rates))) * time_ns
 
     @cached_property
     def dark_neighbours(self) -> dict[int, tuple[int, ...]]:
@@ -384,7 +398,8 @@ class GateChannels:
                 found.setdefault(second, []).append(first)
         return {site: tuple(others) for site, others in found.items()}
 
-    def _pair(self, first: int, second: int) -> tuple[int, int]:
+    def bond(self, first: int, second: int) -> tuple[int, int]:
+        """Return the pair of two sites in the order in which their coupler was given."""
         for pair in ((first, second), (second, first)):
             if pair in self.couplers:
                 return pair
@@ -394,6 +409,23 @@ class GateChannels:
         ideal = transfer.from_unitary(self.entangler)
         (found,) = relaxed(ideal[None], np.array([gate.hold_ns]), times)
         return CouplerGate(gate.hold_ns, found, gate.frames, transfer.average_fidelity(found, ideal))
+
+
+def _in_own_frames(channel: FloatArray, difference_mhz: float, start_ns: float, stop_ns: float) -> FloatArray:
+    """Return a channel (16, 16) on two radicals in the frame of their mean as it is in each radical's own frame."""
+    half = 1e-3 * np.pi * difference_mhz
+    before = transfer.on_both(transfer.frame(half * start_ns), transfer.frame(-half * start_ns))
+    after = transfer.on_both(transfer.frame(-half * stop_ns), transfer.frame(half * stop_ns))
+    return np.asarray(after @ channel @ before) if difference_mhz else channel
+
+
+def parts_needed(first: float, second: float, tolerance: float) -> int:
+    """Return in how many parts two turns about different axes, by angles in rad, can be done alternately.
+
+    Half of the one, the other and half of the one, as often: the state is off by less than about `tolerance`, as the
+    error is of second order in the length of a part.
+    """
+    return max(int(np.ceil(np.sqrt(first * second * (first + second) / (24 * tolerance)))), 1)
 
 
 @lru_cache(maxsize=4096)

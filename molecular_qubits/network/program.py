@@ -9,9 +9,12 @@ from functools import cached_property
 import numpy as np
 
 from molecular_qubits.network import transfer
-from molecular_qubits.network.noise import GateChannels
+from molecular_qubits.network.noise import GateChannels, parts_needed
 from molecular_qubits.network.schedule import Operation, Schedule, ideal_matrix
 from molecular_qubits.spins.operators import ComplexArray, FloatArray
+
+TOLERANCE = 2e-3
+"""How far a pulse, done in parts with the dark exchange between them, may leave the state from where it should be."""
 
 _ONE: ComplexArray = np.eye(2, dtype=complex)
 _TWO: ComplexArray = np.eye(4, dtype=complex)
@@ -70,7 +73,7 @@ class Program:
 
     @cached_property
     def blocks(self) -> Program:
-        """The same with pure noise on pairs put off until the gates between other pairs around it are one step.
+        """The same with pure noise on pairs, between two gates of another pair, put off until these are one step.
 
         A gate of the circuit that takes several couplers is then one step, whatever light for it does to others.
         """
@@ -101,12 +104,13 @@ class Program:
         return [tuple(group) for group in groups.values()]
 
 
-def build_program(schedule: Schedule, channels: GateChannels) -> Program:
+def build_program(schedule: Schedule, channels: GateChannels, *, split: bool = True) -> Program:
     """Return the channels of a schedule.
 
     Radicals that no operation touches and that hold no qubit are left out, with what light and exchange would do to
     them. Each radical idles between its operations; the exchange through dark couplers and stray light act on a pair
-    when either of its radicals is next touched, for the time since.
+    when either of its radicals is next touched, for the time since. A pulse on a radical with such an exchange is done
+    in parts, so many that the exchange acts during it, too, to about `TOLERANCE`; it acts in the middle of each part.
 
     Parameters
     ----------
@@ -114,6 +118,9 @@ def build_program(schedule: Schedule, channels: GateChannels) -> Program:
         What to do.
     channels
         What each operation really does.
+    split
+        False: pulses are not done in parts. Where noise is turned into Paulis step by step, parts would lose what they
+        do together.
 
     Raises
     ------
@@ -128,7 +135,7 @@ def build_program(schedule: Schedule, channels: GateChannels) -> Program:
         )
     if not np.allclose(schedule.entangler, channels.entangler, rtol=0, atol=1e-9):
         raise ValueError("Argument `schedule` must be made for the network's entangling gate, but has another one.")
-    return _Builder(schedule, channels).program()
+    return _Builder(schedule, channels, split).program()
 
 
 class _Builder:
@@ -140,16 +147,16 @@ class _Builder:
     of both triplets at once.
     """
 
-    def __init__(self, schedule: Schedule, channels: GateChannels) -> None:
+    def __init__(self, schedule: Schedule, channels: GateChannels, split: bool) -> None:
         used = {site for operation in schedule.operations for site in operation.sites}
         used |= {*schedule.initial_sites, *schedule.final_sites}
         self._labels = tuple(sorted(used))
         self._place = {label: place for place, label in enumerate(self._labels)}
-        self._schedule, self._channels = schedule, channels
+        self._schedule, self._channels, self._split = schedule, channels, split
         self._steps: list[Step] = []
         self._clock = dict.fromkeys(self._labels, 0.0)
         self._pair_clock: dict[tuple[int, int], float] = {}
-        self._lit: dict[tuple[int, int], tuple[float, float]] = {}
+        self._lit: dict[tuple[int, int], tuple[float, float, float]] = {}
         self._lit_at: dict[int, set[tuple[int, int]]] = {}
         self._together: dict[tuple[float, tuple[float, ...]], list[int]] = {}
         for operation in schedule.operations:  # radicals turned alike at one moment: one pulse where they look alike
@@ -159,13 +166,14 @@ class _Builder:
 
     def program(self) -> Program:
         schedule = self._schedule
-        for operation in schedule.operations:
-            self._apply(operation)
+        for operation, whole, parts in self._parts():
+            self._apply(operation, whole, parts)
         measured = {operation.sites[0] for operation in schedule.operations if operation.name == "measure"}
         end = schedule.duration_ns
         for site in self._labels:
             if site not in measured:
                 self._wait(site, end)
+                self._exchange(site, end)
         labels = list(self._labels)
         return Program(
             len(labels),
@@ -176,7 +184,28 @@ class _Builder:
             self._labels,
         )
 
-    def _apply(self, operation: Operation) -> None:
+    def _parts(self) -> list[tuple[Operation, Operation | None, int]]:
+        """Return operations in the order in which they act, what each ends, and the number of its like.
+
+        Without dark exchange they are those of the schedule; with it they are ordered by their middle.
+        """
+        channels, found = self._channels, []
+        if not channels.dark_neighbours:
+            return [(operation, operation, 1) for operation in self._schedule.operations]
+        for whole in self._schedule.operations:
+            n = 1
+            if whole.name == "rotation" and self._split:
+                turned = channels.dark_angle(whole.sites[0], whole.duration_ns)
+                n = parts_needed(abs(whole.angles[0]), turned, TOLERANCE)
+            angles = (whole.angles[0] / n, whole.angles[1]) if n > 1 else whole.angles
+            for k in range(n):
+                start, length = whole.start_ns + k * whole.duration_ns / n, whole.duration_ns / n
+                part = replace(whole, angles=angles, start_ns=start, duration_ns=length)
+                found.append((part, whole if k == n - 1 else None, n))
+        return sorted(found, key=lambda part: part[0].start_ns + part[0].duration_ns / 2)
+
+    def _apply(self, operation: Operation, whole: Operation | None, parts: int) -> None:
+        """Apply an operation; `whole` is the one that it ends."""
         for site in operation.sites:
             if operation.start_ns < self._clock[site] - 1e-9:
                 raise ValueError(
@@ -184,6 +213,8 @@ class _Builder:
                     f"where it is busy until {self._clock[site]:g} ns."
                 )
             self._wait(site, operation.start_ns)
+            middle = operation.duration_ns / 2 if operation.name == "rotation" else 0.0
+            self._exchange(site, operation.start_ns + middle)
         channels, sites = self._channels, operation.sites
         if operation.name == "measure":
             return
@@ -193,32 +224,39 @@ class _Builder:
             return
         if operation.name == "rotation":
             theta, phi = operation.angles
-            self._add(sites, channels.rotation(sites[0], theta, phi, operation.duration_ns), ideal)
-            flips = channels.bystander_flips(sites[0], theta, operation.duration_ns)
-            if flips is not None:
-                together = self._together[operation.start_ns, operation.angles]
-                if len(together) > 1:
-                    same = [site for site in together if flips[site] > np.sin(operation.angles[0] / 2) ** 2 / 2]
-                    flips = flips.copy()
-                    flips[same] = 0
-                self._along *= 1 - 2 * flips
-                self._across *= 1 - flips
+            self._add(sites, channels.rotation(sites[0], theta, phi, operation.duration_ns, parts), ideal)
+            if whole is not None:
+                self._turn_others(whole)
         else:
             pair = (sites[0], sites[1])
             self._add(pair, channels.coupler(*pair, operation.duration_ns), ideal)
             for other, probability in channels.lit_by_accident(*pair).items():
                 if other[0] in self._place and other[1] in self._place:
-                    before, _ = self._lit.get(other, (0.0, 0.0))
+                    before, *_ = self._lit.get(other, (0.0,))
                     hold = channels.gate(*pair).hold_ns
-                    self._lit[other] = (before + probability - before * probability, hold)
+                    self._lit[other] = (before + probability - before * probability, hold, operation.start_ns)
                     for site in other:
                         self._lit_at.setdefault(site, set()).add(other)
             self._pair_clock[(min(pair), max(pair))] = operation.end_ns
         for site in sites:
             self._clock[site] = operation.end_ns
 
+    def _turn_others(self, pulse: Operation) -> None:
+        """Let a pulse turn the radicals beside its own."""
+        theta = pulse.angles[0]
+        flips = self._channels.bystander_flips(pulse.sites[0], theta, pulse.duration_ns)
+        if flips is None:
+            return
+        together = self._together[pulse.start_ns, pulse.angles]
+        if len(together) > 1:
+            same = [site for site in together if flips[site] > np.sin(theta / 2) ** 2 / 2]
+            flips = flips.copy()
+            flips[same] = 0
+        self._along *= 1 - 2 * flips
+        self._across *= 1 - flips
+
     def _wait(self, site: int, until_ns: float) -> None:
-        """Let a site idle, and its dark couplers act, up to a time."""
+        """Let a site idle up to a time, and what pulses and light for others did to it act."""
         gap = until_ns - self._clock[site]
         if gap > 0:
             self._add((site,), self._channels.idle(site, gap), _ONE)
@@ -230,6 +268,9 @@ class _Builder:
         if along != 1 or across != 1:
             self._add((site,), np.diag([1.0, across, across, along]), _ONE)
             self._along[site] = self._across[site] = 1.0
+
+    def _exchange(self, site: int, until_ns: float) -> None:
+        """Let the dark couplers of a site act up to a time."""
         for other in self._channels.dark_neighbours.get(site, ()):
             key = (min(site, other), max(site, other))
             since = self._pair_clock.get(key, 0.0)
@@ -246,7 +287,8 @@ def _fuse(steps: Sequence[Step], put_off: bool = False) -> tuple[Step, ...]:
     waiting: dict[int, Step] = {}
     done: list[Step] = []
     last: dict[int, int] = {}
-    for step in steps:
+    late = _between_gates(steps) if put_off else set()
+    for number, step in enumerate(steps):
         if len(step.sites) == 1:
             (site,) = step.sites
             before = waiting.get(site)
@@ -255,7 +297,7 @@ def _fuse(steps: Sequence[Step], put_off: bool = False) -> tuple[Step, ...]:
         first, second = step.sites
         place = last.get(first, -1)
         same = place >= 0 and place == last.get(second, -1)
-        if put_off and step.ideal is _TWO and not same:
+        if number in late and not same:
             done.append(step)
             continue
         for position, site in enumerate(step.sites):
@@ -273,6 +315,27 @@ def _fuse(steps: Sequence[Step], put_off: bool = False) -> tuple[Step, ...]:
         else:
             done.append(step)
     return tuple(done)
+
+
+def _between_gates(steps: Sequence[Step]) -> set[int]:
+    """Return the numbers of pure noise on pairs that has a radical between two gates of another pair."""
+    last: dict[int, int] = {}
+    waiting: dict[int, list[int]] = {}
+    found: set[int] = set()
+    for number, step in enumerate(steps):
+        if len(step.sites) == 1:
+            continue
+        if step.ideal is _TWO:
+            for site in step.sites:
+                waiting.setdefault(site, []).append(number)
+            continue
+        before = [last.get(site) for site in step.sites]
+        between = [waiting.pop(site, []) for site in step.sites]
+        if before[0] == before[1] is not None:
+            found.update(*between)
+        for site in step.sites:
+            last[site] = number
+    return found
 
 
 def _after(first: Step, second: Step) -> Step:

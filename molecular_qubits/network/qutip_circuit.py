@@ -19,6 +19,7 @@ def from_qutip(source: Any) -> Circuit:
         If it has systems that are not qubits, classical controls, or gates that are neither qutip-qip's nor among its
         ``user_gates``; the message gives the number of the gate.
     """
+    from qutip import Qobj
     from qutip_qip.circuit import QubitCircuit
     from qutip_qip.operations import GATE_CLASS_MAP, Measurement
 
@@ -37,7 +38,7 @@ def from_qutip(source: Any) -> Circuit:
             continue
         if gate.name in source.user_gates:
             made = source.user_gates[gate.name]
-            if callable(made):
+            if not isinstance(made, Qobj) and callable(made):  # a `Qobj` can be called, too
                 made = made() if gate.arg_value is None else made(gate.arg_value)
             matrix = made.full()
         elif gate.name in GATE_CLASS_MAP:

@@ -10,6 +10,8 @@ import numpy as np
 from molecular_qubits.network.program import Program
 from molecular_qubits.spins.operators import ComplexArray, FloatArray
 
+ENTANGLED = "The circuit must leave the sites that hold no qubit apart, but entangles them with others."
+
 LARGEST_TABLE = 20
 """Most qubits for which a table of 2^n probabilities is made."""
 
@@ -142,5 +144,5 @@ def ideal_logical_ket(program: Program) -> ComplexArray:
     matrix = ideal_ket(program).reshape((2,) * n).transpose(*read, *rest).reshape(2 ** len(read), -1)
     left, values, _ = np.linalg.svd(matrix, full_matrices=False)
     if values[0] < 1 - 1e-6:
-        raise ValueError("The circuit must leave the sites that hold no qubit apart, but entangles them with others.")
+        raise ValueError(ENTANGLED)
     return np.asarray(left[:, 0])

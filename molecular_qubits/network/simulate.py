@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 from molecular_qubits.network.noise import GateChannels, NoiseSettings
@@ -49,7 +50,8 @@ def run_circuit(
         without crosstalk and spreads. ``"channels"``: exact density matrix with one channel for each operation, to
         about 12 radicals. ``"trajectories"``: the same by random kets, to about 20 radicals, with an error that `shots`
         bring down. ``"mps"``: the same as a matrix-product density matrix, deterministic, for circuits that are noisy
-        or entangle little. ``"stim"``: Clifford circuits with the noise turned into Paulis, thousands of radicals.
+        or entangle little. ``"stim"``: Clifford circuits with the noise turned into Paulis, thousands of radicals; what
+        dark exchange does from pulse to pulse adds up as probabilities there, not as angles.
         ``"auto"``: channels to 10 sites, trajectories to 16, then stim for Clifford circuits, else mps.
     shots
         Readings; for trajectories and stim also the number of runs.
@@ -75,14 +77,15 @@ def run_circuit(
         radicals (with the memory it would take and what to use instead), or a circuit that is not Clifford for stim.
     """
     known_name(method, METHODS, "method")
-    if isinstance(shots, bool) or not isinstance(shots, int) or shots < 1:
+    if isinstance(shots, bool) or not isinstance(shots, Integral) or shots < 1:
         raise ValueError(f"Argument `shots` must be a whole number of at least 1, but was {shots!r}.")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
         raise ValueError(f"Argument `seed` must be a whole number, not negative, but was {seed!r}.")
     if max_bond is not None and max_bond < 1:
         raise ValueError(f"Argument `max_bond` must be at least 1, but was {max_bond}.")
     if cutoff is not None and not 0 <= cutoff < 1:
         raise ValueError(f"Argument `cutoff` must be from 0 to below 1, but was {cutoff}.")
+    shots, seed = int(shots), int(seed)
     limit = positive(memory_limit_gib, "memory_limit_gib")
     schedule = compiled(network, circuit, compiler)
     start = time.monotonic()
@@ -93,9 +96,9 @@ def run_circuit(
     if chosen == "lindblad":
         found = _lindblad(network, schedule, shots, seed, noise)
     else:
-        program = program_of(network, schedule, noise)
+        channels = channels_of(network, noise)
         options = {key: value for key, value in (("max_bond", max_bond), ("cutoff", cutoff)) if value is not None}
-        found = _run(program, chosen, method == "auto", shots, seed, limit, options)
+        found = _run(schedule, channels, chosen, method == "auto", shots, seed, limit, options)
     return replace(found, seconds=time.monotonic() - start)
 
 
@@ -181,11 +184,14 @@ def _automatic(n_sites: int) -> str:
 
 
 def _run(
-    program: Program, method: str, automatic: bool, shots: int, seed: int, limit: float, options: dict[str, Any]
-) -> CircuitResult:
+    schedule: Schedule, channels: GateChannels, method: str, automatic: bool, shots: int, seed: int, limit: float,
+    options: dict[str, Any],
+) -> CircuitResult:  # fmt: skip
     from molecular_qubits.network import simulate_channels, simulate_mps, simulate_stim, simulate_trajectories
     from molecular_qubits.network.clifford import NotCliffordError
+    from molecular_qubits.network.program import build_program
 
+    program = build_program(schedule, channels, split=method != "stim")
     if method == "channels":
         return simulate_channels.simulate(program, shots, seed)
     if method == "trajectories":
@@ -197,6 +203,7 @@ def _run(
             if not automatic:
                 raise
             check_size("mps", program.n_sites, 0, shots, limit, options.get("max_bond"))
+            program = build_program(schedule, channels)
     return simulate_mps.simulate(program, shots, seed, **options)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,14 @@ from molecular_qubits.control.fidelity import PAULI_PRODUCTS
 from molecular_qubits.network import result as outcome
 from molecular_qubits.network.coupler_gate import CouplerGate, CouplerNoise, best_frames, framed_gate
 from molecular_qubits.network.levels import LevelModel, LightSwitch, Segment
-from molecular_qubits.network.noise import GateChannels, Source
+from molecular_qubits.network.noise import GateChannels, Source, parts_needed
 from molecular_qubits.network.optics import QUENCH_DOSE
 from molecular_qubits.network.program import build_program
 from molecular_qubits.network.schedule import Operation, Schedule
 from molecular_qubits.network.simulate_channels import logical_expectations, pure_expectations, table
 from molecular_qubits.network.transfer import PAULIS, from_unitary
 from molecular_qubits.spins.operators import ComplexArray, FloatArray
+from molecular_qubits.units import cm1_to_rad_per_ns
 from shared.progress import track
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ def memory_gib(n_radicals: int, n_couplers: int) -> float:
     """Return what the simulation takes, about: the generator, some 60 numbers a row, twice, and work vectors."""
     return 2 * 60 * 24 * 4.0**n_radicals * 11.0**n_couplers / 2**30
 
+
+TOLERANCE = 1e-4
+"""How far an interval, done in parts with the dark exchange between them, may leave the state from where it should be.
+"""
 
 NOT_IN_LEVELS: tuple[Source, ...] = ("amplitude", "microwave crosstalk", "light crosstalk", "exchange spread")
 """Sources of error that the master equation leaves out."""
@@ -169,7 +174,9 @@ def segments(
             ]
             for site, before, after in zip(pair, found.gate.frames[:2], found.gate.frames[2:], strict=True):
                 frames += [(start, site, before), (stop, site, after)]
-    times = sorted({0.0, schedule.duration_ns, *(t for d in (*drives, *light) for t in d[:2]), *(f[0] for f in frames)})
+    reads = [operation.start_ns for operation in schedule.operations if operation.name == "measure"]
+    events = (t for d in (*drives, *light) for t in d[:2])
+    times = sorted({0.0, schedule.duration_ns, *events, *(f[0] for f in frames), *reads})
     found_segments: list[tuple[float, Segment | None, dict[int, float]]] = []
     for number, time in enumerate(times):
         turns: dict[int, float] = {}
@@ -205,7 +212,11 @@ def _found(operation: Operation, gates: dict[tuple[int, int], LevelGate]) -> tup
 def simulate(
     schedule: Schedule, channels: GateChannels, light: dict[tuple[int, int], LightSwitch], shots: int, seed: int
 ) -> outcome.CircuitResult:
-    """Run a schedule by the master equation of all levels; no crosstalk and no spread of amplitude or exchange."""
+    """Run a schedule by the master equation of all levels; no crosstalk and no spread of amplitude or exchange.
+
+    The exchange through couplers that get no light acts between short parts of each interval, each radical in its own
+    frame. A radical whose readout has begun does not relax any more, and two such radicals have no exchange.
+    """
     gates = use_level_gates(channels, {pair: light[pair] for pair in _used(schedule, light)})
     program = build_program(schedule, channels)
     place = {label: number for number, label in enumerate(program.labels)}
@@ -216,11 +227,30 @@ def simulate(
     )
     state = model.start(_product(program.initial))
     pulse = max((switch.pulse_ns for switch in light.values()), default=0.0)
-    for _, segment, turns in track(segments(schedule, gates, couplers, pulse), "master equation"):
+    labels = program.labels
+    read_at = {o.sites[0]: o.start_ns for o in schedule.operations if o.name == "measure"}
+    for time, segment, turns in track(segments(schedule, gates, couplers, pulse), "master equation"):
         state = model.turn_frames(state, {place[site]: angle for site, angle in turns.items()})
         if segment is not None:
+            read = {site for site, start in read_at.items() if start <= time}
+            model = _without(model, [place[site] for site in read])
+            busy = [couplers[number] for number, _ in segment.light]
+            apart = [
+                (a, b) for a in labels for b in channels.dark_neighbours.get(a, ())
+                if a < b and b in place and not {(a, b), (b, a)} & {*busy} and not {a, b} <= read
+            ]  # fmt: skip
+            n = _parts(channels, segment, busy, apart)
+            step, length = segment.duration_ns / n, float(f"{segment.duration_ns / n:.9e}")
             drives = tuple((place[site], rabi, phase) for site, rabi, phase in segment.drives)
-            state = model.propagate(state, Segment(segment.duration_ns, drives, segment.light))
+            for k in range(n):
+                times = (time + k * step, time + (k + 0.5) * step, time + (k + 1) * step)
+                for pair in apart:
+                    unitary = channels.dark_unitary(*pair, *times[:2])
+                    state = model.turn_pair(state, (place[pair[0]], place[pair[1]]), unitary)
+                state = model.propagate(state, Segment(length, drives, segment.light))
+                for pair in reversed(apart):
+                    unitary = channels.dark_unitary(*pair, *times[1:])
+                    state = model.turn_pair(state, (place[pair[0]], place[pair[1]]), unitary)
     expectations = _expectations(model.radicals(state))
     n, confusion = len(program.read), program.confusion[list(program.read)]
     kept = logical_expectations(expectations, program.read)
@@ -237,6 +267,32 @@ def simulate(
             "couplers not dark at the end": [float(1 - value) for value in dark],
         },
     )  # fmt: skip
+
+
+def _without(model: LevelModel, read: Sequence[int]) -> LevelModel:
+    """Return a model in which some radicals do not relax."""
+    never = (1e30, 1e30, 0.0)
+    ends = tuple(never if number in read else end for number, end in enumerate(model.relaxation_ns))
+    return model if ends == model.relaxation_ns else replace(model, relaxation_ns=ends, _kept={})
+
+
+def _parts(
+    channels: GateChannels, segment: Segment, busy: Sequence[tuple[int, int]], dark: Sequence[tuple[int, int]]
+) -> int:
+    """Return in how many parts an interval is done, with the exchange through dark couplers before and after each.
+
+    Their frames turn by a quarter at most in each part of a pulse: else its parts would look like other frequencies.
+    """
+    if not dark:
+        return 1
+    time, sites = segment.duration_ns, {site for pair in dark for site in pair}
+    gate = {site: [other for pair in busy if site in pair for other in pair] for site in sites}
+    exchanged = max(channels.dark_angle(site, time, gate[site]) for site in sites)
+    turned = sum(abs(rabi) for _, rabi, _ in segment.drives) * time
+    turned += max(time / channels.relaxation_ns(site)[1] for site in sites)
+    turned += sum(cm1_to_rad_per_ns(3 * max(map(abs, channels.couplers[pair].j_on_cm1))) for pair in busy) * time
+    apart = max(abs(channels.couplers[channels.bond(*pair)].difference_mhz) for pair in dark) if segment.drives else 0.0
+    return max(parts_needed(exchanged, turned, TOLERANCE), int(np.ceil(4e-3 * apart * time)))
 
 
 def _used(schedule: Schedule, light: dict[tuple[int, int], LightSwitch]) -> list[tuple[int, int]]:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 SMALLEST = 1e-12
 """Pauli channels that do less than this are left out."""
 
+CHECKED = 64
+"""Runs without noise that find logical qubits entangled with other sites: each finds them with 1/2 at least."""
+
 SMALL = 12
 """Most qubits for which a table of readings is made."""
 
@@ -52,9 +55,21 @@ class StimCircuits:
         return found
 
     def undone(self) -> stim.Circuit:
-        """Return the noisy circuit with the ideal one undone: to read 0 on all sites has the fidelity's probability."""
-        found = self.noisy + self.ideal.inverse()
-        found.append("M", range(found.num_qubits))
+        """Return the noisy circuit with the ideal one undone: to read 0 on all sites has the fidelity's probability.
+
+        Before that, sites that hold no logical qubit are exchanged for those of a second register, which the ideal
+        circuit alone has acted on: what became of them does not count.
+        """
+        n = self.noisy.num_qubits
+        rest = [site for site in range(n) if site not in set(self.read)]
+        found = self.noisy.copy()
+        if rest:
+            for step in self.ideal:
+                found.append(step.name, [n + target.value for target in step.targets_copy()])
+            for site in rest:
+                found.append("SWAP", [site, n + site])
+        found += self.ideal.inverse()
+        found.append("M", range(n))
         return found
 
 
@@ -116,13 +131,16 @@ def sample(circuit: stim.Circuit, shots: int, seed: int) -> np.ndarray:
 
 
 def simulate(program: Program, shots: int, seed: int) -> outcome.CircuitResult:
-    """Run a Clifford program with twirled noise; the fidelity, that of all sites, comes from as many other shots."""
+    """Run a Clifford program with twirled noise; the fidelity comes from as many other shots."""
     circuits = build_circuits(program)
+    undone = circuits.undone()
+    if sample(undone.without_noise(), CHECKED, seed).any():
+        raise ValueError(outcome.ENTANGLED)
     confusion = program.confusion[list(program.read)]
     rng = np.random.default_rng(seed)
     samples = outcome.misread(sample(circuits.measured(), shots, seed), confusion, rng)
     z = 1 - 2 * samples.mean(axis=0)
-    fidelity = float((~sample(circuits.undone(), shots, seed + 1).any(axis=1)).mean())
+    fidelity = float((~sample(undone, shots, seed + 1).any(axis=1)).mean())
     m, n = len(program.read), program.n_sites
     probabilities = None
     if m <= SMALL:

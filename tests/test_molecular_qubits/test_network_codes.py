@@ -11,6 +11,7 @@ from molecular_qubits.network.codes import code_memory, code_network, template
 from molecular_qubits.network.decode import LogicalError, MatchingGraph, logical_error
 from molecular_qubits.network.molecules import Coupler, Microwaves, Preparation, Readout
 from molecular_qubits.network.noise import SOURCES, NoiseSettings
+from molecular_qubits.units import cm1_to_rad_per_ns
 
 SETTINGS = {"couplers": Coupler(linewidth_cm1=60.0), "microwaves": Microwaves(addressing="local")}
 
@@ -115,6 +116,31 @@ def test_errors_of_the_network_reach_the_circuit() -> None:
     half = str(code_memory("repetition", 3, rounds=2, network=network, scale=0.5).circuit)
     assert "MR(0.035) 1" in half
     assert text.count("CZ") == 2 * 4
+
+
+def test_radicals_that_wait_exchange_through_dark_couplers() -> None:
+    """Between unequal radicals the exchange is Z Z: exp(i J t Z Z / 2), as Paulis Z Z with sin^2(J t / 2)."""
+    network = code_network(
+        "repetition", 3, couplers=Coupler(linewidth_cm1=60.0, j_off_cm1=2e-6), readout=Readout(duration_ns=500.0)
+    )
+    only = NoiseSettings().only("dark exchange", "hold")
+    circuit = code_memory("repetition", 3, rounds=3, network=network, noise=only).circuit
+    channels = [(step.gate_args_copy(), step.target_groups()) for step in circuit if step.name == "PAULI_CHANNEL_2"]
+    found = [p for (*others, p), pairs in channels for _ in pairs if sum(others) < 0.01 * p]  # others: of the gate
+    wanted = np.sin(cm1_to_rad_per_ns(2e-6) * 500.0 / 2) ** 2
+    assert max(found) == pytest.approx(wanted, rel=0.01)  # the longest wait is the readout: nothing meets in it
+    assert sum(abs(p - wanted) < 0.01 * wanted for p in found) == 3 * 4  # every pair, after each of three readouts
+    total = sum(np.arcsin(np.sqrt(p)) for p in found)
+    waits = code_memory("repetition", 3, rounds=3, network=network, noise=only).cycle_ns * 3
+    assert 2 * total / cm1_to_rad_per_ns(2e-6) == pytest.approx(4 * waits, rel=0.02)  # all of the time counts once
+    off = NoiseSettings().only("hold")
+    assert "PAULI_CHANNEL_2" not in str(code_memory("repetition", 3, network=network, noise=off, scale=0.0).circuit)
+    patch = code_network("surface", 3, couplers=Coupler(j_off_cm1=1e-5))
+    worse, better = (
+        logical_error(code_memory("surface", 3, network=patch, noise=noise).circuit, 3, 500, 1, "networkx")
+        for noise in (only, off)
+    )
+    assert worse.failures > better.failures + 20
 
 
 def test_bad_input_is_refused() -> None:

@@ -17,6 +17,11 @@ def test_square_lattice_has_the_bonds_and_distances_of_a_grid():
     assert np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1) == pytest.approx(2.5, rel=1e-12)
 
 
+def test_places_may_be_lists():
+    network = MolecularNetwork.place([(0, 0), (2, 0)], [(0, 1)])
+    assert network == MolecularNetwork.place(np.array([[0.0, 0.0], [2.0, 0.0]]), [(0, 1)])
+
+
 def test_honeycomb_has_three_neighbours_inside_and_equal_bonds():
     network = MolecularNetwork.honeycomb(2, 3, spacing_nm=1.5)
     assert nx.is_isomorphic(network.graph(), nx.hexagonal_lattice_graph(2, 3))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import qutip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -191,6 +192,36 @@ def test_dark_exchange_between_unequal_radicals_is_z_z() -> None:
     )
     split = channels.dark(0, 1, 100.0, 213.0) @ channels.dark(0, 1, 13.0, 100.0)
     assert np.allclose(split, found, atol=1e-12)  # the frames follow the clock
+
+
+@pytest.mark.parametrize("j_on", [(0.0, 0.0), (0.24, 0.1)])
+def test_stray_light_leaves_each_radical_in_its_own_frame(j_on: tuple[float, float]) -> None:
+    """Against Schrodinger's equation in the frames of the radicals, where the exchange with the triplet turns."""
+    coupler = CouplerNoise(j_on_cm1=j_on, share_z=1.0, jitter_ns=0.0, difference_mhz=-168.0)
+    channels = GateChannels([RadicalNoise()] * 2, {(0, 1): coupler}, target_gate("cz"))
+    start, hold, steps = 3.7, 1.5, 3000
+    found = channels.lit((0, 1), 1.0, hold, start)
+    if j_on == (0.0, 0.0):
+        assert np.allclose(found, np.eye(16), atol=1e-12)
+    half, one = (qutip_spins(j) for j in (0.5, 1))
+    triplet = [np.kron(np.eye(4), s) for s in one]
+    flips, along = [], coupler.d_t_cm1 * (triplet[2] @ triplet[2])
+    for site, j in enumerate(j_on):
+        x, y, z = (np.kron(np.kron(s, np.eye(2)) if site == 0 else np.kron(np.eye(2), s), np.eye(3)) for s in half)
+        flips.append(-j * (x + 1j * y) @ (triplet[0] - 1j * triplet[1]))
+        along = along - 2 * j * z @ triplet[2]
+    whole, dt = np.eye(12, dtype=complex), hold / steps
+    for step in range(steps):
+        phase = np.exp(-1j * np.pi * 0.168 * (start + (step + 0.5) * dt))
+        turning = phase * flips[0] + np.conj(phase) * flips[1]
+        levels, states = np.linalg.eigh(2 * np.pi * 29.9792458 * (along + turning + turning.conj().T))
+        whole = (states * np.exp(-1j * levels * dt)) @ states.conj().T @ whole
+    kraus = whole.reshape(4, 3, 4, 3)[:, :, :, 1].transpose(1, 0, 2)  # born in m = 0
+    assert np.allclose(found, transfer.from_kraus(kraus), atol=2e-5)
+
+
+def qutip_spins(spin: float) -> list[np.ndarray]:
+    return [qutip.jmat(spin, axis).full() for axis in "xyz"]
 
 
 def test_sources_switched_off_only_help_and_all_off_is_ideal() -> None:

@@ -69,7 +69,8 @@ def test_gates_of_qutip_qip_and_of_its_users_keep_their_order_of_qubits():
     def rotated(angle):
         return qutip.tensor(qutip.qeye(2), (-0.5j * angle * qutip.sigmay()).expm())
 
-    circuit = QubitCircuit(3, user_gates={"MINE": rotated})
+    circuit = QubitCircuit(3, user_gates={"MINE": rotated, "FIXED": rotated(0.2)})
+    circuit.add_gate("FIXED", targets=[1, 0])
     circuit.add_gate("MINE", targets=[2, 0], arg_value=0.7)
     circuit.add_gate("CRX", targets=1, controls=2, arg_value=1.3)
     circuit.add_gate("FREDKIN", targets=[0, 2], controls=1)
@@ -94,6 +95,20 @@ def test_definitions_modifiers_and_phases_of_openqasm_3():
 def test_controlled_user_gates_keep_the_phase_of_what_they_contain():
     text = f"{HEAD3}gate phased a {{ gphase(0.3); z a; }} qubit[2] q; ctrl @ phased q[0], q[1];"
     assert np.abs(unitary(text) - np.diag([1, 1, np.exp(0.3j), -np.exp(0.3j)])).max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("short", "angles"), [("u3(0.3, 0.5, 0.7)", "0.3, 0.5, 0.7"), ("u2(0.5, 0.7)", "pi/2, 0.5, 0.7")]
+)
+def test_u2_and_u3_under_control_are_those_of_stdgates(short, angles):
+    """stdgates.inc: gate u3(theta, phi, lambda) q { gphase(-(phi + lambda + theta) / 2); U(theta, phi, lambda) q; }."""
+    theta = angles.split(",")[0]
+    spelt = f"gate spelt a {{ gphase(-(0.5 + 0.7 + {theta}) / 2); U({angles}) a; }}\n"
+    wanted = unitary(f"{HEAD3}{spelt}qubit[2] q; ctrl @ spelt q[0], q[1];")
+    assert np.abs(unitary(f"{HEAD3}qubit[2] q; ctrl @ {short} q[0], q[1];") - wanted).max() < 1e-12
+    assert np.linalg.det(wanted) == pytest.approx(1)
+    old = f"{HEAD2}qreg q[1]; {short} q[0];"
+    assert unitary(old)[0, 0].imag == 0  # OpenQASM 2 has another phase
 
 
 def test_registers_ranges_sets_and_negative_indices():

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -230,6 +231,29 @@ def layers_without_frames(n: int, depth: int, entangler: np.ndarray, hold: float
     return Schedule(n, tuple(operations), tuple(range(n)), tuple(range(n)), entangler)
 
 
+def test_fidelity_of_stabilisers_is_that_of_the_logical_qubits() -> None:
+    """A qubit is moved to another site by a swap; what happens to the site that it left does not count."""
+    channels = GateChannels(
+        [RadicalNoise(t1_ns=300.0, t2_ns=200.0, polarisation=0.9)] * 3, {pair: CouplerNoise() for pair in pairs_of(3)},
+        target_gate("iswap"), settings=NoiseSettings().only("initialisation", "relaxation"),
+    )  # fmt: skip
+    noise = np.diag([1.0] + [0.95] * 15)
+    channels.set_gate(0, 1, CouplerGate(1.0, noise @ transfer.from_unitary(target_gate("iswap")), (0, 0, 0, 0), 1.0))
+    operations = (
+        Operation("rotation", (0,), (np.pi / 2, np.pi / 2), 0.0, 0.0), Operation("rotation", (2,), (np.pi, 0.0)),
+        Operation("coupler", (0, 1), (), 0.0, 1.0), Operation("rotation", (0,), (np.pi / 2, 0.0), 50.0, 0.0),
+    )  # fmt: skip
+    schedule = Schedule(3, operations, (0,), (1,), target_gate("iswap"))
+    exact = run_circuit(channels, schedule, method="channels")
+    found = run_circuit(channels, schedule, method="stim", shots=40_000)
+    assert found.fidelity == pytest.approx(exact.fidelity, abs=4 * found.fidelity_error)
+    whole = run_circuit(channels, replace(schedule, initial_sites=(0, 1, 2), final_sites=(1, 0, 2)), method="channels")
+    assert whole.fidelity < exact.fidelity - 0.05
+    entangled = Schedule(2, bell_schedule(2).operations, (0,), (0,), CZ)
+    with refused("must leave the sites that hold no qubit apart"):
+        run_circuit(noisy(2, hold=1.0), entangled, method="stim")
+
+
 def test_twirled_pauli_noise_is_exact_in_stim() -> None:
     """With Pauli channels the twirl changes nothing: the tables agree within counting errors alone."""
     rng = np.random.default_rng(0)
@@ -357,6 +381,22 @@ def test_full_levels_agree_with_channels_of_the_same_light(n: int) -> None:
     assert abs(switched.fidelity - levels.fidelity) < 0.02  # the formula for the switched gate knows no light
 
 
+def test_radicals_that_are_read_do_not_relax_in_the_levels() -> None:
+    network = MolecularNetwork.chain(2, readout={"fidelity_0": 1.0, "fidelity_1": 1.0})
+    operations = (
+        Operation("rotation", (0,), (np.pi / 2, 0.0), 0.0, 40.0), Operation("measure", (0,), (), 50.0, 500.0),
+        Operation("rotation", (1,), (np.pi / 2, 1.0), 300.0, 40.0), Operation("measure", (1,), (), 350.0, 500.0),
+    )  # fmt: skip
+    schedule = Schedule(2, operations, (0, 1), (0, 1), CZ)
+    only = NoiseSettings().only("relaxation", "hold")
+    for read in (operations, operations[:3]):
+        circuit = replace(schedule, operations=read)
+        levels = run_circuit(network, circuit, method="lindblad", noise=only)
+        exact = run_circuit(network, circuit, method="channels", noise=only)
+        assert levels.fidelity == pytest.approx(exact.fidelity, abs=1e-8)
+        assert levels.z == pytest.approx(exact.z, abs=1e-8)
+
+
 @contextmanager
 def refused(text: str) -> Iterator[None]:
     with pytest.raises(ValueError, match=text):
@@ -419,3 +459,12 @@ def test_simulators_of_one_site_and_routed_qubits() -> None:
     assert kets.z == pytest.approx(one.z, abs=5 * kets.z_error.max())
     assert simulate_mps.chain_order(build_program(alone, channels)) == [0]
     assert simulate_channels.memory_gib(9) < 0.01
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    flips = tuple(Operation("rotation", (s,), (np.pi / 2, 0.0), 0.0, 0.0) for s in (0, 1))
+    schedule = Schedule(2, flips, (0, 1), (0, 1), CZ)
+    found = run_circuit(noisy(2), schedule, method="channels", shots=np.int64(50), seed=np.uint8(3))  # type: ignore[arg-type]
+    assert np.array_equal(found.samples, run_circuit(noisy(2), schedule, method="channels", shots=50, seed=3).samples)
+    with refused("`shots` must be a whole number"):
+        run_circuit(noisy(2), schedule, shots=True)
