@@ -275,12 +275,22 @@ def lit_channels(
     decay_rate = 0.0 if conditions.triplet_lifetime_ns is None else 1 / conditions.triplet_lifetime_ns
     turning = decay_rate + 1j * gaps
     phases = np.exp(-turning * holds_ns[:, None, None]) * np.exp((turning * conditions.jitter_ns) ** 2 / 2)
-    if decay_rate > 0:  # those that decay at t < hold: integral of exp(-t / tau) / tau over exp(-i w t)
-        phases = phases + decay_rate * (1 - phases) / turning
-    weights = np.einsum("lba,kab->ablk", after, before).reshape(144, 256) / 4
-    if project is not None:
-        return phases.reshape(-1, 144) @ (weights @ project)
-    return (phases.reshape(-1, 144) @ weights).real.reshape(-1, 16, 16)
+    weights = np.einsum("lba,kab->ablk", after, before) / 4
+    parts = [(phases, weights)]
+    if decay_rate > 0:  # those that decay at t < hold and leave the radicals to the dark exchange for the rest of it:
+        # integral of exp(-t / tau) / tau over exp(-i w t) exp(-i v (hold - t)), for each gap v of the dark radicals
+        levels, states = _dark_levels(j_off_cm1, difference_mhz)
+        paulis = states.conj().T @ PAULI_PRODUCTS @ states
+        dark_gaps = np.round(levels[:, None] - levels[None, :], 12)
+        for gap in np.unique(dark_gaps):
+            turned = np.einsum("mn,cnm,amn->ca", dark_gaps == gap, paulis, paulis) / 4
+            left = np.exp(-1j * gap * holds_ns - (gap * conditions.jitter_ns) ** 2 / 2)[:, None, None]
+            parts.append((decay_rate * (left - phases) / (turning - 1j * gap), turned @ weights))
+    found = sum(
+        phase.reshape(-1, 144) @ (flat if project is None else flat @ project)
+        for phase, flat in ((phase, weight.reshape(144, 256)) for phase, weight in parts)
+    )
+    return found.real.reshape(-1, 16, 16) if project is None else found
 
 
 def dark_channels(j_off_cm1: float, times_ns: FloatArray, difference_mhz: float = 0.0) -> FloatArray:
@@ -293,12 +303,18 @@ def dark_unitaries(j_off_cm1: float, times_ns: FloatArray, difference_mhz: float
 
     Both are in one frame; with a difference of their resonances it is that of the mean.
     """
+    levels, states = _dark_levels(j_off_cm1, difference_mhz)
+    return np.asarray((states * np.exp(-1j * levels * times_ns[:, None])[:, None, :]) @ states.conj().T)
+
+
+def _dark_levels(j_off_cm1: float, difference_mhz: float) -> tuple[FloatArray, ComplexArray]:
+    """Return the levels (rad/ns) of two radicals beside a dark coupler and their states in columns."""
     from molecular_qubits.units import cm1_to_rad_per_ns
 
     dark = -2 * j_off_cm1 * cm1_to_rad_per_ns(1.0) * sum(np.kron(p, p) for p in _PAULI) / 4
     apart = 1e-3 * np.pi * difference_mhz * (np.kron(_PAULI[2], np.eye(2)) - np.kron(np.eye(2), _PAULI[2])) / 2
     levels, states = np.linalg.eigh(dark + apart)
-    return np.asarray((states * np.exp(-1j * levels * times_ns[:, None])[:, None, :]) @ states.conj().T)
+    return levels, states
 
 
 def _decay(times_ns: FloatArray, conditions: GateConditions) -> FloatArray:

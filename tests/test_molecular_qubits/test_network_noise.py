@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molecular_qubits.control.fidelity import TARGETS, best_local_fidelity, target_gate
-from molecular_qubits.control.switched_gate import GateConditions, dark_channels, gate_channels
+from molecular_qubits.control.switched_gate import GateConditions, dark_channels, gate_channels, lit_channels
 from molecular_qubits.network import transfer
 from molecular_qubits.network.coupler_gate import CouplerNoise, best_frames, calibrate, gate_at, relaxed
 from molecular_qubits.network.lattice import MolecularNetwork
@@ -297,3 +297,21 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="three times the jitter"):
         calibrate(CouplerNoise(jitter_ns=10.0, max_hold_ns=20.0), target_gate("cz"))
     assert set(OF_THE_COUPLER) < set(SOURCES)
+
+
+@pytest.mark.parametrize(("j_off", "difference"), [(0.0, 0.0), (0.0, -337.0), (0.02, 0.0), (0.03, 150.0)])
+def test_radicals_go_on_through_the_dark_coupler_when_its_triplet_has_decayed(j_off, difference):
+    """Beside a quadrature over the time of decay."""
+    hold, lifetime = 1.7, 2.5
+    conditions = GateConditions(jitter_ns=0.0, triplet_lifetime_ns=lifetime)
+    j_on = (0.2, 0.15)
+    (found,) = lit_channels(j_on, j_off, np.array([hold]), conditions, difference)
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    times = hold * (nodes + 1) / 2
+    living = conditions.model_copy(update={"triplet_lifetime_ns": None})
+    lit = lit_channels(j_on, j_off, np.append(times, hold), living, difference)
+    decayed = dark_channels(j_off, hold - times, difference) @ lit[:-1]
+    expected = np.tensordot(hold / 2 * weights * np.exp(-times / lifetime) / lifetime, decayed, 1)
+    expected += np.exp(-hold / lifetime) * lit[-1]
+    assert np.allclose(found, expected, atol=1e-10)
+    assert np.allclose(found[0], np.eye(16)[0], atol=1e-12)
