@@ -12,6 +12,7 @@ import numpy as np
 
 from molecular_qubits.control.fidelity import decay_bound
 from molecular_qubits.control.pulses import ControlProblem, optimise_pulse
+from molecular_qubits.experiments.code_hash import code_hash
 from molecular_qubits.experiments.pulses import MAX_RAD_PER_NS, T1_NS, T2_NS, addressing_rows
 from molecular_qubits.spins.operators import FloatArray
 from molecular_qubits.units import CM1_TO_RAD_PER_NS, MU_B_RAD_PER_NS_PER_T
@@ -138,7 +139,7 @@ def _kept(cache: Cache | None, key: dict[str, Any], make: Callable[[], dict[str,
     if cache is None:
         return make()
     limits = {"t1_ns": T1_NS, "t2_ns": T2_NS, "max_rad_per_ns": MAX_RAD_PER_NS}
-    full = {"addressing": 1, **limits, "packages": versions(("numpy", "scipy")), **key}
+    full = {"addressing": 1, **limits, "packages": versions(("numpy", "scipy")), "code": code_hash(__file__), **key}
     return dict(cache.record("row.json", full, make))
 
 

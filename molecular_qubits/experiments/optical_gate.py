@@ -19,6 +19,7 @@ from molecular_qubits.control.optical_gate import (
     OpticalGateConditions,
     optimise_sequence,
 )
+from molecular_qubits.experiments.code_hash import code_hash
 from molecular_qubits.experiments.entanglement_limits import RAMAN_EXPONENT
 from shared.config import FrozenConfig
 from shared.progress import track
@@ -191,10 +192,13 @@ def _kept(
     ensemble: tuple[Member, ...] = (Member(),),
 ) -> dict[str, Any]:
     """Return an optimised sequence as JSON-able values, from the cache if it is there."""
+    from shared.artifacts import versions
+
     members = [(one.j_factor, one.area_factor, one.weight) for one in ensemble]
     key = {
         "optical gate": 1, "conditions": conditions.model_dump(mode="json"), "iterations": iterations, "starts": starts,
         "start": None if start is None else list(start), "ensemble": members, "seed": study.seed,
+        "packages": versions(("numpy", "scipy", "jax")), "code": code_hash(__file__),
     }  # fmt: skip
 
     def make() -> dict[str, Any]:

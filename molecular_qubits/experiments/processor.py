@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from molecular_qubits.experiments.code_hash import code_hash
 from molecular_qubits.experiments.disorder import SWEEPS, Sweep
 from molecular_qubits.experiments.network import NetworkConfig, make_network
 from molecular_qubits.network.molecules import Coupler
@@ -432,5 +433,5 @@ def _part(name: str, study: ProcessorStudy, cache: Cache | None) -> Any:
     if cache is None:
         return _MAKE[name](study)
     chosen = study.model_dump(mode="json", include=_FIELDS[name])
-    key = {"part": name, "study": chosen, "packages": versions(("numpy", "stim", "numba"))}
+    key = {"part": name, "study": chosen, "packages": versions(("numpy", "stim", "numba")), "code": code_hash(__file__)}
     return cache.record("part.json", key, lambda: {"part": _MAKE[name](study)})["part"]

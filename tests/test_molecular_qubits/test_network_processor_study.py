@@ -41,6 +41,9 @@ def test_study_writes_its_parts_and_continues_from_the_cache(tmp_path, monkeypat
     monkeypatch.setattr(processor, "_MAKE", {})  # nothing may be computed again
     again = processor.write(study, tmp_path / "again", cache)
     assert {part: again[part] for part in processor.PARTS} == {part: found[part] for part in processor.PARTS}
+    with monkeypatch.context() as patch, pytest.raises(KeyError):  # other code computes anew
+        patch.setattr(processor, "code_hash", lambda module: "other")
+        processor.write(study, tmp_path / "other", cache)
     shown = processor.write(study, tmp_path / "shown", None, tmp_path / "out" / "processor.json")
     assert shown["codes"] == found["codes"]
     ghz = found["circuits"]["ghz"]
