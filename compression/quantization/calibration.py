@@ -70,13 +70,15 @@ def divergence(reference: Sequence[torch.Tensor], other: Sequence[torch.Tensor])
 
 @contextmanager
 def evaluating(model: Layer) -> Any:
-    """Put a model into evaluation mode for a block and back into the mode that it had."""
-    was_training = model.training
+    """Put a model into evaluation mode for a block, and each of its modules back into the mode that it had."""
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         yield model
     finally:
-        model.train(was_training)
+        model.train(modes[model])
+        for module, training in modes.items():
+            module.training = training
 
 
 def check_batches(batches: Iterable[Batch]) -> list[Batch]:
@@ -219,9 +221,8 @@ def fisher_weights(
     batches = check_batches(calibration)
     layers = _layers(model, names)
     generator = torch.Generator().manual_seed(seed)
-    totals = {name: torch.zeros(layer.weight.shape) for name, layer in layers.items()}
-    weights = [layer.weight for layer in layers.values()]
-    with evaluating(model), torch.enable_grad(), _differentiable(weights):
+    with evaluating(model), torch.enable_grad(), _differentiable(layers.values()) as weights:
+        totals = {name: torch.zeros(weight.shape) for name, weight in zip(layers, weights, strict=True)}
         for batch in batches:
             logits = logits_of(model, batch)
             if logits.shape[1] == 1:
@@ -238,13 +239,14 @@ def fisher_weights(
 
 
 @contextmanager
-def _differentiable(weights: Sequence[torch.Tensor]) -> Iterator[None]:
-    """Let gradients of frozen weights be computed for a block."""
+def _differentiable(layers: Iterable[Any]) -> Iterator[list[torch.Tensor]]:
+    """Let gradients of the weights of layers, of frozen ones too, be computed for a block, and return the weights."""
+    weights = [layer.weight for layer in layers]
     frozen = [weight for weight in weights if not weight.requires_grad]
     try:
         for weight in frozen:
             weight.requires_grad_(True)
-        yield
+        yield weights
     finally:
         for weight in frozen:
             weight.requires_grad_(False)

@@ -26,12 +26,12 @@ def decode(
     """
     n_rows, blocks = codes.shape
     start, stop = (0, n_rows) if rows is None else (rows.start, min(rows.stop, n_rows))
-    k, d = centroids.shape
+    d = centroids.shape[1]
     if out is None:
-        out = torch.empty((stop - start, blocks * d), dtype=centroids.dtype)
+        out = torch.empty((stop - start, blocks * d), dtype=centroids.dtype, device="cpu")
     table = centroids.detach().contiguous()
     if (wide := compiled.stride(d)) != d:
-        table = torch.zeros((k, wide)).copy_(torch.nn.functional.pad(table, (0, wide - d)))
+        table = torch.nn.functional.pad(table, (0, wide - d)).contiguous()
     n_codes = (stop - start) * blocks
     about = _Description()
     about[compiled.FIRST], about[compiled.N_CODES] = start * blocks, n_codes

@@ -62,7 +62,7 @@ def linear_in_integers(
     added = sums * (-grid.zero_point * scale)
     if bias is not None:
         added += bias.detach()
-    out = torch.empty((len(rows), len(codes)))
+    out = torch.empty((len(rows), len(codes)), dtype=torch.float32, device="cpu")
     part = max(1, _PRODUCTS // max(1, len(codes)))
     for start in range(0, len(rows), part):
         numbers = grid.numbers(rows[start : start + part]).to(torch.int8)

@@ -77,6 +77,13 @@ def _straight_through(value: torch.Tensor, latent: torch.Tensor) -> torch.Tensor
     return value + (latent - latent.detach())
 
 
+_ROUNDING = "rounding of the input"
+
+
+def _nothing(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+    """Hook of layers that round their input: `torch.nn.TransformerEncoderLayer` calls only layers that have hooks."""
+
+
 class _PQWeight(nn.Module):
     """A (rows, features) weight held as codes (rows, features / d) and centroids (K, d).
 
@@ -94,7 +101,7 @@ class _PQWeight(nn.Module):
     codes: torch.Tensor
     codebook_dtype = "float16"
     latent: torch.Tensor | None = None
-    activations: "ActivationGrid | None" = None
+    _activations: "ActivationGrid | None" = None
 
     def __init__(self, centroids: torch.Tensor, codes: torch.Tensor) -> None:
         super().__init__()
@@ -140,6 +147,19 @@ class _PQWeight(nn.Module):
     def _buffers_of(self, codes: torch.Tensor) -> dict[str, torch.Tensor]:
         """The buffers that hold codes (rows, blocks)."""
         return {"codes": codes}
+
+    @property
+    def activations(self) -> "ActivationGrid | None":
+        """The grid to which the input is rounded."""
+        return self._activations
+
+    @activations.setter
+    def activations(self, grid: "ActivationGrid | None") -> None:
+        self._activations = grid
+        hooks: dict[Any, Any] = self._forward_pre_hooks
+        hooks.pop(_ROUNDING, None)
+        if grid is not None:
+            hooks[_ROUNDING] = _nothing
 
     @property
     def n_centroids(self) -> int:
@@ -362,8 +382,11 @@ def unfit_layer(module: nn.Module) -> str | None:
     """Return why the weight of a layer cannot be held as codes, whatever the model: a whole phrase for messages."""
     if isinstance(module, nn.Embedding) and module.max_norm is not None:
         return f"it shortens the rows that it looks up to `max_norm` {module.max_norm}"
-    if any(isinstance(module, kind) and type(module).forward is not kind.forward for kind in DENSE):
+    own = any(isinstance(module, kind) and type(module).forward is not kind.forward for kind in DENSE)
+    if own or (isinstance(module, nn.Conv2d) and type(module)._conv_forward is not nn.Conv2d._conv_forward):
         return f"its class {type(module).__name__} has a `forward` of its own, which would be lost"
+    if isinstance(module, DENSE) and "weight" not in module._parameters:
+        return "its weight is computed from other tensors (end the pruning or remove the parametrization first)"
     return None
 
 

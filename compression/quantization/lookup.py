@@ -78,9 +78,10 @@ def linear_by_tables(x: torch.Tensor, centroids: torch.Tensor, codes: Codes, bia
     rows = x.detach().reshape(-1, n_blocks * d).contiguous()
     book = centroids.detach().contiguous()
     numbers = (codes.low if isinstance(codes, PackedCodes) else codes).contiguous()
-    added = torch.zeros(n_rows) if bias is None else bias.detach().contiguous()
+    # Type and device are named: PyTorch's defaults may be others.
+    added = torch.zeros(n_rows, dtype=torch.float32, device="cpu") if bias is None else bias.detach().contiguous()
     n_tokens = len(rows)
-    out = torch.empty((n_tokens, n_rows))
+    out = torch.empty((n_tokens, n_rows), dtype=torch.float32, device="cpu")
     if n_tokens:
         n_tickets = -(-n_tokens // compiled.LANES)
         n_threads = min(torch.get_num_threads(), n_tickets)

@@ -1,5 +1,6 @@
 """Quant-Noise: a network is trained with a random part of its weights quantized, so that it tolerates the rest."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -167,6 +168,12 @@ class QuantNoise:
             self._noises[name] = noise, rule
             names += users[id(weight)]
         self.layers = tuple(names)
+
+    @property
+    def identity(self) -> list[Any]:
+        """What the noise depends on, JSON-able: its configuration, and the rule of each layer."""
+        rules = [[name, json.loads(rule.to_json())] for name, (_, rule) in self._noises.items()]
+        return [json.loads(self.config.to_json()), rules]
 
     @property
     def buffers(self) -> dict[str, torch.Tensor]:

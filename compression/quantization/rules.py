@@ -284,16 +284,27 @@ def quantize_(
     ------
     ValueError
         Before any clustering, if a rule matches nothing, a block size does not divide, or a layer shares its weight
-        with another, is an embedding with `max_norm` or is of a class with a ``forward`` of its own.
+        with another, is an embedding with `max_norm`, is of a class with a ``forward`` of its own or has a weight that
+        is computed from other tensors (pruning, a parametrization); or if `sample_weights` has an unknown layer or
+        another shape.
     """
     if isinstance(rules, Mapping):
         rules = [Rule(pattern=pattern, config=config) for pattern, config in rules.items()]
     pairs = quantizable(model, rules, stage=stage)
     groups = _groups(model, pairs)
+    sample_weights = sample_weights or {}
+    known = {name for name, _ in model.named_modules()}
+    if unknown := [name for name in sample_weights if name not in known]:
+        raise ValueError(f"Argument `sample_weights` must hold names of layers of the model, but has {unknown[0]!r}.")
     jobs = []
     for number, (name, rule) in enumerate(pairs):
-        weights = None if sample_weights is None else sample_weights.get(name)
+        weights = sample_weights.get(name)
         weight = model.get_parameter(f"{name}.weight")
+        if weights is not None and weights.shape != weight.shape:
+            raise ValueError(
+                f"Argument `sample_weights` must have the shape {tuple(weight.shape)} of the weight for layer "
+                f"{name!r}, but has {tuple(weights.shape)}."
+            )
         jobs.append(ClusterJob.of(weight, rule.config, layer_seed(seed, number), weights))
     clusterings = cluster_layers(jobs, groups, n_workers=n_workers)
     reports = []
@@ -343,6 +354,8 @@ def _quantized(module: Any, name: str, rule: Rule, clustering: Clustering) -> tu
     quantized = coded_layer(module, centroids, codes)
     quantized.codebook_dtype = config.codebook_dtype
     quantized.train(module.training)
+    if (bias := getattr(module, "bias", None)) is not None:
+        quantized.get_parameter("bias").requires_grad_(bias.requires_grad)
     exact = weight.float()  # squares of float16 overflow
     error = (quantized.weight.detach().float() - exact).square().sum() / exact.square().sum().clamp(min=1e-38)
     book = 8 * codebook_bytes(len(centroids), config.block_size, config.codebook_dtype)

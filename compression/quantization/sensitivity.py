@@ -333,7 +333,8 @@ def _layer_options(
     base: PQConfig,
 ) -> LayerOptions:
     shape = (job.weight.shape[0], job.weight.shape[1])
-    options = [Option(None, 2 * job.weight.size, 0.0)]
+    element = 2 if np.abs(job.weight).max() <= np.finfo(np.float16).max else 4  # as `round_` leaves it
+    options = [Option(None, element * job.weight.size, 0.0)]
     for config, row in zip(configs, errors, strict=True):
         d, k = config.block_size, config.n_centroids
         for dtype in _CODEBOOKS:

@@ -52,10 +52,12 @@ def round_(model: nn.Module, *, codebooks: str | None = None, remainder: torch.d
     A tensor with values beyond the range of its type stays as it is, and is stored in its own type. Buffers that are no
     part of the state (rotary frequencies) stay too: they are not in the file, and a loaded model has them exact.
     """
-    books = {id(module.centroids): module for module in pq_modules(model).values()}
+    layers = pq_modules(model).values()
+    for module in layers:
+        module.codebook_dtype = codebooks or module.codebook_dtype
+    books = {id(module.centroids): module for module in layers}
     with torch.no_grad():
         for module in books.values():
-            module.codebook_dtype = codebooks or module.codebook_dtype
             module.centroids.copy_(round_codebook(module.centroids, module.codebook_dtype))
         for tensor in _state(model).values():
             if tensor.is_floating_point() and id(tensor) not in books:

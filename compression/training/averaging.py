@@ -16,7 +16,8 @@ class RunningAverage:
     parameters
         What is trained, by name.
     start
-        Part of the steps that is left out; with 1 the parameters stay as the last step leaves them.
+        Part of the steps that is left out, as the untrained weights always are; with 1 the parameters stay as the last
+        step leaves them.
     n_steps
         Number of steps.
 
@@ -27,7 +28,7 @@ class RunningAverage:
 
     def __init__(self, parameters: Mapping[str, torch.Tensor], start: float, n_steps: int) -> None:
         self._parameters = parameters
-        self._steps = range(n_steps, int(start * n_steps) - 1, -AVERAGE_EVERY)[::-1]
+        self._steps = range(n_steps, max(int(start * n_steps), 1) - 1, -AVERAGE_EVERY)[::-1]
         several = len(self._steps) > 1
         self.buffers = {f"average:{name}": value.detach().clone() for name, value in parameters.items() if several}
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
+from compression.quantization.calibration import evaluating
 from compression.quantization.files import state_digest
 from compression.training.batches import EncodedData, evaluation_batches
 from compression.training.losses import label_loss
@@ -116,31 +117,26 @@ def teach(
         Of the matrix products, see `compression.training.precision.Precision`.
     """
     device = next(teacher.parameters()).device
-    was_training = teacher.training
-    teacher.eval()
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), data.lengths.cumsum(0)])
     logits: torch.Tensor | None = None
     hidden: dict[int, torch.Tensor] = {}
     batches = evaluation_batches(data.lengths, batch_size)
-    try:
-        with progress("Asking the teacher", total=len(batches)) as step:
-            for rows in batches:
-                inputs = data.batch(rows, device)
-                with autocast(precision, device):
-                    output = teacher(**inputs, output_hidden_states=bool(hidden_layers))
-                if logits is None:
-                    logits = torch.empty(len(data), output.logits.shape[1])
-                logits[torch.tensor(rows)] = output.logits.float().cpu()
-                for layer in hidden_layers:
-                    states = output.hidden_states[layer].half().cpu()
-                    if layer not in hidden:
-                        hidden[layer] = torch.empty(int(offsets[-1]), states.shape[2], dtype=torch.float16)
-                    for state, row in zip(states, rows, strict=True):
-                        length = int(data.lengths[row])
-                        hidden[layer][offsets[row] : offsets[row + 1]] = state[:length]
-                step()
-    finally:
-        teacher.train(was_training)
+    with evaluating(teacher), progress("Asking the teacher", total=len(batches)) as step:
+        for rows in batches:
+            inputs = data.batch(rows, device)
+            with autocast(precision, device):
+                output = teacher(**inputs, output_hidden_states=bool(hidden_layers))
+            if logits is None:
+                logits = torch.empty(len(data), output.logits.shape[1])
+            logits[torch.tensor(rows)] = output.logits.float().cpu()
+            for layer in hidden_layers:
+                states = output.hidden_states[layer].half().cpu()
+                if layer not in hidden:
+                    hidden[layer] = torch.empty(int(offsets[-1]), states.shape[2], dtype=torch.float16)
+                for state, row in zip(states, rows, strict=True):
+                    length = int(data.lengths[row])
+                    hidden[layer][offsets[row] : offsets[row + 1]] = state[:length]
+            step()
     if logits is None:
         raise ValueError("Argument `data` must have at least one row, but is empty.")
     return TeacherOutputs(logits, hidden, offsets)

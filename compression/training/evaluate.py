@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from compression.quantization.calibration import evaluating
 from compression.training.batches import EncodedData, evaluation_batches
 from shared.progress import progress
 
@@ -78,12 +79,10 @@ def predict_logits(model: nn.Module, data: EncodedData, *, batch_size: int = 64,
     if len(data) == 0:
         raise ValueError("Argument `data` must have at least one row, but is empty.")
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
     rows: list[int] = []
     parts: list[torch.Tensor] = []
     batches = evaluation_batches(data.lengths, batch_size)
-    try:
+    with evaluating(model):
         if description:
             with progress(description, total=len(batches)) as step:
                 for batch in batches:
@@ -91,8 +90,6 @@ def predict_logits(model: nn.Module, data: EncodedData, *, batch_size: int = 64,
                     step()
         else:
             parts = [model(**data.batch(batch, device)).logits.float().cpu() for batch in batches]
-    finally:
-        model.train(was_training)
     rows = [row for batch in batches for row in batch]
     found = torch.cat(parts)
     logits = torch.empty_like(found)

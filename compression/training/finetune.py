@@ -11,6 +11,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
+from compression.quantization.files import state_digest
 from compression.quantization.quant_noise import QuantNoise
 from compression.training.averaging import RunningAverage
 from compression.training.batches import EncodedData, encode, training_batches
@@ -85,7 +86,8 @@ def finetune(
     noise
         Quant-Noise that `compression.add_quant_noise` put on `model`; it is drawn anew for each step.
     checkpoint
-        File for the state of an unfinished run, read if it is there; ``None`` for no checkpoints.
+        File for the state of an unfinished run, read if it is there and of a run with the same arguments; ``None`` for
+        no checkpoints.
     description
         Shown with the progress.
 
@@ -106,9 +108,10 @@ def finetune(
             logits = model(**data.batch(rows, device)).logits
         return factor * label_loss(logits.float(), data.labels[rows].to(device))
 
-    parts = [json.loads(config.to_json()), data.sha256]
-    if noise is not None:
-        parts.append(json.loads(noise.config.to_json()))
+    key = ""
+    if checkpoint is not None:
+        parts = [json.loads(config.to_json()), data.sha256, state_digest(model.state_dict())]
+        key = content_hash(parts if noise is None else [*parts, noise.identity])
     parameters = dict(model.named_parameters())
     average = RunningAverage(parameters, config.average_from, n_steps)
 
@@ -131,7 +134,7 @@ def finetune(
             before_step=before_step,
             checkpoint=checkpoint,
             checkpoint_every=config.checkpoint_every,
-            key=content_hash(parts),
+            key=key,
             description=description,
         )
         average.finish()

@@ -197,3 +197,22 @@ def test_bad_input(tiny_roberta, batches):
     for scale, zero_point in ((0.0, 0), (float("nan"), 0), (1.0, 128), (1.0, 0.5)):
         with pytest.raises(ValueError, match="must be"):
             ActivationGrid(scale, zero_point)
+
+
+def test_transformer_layers_of_pytorch_round_their_inputs_in_inference_too():
+    """They pass over the forward of their linear layers there, unless these have hooks."""
+    torch.manual_seed(0)
+    model = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+    quantize_(model, {r"linear[12]": PQConfig(block_size=4, n_centroids=16, codebook_dtype="int8")})
+    round_(model)
+    x = torch.randn(4, 6, 16)
+    plain = model(x).detach()
+    quantize_activations_(model, [x])
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        rounded = model(x)
+        assert torch.allclose(rounded, model.requires_grad_(True)(x).detach(), atol=1e-5)
+        assert torch.equal(copied(x), rounded)
+    assert not torch.allclose(rounded, plain, atol=1e-5)
+    with torch.enable_grad():
+        assert torch.allclose(model(x), rounded, atol=1e-5)

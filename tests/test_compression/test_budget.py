@@ -18,7 +18,7 @@ from compression.quantization.layers import pq_modules
 from compression.quantization.plan import check_budget, parse_budget
 from compression.quantization.rules import Rule, quantize_
 from compression.quantization.sensitivity import measure_layers, measure_shared
-from compression.quantization.storage import load_compressed_, save_compressed
+from compression.quantization.storage import file_bytes, load_compressed_, save_compressed
 from shared.plotting import style
 
 SIZES = ((2, 4), (2, 16), (4, 4), (4, 8), (4, 16), (8, 4), (8, 8))
@@ -378,3 +378,12 @@ def test_figure(results):
     (axes,) = figure.axes
     assert axes.get_xlabel() == "file (MB)"
     assert len(axes.lines) == 3
+
+
+def test_a_weight_beyond_the_range_of_float16_counts_with_its_bytes(tiny_roberta, batches):
+    model = tiny_roberta(0)
+    with torch.no_grad():
+        model.classifier.dense.weight[0, 0] = 1e5
+    for budget in (30_000, 60_000, 100_000):
+        found = compress(model, budget, calibration=batches, sizes=SIZES)
+        assert file_bytes(found.model) <= budget

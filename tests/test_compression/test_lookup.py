@@ -158,3 +158,22 @@ def test_tiles_bound_what_is_decoded(monkeypatch):
         assert torch.allclose(linear_by_tiles(*arguments), whole, rtol=1e-5, atol=1e-5)
         assert torch.allclose(linear_by_tiles(*arguments[:3], None), whole - arguments[3], rtol=1e-5, atol=1e-5)
     assert sizes == 2 * [*[10] * 10, 1]
+
+
+@pytest.mark.parametrize("shape", [(16, 4), (16, 3), (300, 4)])
+def test_the_defaults_of_pytorch_change_nothing(shape):
+    generator = torch.Generator().manual_seed(0)
+    layer = PQLinear(torch.randn(shape, generator=generator), torch.randint(shape[0], (8, 5), generator=generator))
+    x = torch.randn(3, layer.in_features, generator=generator)
+    with torch.no_grad():
+        expected, weight = layer(x), layer.weight
+        torch.set_default_dtype(torch.float64)
+        try:
+            found = layer(x), layer.weight
+        finally:
+            torch.set_default_dtype(torch.float32)
+        with torch.device("meta"):
+            on_meta = layer(x), layer.weight
+    for one in (found, on_meta):
+        assert torch.equal(one[0], expected)
+        assert torch.equal(one[1], weight)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from compression import NoiseConfig, PQConfig, add_quant_noise, preset_rules, quantize_, remove_quant_noise
+from compression.quantization.calibration import fisher_weights
 from compression.quantization.quant_noise import QuantNoise, _Noise
 from compression.training import loop
 from compression.training.finetune import FinetuneConfig, finetune
@@ -369,3 +370,14 @@ def test_checkpoints_hold_codebooks(tiny_roberta, tiny_data, tmp_path, monkeypat
         finetune(model, tiny_data, config, noise=noise, checkpoint=tmp_path / "state")
     assert {"refreshed", "classifier.dense.codes", "classifier.dense.centroids"} <= seen[0]
     assert json.loads(NoiseConfig().to_json())["kind"] == "proxy"
+
+
+def test_noise_does_not_hide_the_fisher_weights(tiny_roberta, tiny_data):
+    batches = [tiny_data.batch(range(16))]
+    name = "roberta.encoder.layer.0.intermediate.dense"
+    expected = fisher_weights(tiny_roberta(0), batches, [name])
+    noisy = tiny_roberta(0)
+    with add_quant_noise(noisy, preset_rules("roberta", n_centroids=8), NoiseConfig(kind="proxy", p=0.5)):
+        found = fisher_weights(noisy.train(), batches, [name])
+    assert float(expected[name].std()) > 0.1
+    assert torch.allclose(found[name], expected[name])

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from compression import PQConfig, PQEmbedding, PQLinear, load_compressed_, preset_rules, quantize_, save_compressed
 from compression.quantization.blocks import code_bits, code_dtype, pack_codes, to_blocks, unpack_codes
@@ -306,3 +307,40 @@ def test_a_model_without_memory_is_not_loaded_into(tmp_path):
     save_compressed(net, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="must have its weights in memory, but has some on the `meta` device"):
         load_compressed_(Net().to("meta"), tmp_path / "model.safetensors")
+
+
+def test_weights_of_the_clustering_must_fit(tiny_roberta):
+    rules = preset_rules("roberta", n_centroids=8)
+    name = "roberta.encoder.layer.0.intermediate.dense"
+    shape = tiny_roberta(0).get_parameter(f"{name}.weight").shape
+    with pytest.raises(ValueError, match=rf"`sample_weights` must have the shape .* for layer '{name}'"):
+        quantize_(tiny_roberta(0), rules, sample_weights={name: torch.ones(shape).T})
+    with pytest.raises(ValueError, match=r"`sample_weights` must hold names of layers .* has 'robert.encoder'"):
+        quantize_(tiny_roberta(0), rules, sample_weights={"robert.encoder": torch.ones(3)})
+
+
+def test_weights_that_are_computed_from_others_are_refused():
+    pruned = nn.Sequential(nn.Linear(16, 16))
+    prune.l1_unstructured(pruned[0], "weight", 0.5)
+    normed = nn.Sequential(parametrizations.weight_norm(nn.Linear(16, 16)))
+    for model in (pruned, normed):
+        with pytest.raises(ValueError, match="its weight is computed from other tensors"):
+            quantize_(model, {"0": PQConfig(n_centroids=4)})
+    prune.remove(pruned[0], "weight")
+    quantize_(pruned, {"0": PQConfig(n_centroids=4)})
+
+
+def test_a_convolution_of_ones_own_is_refused():
+    class Standardised(nn.Conv2d):
+        def _conv_forward(self, x, weight, bias):
+            return super()._conv_forward(x, weight - weight.mean(), bias)
+
+    with pytest.raises(ValueError, match="Standardised has a `forward` of its own"):
+        quantize_(nn.Sequential(Standardised(4, 4, 3)), {"0": PQConfig(n_centroids=4, block_size=9)})
+
+
+def test_frozen_biases_stay_frozen():
+    model = nn.Sequential(nn.Linear(16, 16), nn.Conv2d(4, 4, 2), nn.Linear(16, 16))
+    model[:2].requires_grad_(False)
+    quantize_(model, {r"\d": PQConfig(n_centroids=4, block_size=4)})
+    assert [layer.bias.requires_grad for layer in model] == [False, False, True]

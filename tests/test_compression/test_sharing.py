@@ -18,6 +18,7 @@ from compression.quantization.storage import (
     dense_bytes,
     file_bytes,
     layer_bytes,
+    packed_state,
     round_,
     save_compressed,
     size_report,
@@ -251,3 +252,14 @@ def test_a_rule_that_is_not_shared_is_known_as_before():
     rule = Rule(pattern="a", config=PQConfig())
     assert "shared" not in rule.to_json()
     assert Rule.from_json(shared_rule().to_json()).shared
+
+
+def test_all_layers_of_a_shared_codebook_are_rounded_to_one_type():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16))
+    config = PQConfig(block_size=4, n_centroids=16)
+    quantize_(model, [Rule(pattern=r"\d", config=config, shared=True)])
+    round_(model, codebooks="int8")
+    assert {module.codebook_dtype for module in pq_modules(model).values()} == {"int8"}
+    stored = [tensor for name, tensor in packed_state(model)[0].items() if name.endswith("centroids")]
+    assert [tensor.dtype for tensor in stored] == [torch.int8]

@@ -9,6 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from compression.quantization.quant_noise import NoiseConfig, add_quant_noise
+from compression.quantization.rules import preset_rules
 from compression.training.evaluate import evaluate
 from compression.training.finetune import (
     FinetuneConfig,
@@ -121,6 +123,26 @@ def test_resumed_finetuning_equals_an_uninterrupted_one(
     assert len(calls) == len(losses) - 3 * ((stop_at - 1) // 3)
 
 
+def test_a_run_of_another_model_or_noise_is_not_continued(tiny_roberta, tiny_data, interrupt, tmp_path):
+    def run(seed, path, block_size=None, stop_at=None):
+        model = tiny_roberta(seed)
+        noise = None
+        if block_size is not None:
+            rules = preset_rules("roberta", block_size=block_size, n_centroids=8)
+            noise = add_quant_noise(model, rules, NoiseConfig(kind="proxy", p=0.5))
+        if stop_at is None:
+            return finetune(model, tiny_data, SETTINGS, noise=noise, checkpoint=path)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(interrupt(model, stop_at), tiny_data, SETTINGS, noise=noise, checkpoint=path)
+        return None
+
+    for number, (one, other) in enumerate([((0,), (1,)), ((0, 8), (0, 4))]):
+        path = tmp_path / f"{number}.safetensors"
+        run(one[0], path, *one[1:], stop_at=8)
+        assert path.exists()
+        assert run(other[0], path, *other[1:]) == run(other[0], None, *other[1:])
+
+
 @pytest.mark.parametrize("names", ["ab", "ba"])
 def test_a_resumed_run_knows_how_often_each_parameter_got_a_gradient(names, tmp_path):
     checkpoint = tmp_path / "state.safetensors"
@@ -179,6 +201,16 @@ def test_average_is_the_mean_of_the_weights_that_it_takes(average_from, expected
         weight.data += 1
     average.finish()
     assert weight.item() == pytest.approx(expected)
+
+
+def test_an_average_of_all_steps_has_no_untrained_weights():
+    weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    average = RunningAverage({"w": weight}, 0.0, 20)
+    for step in range(20):
+        average.take(step)
+        weight.data += 1
+    average.finish()
+    assert weight.item() == pytest.approx(15.0)  # of 10 and 20
 
 
 def test_bfloat16_is_near_float32_and_leaves_the_parameters_in_it(tiny_roberta, tiny_data):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from compression.quantization.calibration import evaluating
 from compression.training.distillation import DistillationConfig, distillation_loss, hidden_loss, logit_loss, teach
 from compression.training.evaluate import (
     Evaluation,
@@ -59,6 +60,17 @@ def test_logits_keep_the_order_of_the_data_and_the_mode_of_the_model(tiny_robert
             alone = model(**tiny_data.batch([row])).logits[0]
         assert torch.allclose(logits[row], alone, atol=1e-5)
     assert torch.equal(torch.from_numpy(evaluate(model, tiny_data).predictions), logits.argmax(1))
+
+
+def test_each_module_is_put_back_into_its_mode(tiny_roberta, tiny_data):
+    model = tiny_roberta(0).train()
+    model.roberta.encoder.layer[0].eval()
+    modes = [module.training for module in model.modules()]
+    predict_logits(model, tiny_data)
+    teach(model, tiny_data)
+    with evaluating(model):
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model.modules()] == modes
 
 
 def test_bootstrap_spread_is_the_standard_error():
