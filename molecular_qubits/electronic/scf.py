@@ -50,7 +50,7 @@ def can_ramp(xc: str, density_fit: bool, conv_tol: float) -> bool:
 
 @dataclass(frozen=True)
 class SCFSettings:
-    """What a Kohn-Sham field depends on besides the molecule and its state.
+    """What a Kohn-Sham field depends on besides the molecule and its state, whether this machine can run it or not.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class SCFSettings:
             raise ValueError(f"Argument `conv_tol` must be between 0 and 1e-3 hartree, but is {self.conv_tol!r}.")
         if self.max_cycle < 1:
             raise ValueError(f"Argument `max_cycle` must be at least 1, but is {self.max_cycle!r}.")
-        check_environment(self.solvent_epsilon, self.dispersion, self.device, self.xc)
+        check_environment(self.solvent_epsilon, self.dispersion, self.device)
         if self.ramp and (self.device == "gpu" or not can_ramp(self.xc, self.density_fit, self.conv_tol)):
             raise ValueError(
                 "Argument `ramp` must be False without density fitting, on a GPU, for Hartree-Fock, for functionals "
