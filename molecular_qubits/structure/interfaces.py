@@ -178,16 +178,34 @@ def to_rdkit(molecule: Molecule) -> Mol:
     return mol
 
 
+def isotope_labels(molecule: Molecule) -> dict[int, int] | None:
+    """Return the mass numbers of the atoms that the SMILES labels, such as ``[2H]``; ``None`` if the atoms are not in
+    its order, so that equal elements cannot be told apart.
+    """
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        bare = None if molecule.smiles is None else Chem.MolFromSmiles(molecule.smiles)
+    if bare is None:
+        return {}
+    mol = Chem.AddHs(bare)
+    labels = {atom.GetIdx(): atom.GetIsotope() for atom in mol.GetAtoms() if atom.GetIsotope()}
+    return labels if not labels or _in_order(molecule, mol) else None
+
+
+def _in_order(molecule: Molecule, mol: Any) -> bool:
+    pairs = {tuple(sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))) for b in mol.GetBonds()}
+    return tuple(atom.GetSymbol() for atom in mol.GetAtoms()) == molecule.symbols and pairs == set(molecule.bonds)
+
+
 def _template(molecule: Molecule) -> Any:
     """Return the RDKit molecule of the SMILES, its atoms renumbered to those of the molecule."""
     from rdkit import Chem
 
     mol = Chem.AddHs(Chem.MolFromSmiles(str(molecule.smiles)))
-    symbols = tuple(atom.GetSymbol() for atom in mol.GetAtoms())
-    pairs = {tuple(sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))) for b in mol.GetBonds()}
-    if symbols == molecule.symbols and pairs == set(molecule.bonds):
+    if _in_order(molecule, mol):
         return mol
-    order = _graph_match(molecule, mol) if len(symbols) == molecule.n_atoms else ()
+    order = _graph_match(molecule, mol) if mol.GetNumAtoms() == molecule.n_atoms else ()
     if not order:
         raise ValueError(
             f"Argument `molecule` must have the atoms and bonds of its SMILES {molecule.smiles!r}, but has "
