@@ -356,6 +356,7 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     """Return the exchange couplings that the arguments of ``exchange`` ask for."""
     from molecular_qubits.electronic.exchange import check_high_spin, exchange_couplings, prepare_settings
     from molecular_qubits.fields.alignments import check_centres, check_spins
+    from molecular_qubits.structure.clashes import check_clashes
     from molecular_qubits.structure.library import start_geometry
     from molecular_qubits.structure.relaxation import cached_relaxation
     from shared.artifacts import Cache
@@ -399,6 +400,7 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         raise ValueError(str(error).replace("Argument `solvent_epsilon`", "Option `--solvent`")) from error
     geometry = arguments.geometry or ("as-is" if molecule.smiles is None else "gfn2")
     if geometry != "as-is":
+        check_clashes(molecule)  # a relaxation makes another molecule of them
         say(f"Relaxing the geometry with {geometry} at multiplicity {multiplicity}.")
         cache = Cache(arguments.cache, name="geometry")
         chosen = {**method, "device": arguments.device or "cpu"} if geometry == "uks" else {}

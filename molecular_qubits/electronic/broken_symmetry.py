@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from molecular_qubits.electronic.errors import SCFNotConvergedError, UnmatchedStatesError, WrongStateError
+from molecular_qubits.electronic.failed_attempts import FailedAttempts, Failure
 from molecular_qubits.electronic.scf import HELD, SCFSolution, Workspace, is_stable, read_checkpoint, run_scf
 from molecular_qubits.fields import guesses as _guesses
 from molecular_qubits.fields.alignments import Centres, misalignment, separate_spin_s2, state_label
@@ -84,10 +85,8 @@ class StateResult:
         return cls(**fields)
 
 
-def _collapsed(failures: Sequence[Exception], *, resumed: bool) -> bool:
+def _collapsed(failures: Sequence[Exception]) -> bool:
     """Return whether a state must be held: all guesses failed, some by a collapse to another spin state."""
-    if resumed:
-        return True
     return any(isinstance(failure, WrongStateError) for failure in failures) and not any(
         isinstance(failure, UnmatchedStatesError) for failure in failures
     )
@@ -95,6 +94,9 @@ def _collapsed(failures: Sequence[Exception], *, resumed: bool) -> bool:
 
 class StateRunner:
     """Converges and checks the determinants of one molecule; finished and unfinished runs are kept in a cache.
+
+    Failed guesses are kept as well, for the same solvers and cycles: what a run ends with does not depend on
+    interruptions.
 
     A broken-symmetry state that collapses from every guess is held: from the fragment guess with the solvers `HELD`,
     which PySCF has for processors only, not for graphics cards.
@@ -190,51 +192,74 @@ class StateRunner:
         }
 
     def _make(self, determinant: tuple[int, ...], key: dict[str, Any], folder: Path) -> None:
-        checkpoint = self.cache.work_folder(key) / "orbitals.npz"
-        label = state_label(determinant)
-        n_unpaired = round(2 * sum(sign * spin for sign, spin in zip(determinant, self.spins, strict=True)))
+        work = self.cache.work_folder(key)
+        failed = FailedAttempts(
+            work, {"solvers": list(self.solvers), "max_cycle": self.workspace.settings.max_cycle}
+        )  # fmt: skip
         high_spin = all(sign > 0 for sign in determinant)
+        if not high_spin and self.high_spin is None:
+            self.run((1,) * len(self.spins))
         start = ("small basis", "minao") if self.guess_basis else ("minao",)
         start = start if self.aligned_from is None else ("aligned",)
         attempts = [(name, self.solvers) for name in (start if high_spin else self.guesses)]
         if not high_spin and "fragment" in self.guesses and self.workspace.settings.device == "cpu":
             attempts.append(("fragment", HELD))
-        saved = read_checkpoint(checkpoint)
-        here = None if saved is None else (saved.guess, saved.solver in HELD)
-        places = [(name, solvers is HELD) for name, solvers in attempts]
-        failures: list[SCFNotConvergedError | WrongStateError] = []
-        for name, solvers in attempts[places.index(here) if here in places else 0 :]:
-            if solvers is HELD and not _collapsed(failures, resumed=here == (name, True)):
+        failures: dict[str, Failure] = {}
+        for name, solvers in attempts:
+            if solvers is HELD and not _collapsed(list(failures.values())):
                 continue
-            resumed = here == (name, solvers is HELD)
+            attempt = f"held {name}" if solvers is HELD else name
+            known = failed.find(attempt)
+            if known is not None:  # before an interruption
+                failures[attempt] = known
+                continue
             try:
-                if high_spin and self.aligned_from is None and not checkpoint.is_file():
-                    solution = self._high_spin_field(name, n_unpaired, label)
-                else:
-                    density = None if resumed and solvers is not HELD else self._guess(name, determinant, n_unpaired)
-                    solution = run_scf(
-                        self.workspace, n_unpaired, density, label=label, guess=name, checkpoint=checkpoint,
-                        solvers=solvers,
-                    )  # fmt: skip
-            except SCFNotConvergedError as error:
-                failures.append(error)
+                state, solution = self._attempt(name, solvers, determinant, work / "orbitals.npz")
+            except (SCFNotConvergedError, WrongStateError) as failure:
+                failed.keep(attempt, failure)
+                failures[attempt] = failure
+                if isinstance(failure, WrongStateError):
+                    say(f"{state_label(determinant)}: {failure}")
                 continue
-            state = self.describe(label, determinant, solution)
-            if n_unpaired == 0 and state.lowdin_spins[0] * determinant[0] < 0:  # the same state with all spins turned
-                solution = replace(solution, mo_coeff=solution.mo_coeff[::-1], mo_occ=solution.mo_occ[::-1])
-                state = self.describe(label, determinant, solution)
-            failure = self.failure(state, solution)
-            if failure is None and solvers is HELD:
-                failure = self._slid(state, promotion(np.asarray(density), solution.density, self.overlap))
-            if failure is None:
-                np.savez(folder / "orbitals.npz", mo_coeff=solution.mo_coeff, mo_occ=solution.mo_occ)
-                write_json(folder / "state.json", state.to_dict())
-                return
-            failures.append(failure)
-            say(f"{label}: {failure}")
-        wrong = [failure for failure in failures if isinstance(failure, WrongStateError)]
+            np.savez(folder / "orbitals.npz", mo_coeff=solution.mo_coeff, mo_occ=solution.mo_occ)
+            write_json(folder / "state.json", state.to_dict())
+            return
+        last, reasons = next(reversed(failures)), list(failures.values())
+        if isinstance(failures[last], SCFNotConvergedError):
+            failed.forget(last)  # asked again, it goes on from its checkpoint
+        wrong = [failure for failure in reasons if isinstance(failure, WrongStateError)]
         unmatched = [failure for failure in wrong if isinstance(failure, UnmatchedStatesError)]
-        raise (*unmatched, *wrong[::-1], *failures[::-1])[0]
+        raise (*unmatched, *wrong[::-1], *reasons[::-1])[0]
+
+    def _attempt(
+        self, guess: str, solvers: Sequence[str], determinant: tuple[int, ...], checkpoint: Path
+    ) -> tuple[StateResult, SCFSolution]:
+        """Return the determinant from one guess, continued from the checkpoint if that belongs to it.
+
+        Raises `SCFNotConvergedError`, or `WrongStateError` if it is another one.
+        """
+        label = state_label(determinant)
+        n_unpaired = round(2 * sum(sign * spin for sign, spin in zip(determinant, self.spins, strict=True)))
+        saved, density = read_checkpoint(checkpoint), None
+        if all(sign > 0 for sign in determinant) and self.aligned_from is None and saved is None:
+            solution = self._high_spin_field(guess, n_unpaired, label)
+        else:
+            resumed = saved is not None and saved.guess == guess and saved.solver not in HELD
+            if solvers is HELD or not resumed:
+                density = self._guess(guess, determinant, n_unpaired)
+            solution = run_scf(
+                self.workspace, n_unpaired, density, label=label, guess=guess, checkpoint=checkpoint, solvers=solvers
+            )  # fmt: skip
+        state = self.describe(label, determinant, solution)
+        if n_unpaired == 0 and state.lowdin_spins[0] * determinant[0] < 0:  # the same state with all spins turned
+            solution = replace(solution, mo_coeff=solution.mo_coeff[::-1], mo_occ=solution.mo_occ[::-1])
+            state = self.describe(label, determinant, solution)
+        failure = self.failure(state, solution)
+        if failure is None and solvers is HELD:
+            failure = self._slid(state, promotion(np.asarray(density), solution.density, self.overlap))
+        if failure is not None:
+            raise failure
+        return state, solution
 
     def _high_spin_field(self, guess: str, n_unpaired: int, label: str) -> SCFSolution:
         """Return the field with all spins up from the cache, where it does not depend on the centres, or run it."""
@@ -304,8 +329,6 @@ class StateRunner:
             return _guesses.aligned_density(solution.mo_coeff, solution.mo_occ, self.overlap, n_down)
         if name == "small basis" and self.guess_basis is not None:
             return self._small_basis_density(self.guess_basis, n_unpaired)
-        if self.high_spin is None:
-            self.run((1,) * len(self.spins))
         high_spin = self.high_spin
         if high_spin is None:
             raise RuntimeError("The high-spin state was not kept.")

@@ -34,7 +34,7 @@ from molecular_qubits.electronic.uncertainty import ErrorBar, combine_errors
 from molecular_qubits.fields.alignments import Centres, check_centres, check_spins, enumerate_determinants
 from molecular_qubits.fields.solvers import LADDER
 from molecular_qubits.structure.clashes import check_clashes
-from molecular_qubits.structure.environment import gpu_available
+from molecular_qubits.structure.environment import check_available, gpu_available
 from molecular_qubits.structure.interfaces import as_molecule
 from molecular_qubits.structure.molecule import Molecule, check_multiplicity
 from molecular_qubits.structure.pyscf_input import build_mole, check_method, check_room, is_fitted
@@ -324,6 +324,7 @@ def prepare_settings(
     settings = SCFSettings(
         xc=xc, basis=basis, density_fit=fit, conv_tol=conv_tol, ramp=ramped, device=where, **others
     )  # fmt: skip
+    check_available(settings.dispersion, settings.device, xc)
     if guess_basis is not None:
         check_method(molecule, xc, guess_basis, name="guess_basis")
         check_room(molecule, multiplicity, guess_basis, name="guess_basis")

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from molecular_qubits.structure.elements import ELEMENTS
+from molecular_qubits.structure.interfaces import isotope_labels
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.nuclei import DEFAULT_ISOTOPES, ISOTOPES, electron_scale_g
 from molecular_qubits.structure.pyscf_input import build_mole
@@ -107,18 +109,20 @@ def hyperfine_couplings(
     density
         Density matrices of α and β ``(2, n_ao, n_ao)`` with n_α > n_β.
     isotopes
-        Isotope of single atoms, e.g. ``{0: "15N"}``; `DEFAULT_ISOTOPES` for the others.
+        Isotope of single atoms, e.g. ``{0: "15N"}``; for the others that of the SMILES (``[2H]``), else
+        `DEFAULT_ISOTOPES`.
 
     Returns
     -------
     tuple of HyperfineCoupling
-        One for each atom with a nuclear spin (all but argon), in the order of the atoms; S is the total spin.
+        One for each atom with a nuclear spin (all but argon and labels such as ``[12C]``), in the order of the atoms; S
+        is the total spin.
 
     Raises
     ------
     ValueError
-        If the density does not fit the molecule or has no unpaired electron, or an isotope is unknown or of another
-        element.
+        If the density does not fit the molecule or has no unpaired electron, an isotope is unknown or of another
+        element, or the SMILES labels isotopes of a molecule that has its atoms in another order.
 
     References
     ----------
@@ -165,6 +169,22 @@ def _isotopes(molecule: Molecule, given: Mapping[int, str]) -> dict[int, str]:
     chosen = {
         atom: DEFAULT_ISOTOPES[symbol] for atom, symbol in enumerate(molecule.symbols) if symbol in DEFAULT_ISOTOPES
     }
+    labels = isotope_labels(molecule)
+    if labels is None and not given:
+        raise ValueError(
+            f"Argument `isotopes` must be given: the SMILES {molecule.smiles!r} labels some, but the molecule has its "
+            "atoms in another order."
+        )
+    for atom, mass in (labels or {}).items():
+        symbol = molecule.symbols[atom]
+        if f"{mass}{symbol}" in ISOTOPES:
+            chosen[atom] = f"{mass}{symbol}"
+        elif mass % 2 == 0 and ELEMENTS[symbol] % 2 == 0:  # no nuclear spin
+            chosen.pop(atom, None)
+        elif atom not in given:
+            raise ValueError(
+                f"Argument `isotopes` must be given for atom {atom}: the moment of its {mass}{symbol} is not known."
+            )
     for atom, isotope in given.items():
         if not 0 <= atom < molecule.n_atoms:
             raise ValueError(

@@ -50,7 +50,7 @@ def can_ramp(xc: str, density_fit: bool, conv_tol: float) -> bool:
 
 @dataclass(frozen=True)
 class SCFSettings:
-    """What a Kohn-Sham field depends on besides the molecule and its state.
+    """What a Kohn-Sham field depends on besides the molecule and its state, whether this machine can run it or not.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class SCFSettings:
             raise ValueError(f"Argument `conv_tol` must be between 0 and 1e-3 hartree, but is {self.conv_tol!r}.")
         if self.max_cycle < 1:
             raise ValueError(f"Argument `max_cycle` must be at least 1, but is {self.max_cycle!r}.")
-        check_environment(self.solvent_epsilon, self.dispersion, self.device, self.xc)
+        check_environment(self.solvent_epsilon, self.dispersion, self.device)
         if self.ramp and (self.device == "gpu" or not can_ramp(self.xc, self.density_fit, self.conv_tol)):
             raise ValueError(
                 "Argument `ramp` must be False without density fitting, on a GPU, for Hartree-Fock, for functionals "
@@ -228,17 +228,26 @@ class _Recorder:
         self.step(1, note + (f", gradient {gradient:.1e}" if gradient is not None else ""))
         coefficients, occupations = variables.get("mo_coeff"), variables.get("mo_occ")
         if self.path is not None and coefficients is not None and occupations is not None:
-            with atomic_path(self.path) as temporary, open(temporary, "wb") as file:
-                np.savez(
-                    file,
-                    mo_coeff=to_host(coefficients),
-                    mo_occ=to_host(occupations),
-                    guess=self.guess,
-                    solver=self.solver,
-                    cycles=self.cycles,
-                    seconds=self.seconds,
-                    history=np.array(self.history).reshape(-1, 2),
-                )
+            found = SCFSolution(
+                float("nan"), to_host(coefficients), to_host(occupations), self.solver, self.cycles, self.seconds,
+                self.guess, tuple(self.history),
+            )  # fmt: skip
+            write_checkpoint(self.path, found)
+
+
+def write_checkpoint(path: Path, solution: SCFSolution) -> None:
+    """Write orbitals and how they were reached, without the energy, for `read_checkpoint`."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(
+            file,
+            mo_coeff=solution.mo_coeff,
+            mo_occ=solution.mo_occ,
+            guess=solution.guess,
+            solver=solution.solver,
+            cycles=solution.cycles,
+            seconds=solution.seconds,
+            history=np.array(solution.history).reshape(-1, 2),
+        )
 
 
 def _pairs(array: np.ndarray) -> tuple[tuple[float, float], ...]:
@@ -290,7 +299,8 @@ def run_scf(
     checkpoint
         File for the orbitals after each cycle. If it exists and belongs to `guess`, the run continues from it.
     solvers
-        Of `LADDER` or of `HELD`, in its order. A checkpoint continues with its solver or the first one behind it.
+        Of `LADDER` or of `HELD`, in its order. A checkpoint continues with its solver or the first one behind it,
+        or with all of them if none of them is.
 
     Returns
     -------
@@ -311,7 +321,7 @@ def run_scf(
             density = density_of(*occupied_orbitals(saved.mo_coeff, saved.mo_occ))
         cycles, seconds = saved.cycles, saved.seconds
         history = saved.history
-        ladder = tuple(name for name in solvers if order.index(name) >= order.index(saved.solver))
+        ladder = tuple(name for name in solvers if order.index(name) >= order.index(saved.solver)) or ladder
         say(f"{label}: continues after cycle {cycles} from its checkpoint.")
     for solver in ladder:
         with progress(f"{label} [{workspace.settings.xc}/{workspace.settings.basis}, {solver}]") as step:

@@ -13,6 +13,12 @@ from molecular_qubits.units import KELVIN_TO_CM1
 _FINE_STEPS = 3600
 _PERIOD_TOLERANCE_DEGREES = 1e-6
 
+END_SHARE = 0.01
+"""Largest difference of the two ends of a period, as a share of the range of the values and of the largest of J."""
+
+END_CM1 = 0.1
+"""Difference of the energies at the two ends that is allowed besides: geometries are not relaxed any better."""
+
 
 @dataclass(frozen=True)
 class ThermalAverage:
@@ -54,7 +60,8 @@ def boltzmann_average(
     temperature_k
         Temperature in K; 0 takes the minimum of the interpolated energy.
     period_degrees
-        Period of the profile: the scan then covers one period, without its end point or with one equal to the start.
+        Period of the profile: the scan then covers one period, without its end point or with one equal to the start
+        (`END_SHARE`), which is left out.
         ``None``: no period; the average runs over the scanned range.
 
     Returns
@@ -65,8 +72,9 @@ def boltzmann_average(
     Raises
     ------
     ValueError
-        If shapes disagree, a number is not finite, angles do not increase, the temperature is negative, or the scan
-        leaves more than a tenth of the period, and twice its largest step, uncovered.
+        If shapes disagree, a number is not finite, angles do not increase, the temperature is negative, the scan leaves
+        more than a tenth of the period, and twice its largest step, uncovered, or ends a period later with other
+        values.
     """
     angles, energies, couplings = (np.asarray(x, dtype=float) for x in (angles_degrees, energies_cm1, j_cm1))
     if angles.ndim != 1 or len(angles) < 4 or energies.shape != angles.shape or couplings.shape != angles.shape:
@@ -125,5 +133,14 @@ def _closed(
             "the scan by symmetry, or set `period_degrees` to None."
         )
     if gap <= _PERIOD_TOLERANCE_DEGREES:  # the end point repeats the start
+        for name, values, allowed in (
+            ("energies_cm1", energies, END_SHARE * np.ptp(energies) + END_CM1),
+            ("j_cm1", couplings, END_SHARE * np.abs(couplings).max()),
+        ):
+            if abs(values[-1] - values[0]) > allowed:
+                raise ValueError(
+                    f"Argument `period_degrees` must be a period of the scan, but `{name}` is {values[0]:g} at its "
+                    f"start and {values[-1]:g} after {period:g} degrees. Give the true period, or None."
+                )
         return angles, np.append(energies[:-1], energies[0]), np.append(couplings[:-1], couplings[0])
     return np.append(angles, angles[0] + period), np.append(energies, energies[0]), np.append(couplings, couplings[0])

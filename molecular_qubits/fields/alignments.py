@@ -19,7 +19,7 @@ SPIN_SHARE = (0.5, 1.6)
 
 def check_centres(centres: Sequence[Iterable[int]], n_atoms: int) -> Centres:
     """Return `centres` as sorted tuples after checking that they are disjoint, non-empty and in range."""
-    sets = tuple(tuple(sorted(int(atom) for atom in atoms)) for atoms in centres)
+    sets = tuple(_atom_set(atoms, number) for number, atoms in enumerate(centres))
     if len(sets) < 2:
         raise ValueError(f"Argument `centres` must hold at least 2 sets of atoms, but holds {len(sets)}.")
     owner: dict[int, int] = {}
@@ -40,12 +40,30 @@ def check_centres(centres: Sequence[Iterable[int]], n_atoms: int) -> Centres:
     return sets
 
 
+def _atom_set(atoms: Iterable[int], number: int) -> tuple[int, ...]:
+    try:
+        found = list(atoms)
+        indices = tuple(sorted(int(atom) for atom in found))
+        whole = indices == tuple(sorted(found))
+    except (TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:
+        raise ValueError(
+            f"Argument `centres` must hold sets of whole atom indices such as [[0], [2, 3]], but set {number} is "
+            f"{atoms!r}."
+        )
+    return indices
+
+
 def check_spins(spins: Sequence[float], n_centres: int) -> np.ndarray:
     """Return `spins` as an array after checking that they are ``n_centres`` positive multiples of 1/2."""
-    values = np.asarray(spins, dtype=float)
+    try:
+        values = np.asarray(spins, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"Argument `spins` must hold positive multiples of 1/2, but is {spins!r}.") from None
     if values.shape != (n_centres,):
         raise ValueError(f"Argument `spins` must hold one spin for each of {n_centres} centres, but is {spins!r}.")
-    if not np.all(values > 0) or not np.all(2 * values == np.round(2 * values)):
+    if not np.all(np.isfinite(values) & (values > 0)) or not np.all(2 * values == np.round(2 * values)):
         raise ValueError(f"Argument `spins` must hold positive multiples of 1/2, but is {spins!r}.")
     return values
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from molecular_qubits.structure.embedding import check_one_molecule
 from molecular_qubits.structure.interfaces import as_molecule
 from molecular_qubits.structure.molecule import Molecule, check_multiplicity
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError, gfn2_energy_cm1, relax_gfn2
@@ -40,7 +41,8 @@ def find_conformers(
     Parameters
     ----------
     molecule
-        A SMILES string, an RDKit ``Mol``, or a `Molecule` that was made from a SMILES.
+        A SMILES string, an RDKit ``Mol``, or a `Molecule` that was made from a SMILES. All conformers are the
+        stereoisomer of its geometry; stereocentres that a SMILES leaves open are those of its `Molecule.from_smiles`.
     multiplicity
         2S + 1 of the state that is relaxed; that of the molecule if ``None``.
     n_embeddings
@@ -60,7 +62,7 @@ def find_conformers(
     Raises
     ------
     ValueError
-        If an argument is out of range or the molecule has no SMILES or no multiplicity.
+        If an argument is out of range, or the molecule has no SMILES, no multiplicity or several parts.
     GeometryNotConvergedError
         If no start geometry relaxes.
     """
@@ -118,11 +120,13 @@ def conformer_populations(energies_cm1: Any, temperature_k: float) -> np.ndarray
 
 def _embeddings(molecule: Molecule, count: int, seed: int) -> list[np.ndarray]:
     """Return up to ``count`` ETKDG geometries relaxed by MMFF94, in the order of the molecule's atoms."""
-    from rdkit import rdBase
+    from rdkit import Chem, rdBase
     from rdkit.Chem import rdDistGeom
     from rdkit.Chem import rdForceFieldHelpers as force_fields
 
     mol = molecule.to_rdkit()
+    check_one_molecule(mol, "molecule", repr(molecule.smiles))
+    Chem.AssignStereochemistryFrom3D(mol)  # the SMILES may leave centres open, which each embedding would draw anew
     with rdBase.BlockLogs():
         parameters: Any = rdDistGeom.ETKDGv3()
         parameters.randomSeed = seed

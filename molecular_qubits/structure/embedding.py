@@ -25,7 +25,7 @@ def embed(smiles: str, seed: int = 42) -> tuple[tuple[str, ...], np.ndarray, Bon
     Raises
     ------
     ValueError
-        If RDKit cannot read the SMILES or finds no geometry for it.
+        If RDKit cannot read the SMILES, it has several molecules, or no geometry is found for it.
     """
     from rdkit import Chem, rdBase
 
@@ -36,12 +36,25 @@ def embed(smiles: str, seed: int = 42) -> tuple[tuple[str, ...], np.ndarray, Bon
     return embed_mol(bare, seed, repr(smiles))
 
 
+def check_one_molecule(mol: Any, argument: str, name: str) -> None:
+    """Raise a `ValueError` if an RDKit molecule is several ones, which would be placed one within the other."""
+    from rdkit import Chem
+
+    count = len(Chem.GetMolFrags(mol))
+    if count > 1:
+        raise ValueError(
+            f"Argument `{argument}` must be one molecule, all of it bonded, but {name} has {count} parts, whose places "
+            "do not follow from it. Give coordinates instead: an XYZ file with all parts where they belong."
+        )
+
+
 def embed_mol(bare: Any, seed: int, name: str) -> tuple[tuple[str, ...], np.ndarray, Bonds, int]:
     """Embed an RDKit molecule without conformers; see `embed`. ``name`` stands for it in errors."""
     from rdkit import Chem, rdBase
     from rdkit.Chem import rdDistGeom
     from rdkit.Chem import rdForceFieldHelpers as force_fields
 
+    check_one_molecule(bare, "smiles", name)
     with rdBase.BlockLogs():
         molecule = Chem.AddHs(bare)
         parameters: Any = rdDistGeom.ETKDGv3()

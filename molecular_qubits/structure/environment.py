@@ -17,17 +17,8 @@ DISPERSIONS = ("d3bj", "d3zero", "d4")
 DEVICES = ("cpu", "gpu")
 
 
-def check_environment(solvent_epsilon: float | None, dispersion: str | None, device: str, xc: str) -> None:
-    """Raise an error if an environment is not possible, before any field is run.
-
-    Raises
-    ------
-    ValueError
-        If the dielectric constant is not above 1, dispersion or device are unknown, or the dispersion has no parameters
-        for the functional.
-    ModuleNotFoundError
-        If the package that they need is not installed.
-    """
+def check_environment(solvent_epsilon: float | None, dispersion: str | None, device: str) -> None:
+    """Raise a `ValueError` if the dielectric constant is not above 1, or dispersion or device are unknown."""
     if solvent_epsilon is not None and not (np.isfinite(solvent_epsilon) and solvent_epsilon > 1):
         raise ValueError(
             "Argument `solvent_epsilon` must be a dielectric constant above 1, such as 2.37 for toluene, but is "
@@ -37,6 +28,18 @@ def check_environment(solvent_epsilon: float | None, dispersion: str | None, dev
         raise ValueError(f"Argument `dispersion` must be one of {DISPERSIONS} or None, but is {dispersion!r}.")
     if device not in DEVICES:
         raise ValueError(f"Argument `device` must be one of {DEVICES}, but is {device!r}.")
+
+
+def check_available(dispersion: str | None, device: str, xc: str) -> None:
+    """Raise an error if this machine cannot run an environment, before any field is run.
+
+    Raises
+    ------
+    ValueError
+        If the dispersion has no parameters for the functional.
+    ModuleNotFoundError
+        If the package or the device that they need is not there.
+    """
     if dispersion is not None and importlib.util.find_spec("pyscf.dispersion") is None:
         raise ModuleNotFoundError(
             f"Argument `dispersion` is {dispersion!r}, which needs the package pyscf-dispersion: "

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from molecular_qubits.structure import bonds as _bonds
-from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.molecule import Molecule, whole_number
 
 if TYPE_CHECKING:
     from ase import Atoms
     from rdkit.Chem import Mol
+
+CHARGE_PROPERTY = "molecular_qubits_charge"
+"""Property of an RDKit ``Mol`` for a total charge that is not the sum of the formal ones."""
+
+_ASE_CHARGE = "The charge of `atoms` (`info['charge']`, else the sum of the initial charges; give `charge` instead)"
 
 
 def as_molecule(source: Any, *, multiplicity: int | None = None, charge: int | None = None) -> Molecule:
@@ -61,24 +66,25 @@ def from_ase(atoms: Atoms, *, multiplicity: int | None = None, charge: int | Non
     Parameters
     ----------
     atoms
-        Not periodic. ``atoms.info`` may hold ``charge`` and ``multiplicity``, as `to_ase` writes them.
+        Not periodic. ``atoms.info`` may hold ``charge`` and ``multiplicity``, as `to_ase` writes them; without
+        ``charge`` it is the sum of the initial charges.
     multiplicity, charge
         Given values win over those of ``atoms.info``.
 
     Raises
     ------
     ValueError
-        If the atoms are periodic, or as for `Molecule`.
+        If the atoms are periodic, their charge or multiplicity is not a whole number, or as for `Molecule`.
     """
     if np.any(atoms.pbc):
         raise ValueError(f"Argument `atoms` must not be periodic, but has pbc = {atoms.pbc.tolist()}.")
     symbols, positions = tuple(atoms.get_chemical_symbols()), atoms.get_positions()
-    total = atoms.info.get("charge", 0) if charge is None else charge
+    if charge is None:
+        initial = round(float(atoms.get_initial_charges().sum()), 6)  # fractions add up to their total nearly
+        charge = whole_number(atoms.info.get("charge", initial), _ASE_CHARGE)
     spin = atoms.info.get("multiplicity") if multiplicity is None else multiplicity
-    return Molecule(
-        symbols, positions, int(total), None if spin is None else int(spin), None,
-        _bonds.from_distances(symbols, positions),
-    )  # fmt: skip
+    spin = None if spin is None else whole_number(spin, "Argument `multiplicity`")
+    return Molecule(symbols, positions, charge, spin, None, _bonds.from_distances(symbols, positions))
 
 
 def to_ase(molecule: Molecule) -> Atoms:
@@ -98,7 +104,7 @@ def from_rdkit(mol: Mol, *, multiplicity: int | None = None, charge: int | None 
         With a three-dimensional conformer and all hydrogens, it is taken as it is. Without a conformer it is embedded
         from its SMILES, in the order of its atoms.
     multiplicity, charge
-        ``None``: no multiplicity, and the sum of the formal charges.
+        ``None``: no multiplicity, and the sum of the formal charges, or the charge that `to_rdkit` has kept.
     seed
         Seed of the embedding.
 
@@ -130,16 +136,17 @@ def from_rdkit(mol: Mol, *, multiplicity: int | None = None, charge: int | None 
         pairs = ((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds())
         bonds = tuple((min(i, j), max(i, j)) for i, j in pairs)
         formal = Chem.GetFormalCharge(mol)
-    total = formal if charge is None else charge
+    if charge is None:
+        charge = mol.GetIntProp(CHARGE_PROPERTY) if mol.HasProp(CHARGE_PROPERTY) else formal
     rows = tuple((float(x), float(y), float(z)) for x, y, z in positions)
-    return Molecule(symbols, rows, total, multiplicity, Chem.MolToSmiles(Chem.RemoveHs(mol)), bonds)
+    return Molecule(symbols, rows, charge, multiplicity, Chem.MolToSmiles(Chem.RemoveHs(mol)), bonds)
 
 
 def to_rdkit(molecule: Molecule) -> Mol:
     """Return an RDKit ``Mol`` with the geometry as its conformer and the atoms in the order of the molecule.
 
     A molecule made from a SMILES keeps bond orders, charges and radicals of it; otherwise all bonds are single, without
-    implicit hydrogens.
+    implicit hydrogens. A total charge that the formal charges do not give is kept as a property, for `from_rdkit`.
 
     Raises
     ------
@@ -166,7 +173,29 @@ def to_rdkit(molecule: Molecule) -> Mol:
         conformer.SetAtomPosition(index, Point3D(*row))
     mol.RemoveAllConformers()
     mol.AddConformer(conformer, assignId=True)
+    if Chem.GetFormalCharge(mol) != molecule.charge:
+        mol.SetIntProp(CHARGE_PROPERTY, molecule.charge)
     return mol
+
+
+def isotope_labels(molecule: Molecule) -> dict[int, int] | None:
+    """Return the mass numbers of the atoms that the SMILES labels, such as ``[2H]``; ``None`` if the atoms are not in
+    its order, so that equal elements cannot be told apart.
+    """
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        bare = None if molecule.smiles is None else Chem.MolFromSmiles(molecule.smiles)
+    if bare is None:
+        return {}
+    mol = Chem.AddHs(bare)
+    labels = {atom.GetIdx(): atom.GetIsotope() for atom in mol.GetAtoms() if atom.GetIsotope()}
+    return labels if not labels or _in_order(molecule, mol) else None
+
+
+def _in_order(molecule: Molecule, mol: Any) -> bool:
+    pairs = {tuple(sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))) for b in mol.GetBonds()}
+    return tuple(atom.GetSymbol() for atom in mol.GetAtoms()) == molecule.symbols and pairs == set(molecule.bonds)
 
 
 def _template(molecule: Molecule) -> Any:
@@ -174,11 +203,9 @@ def _template(molecule: Molecule) -> Any:
     from rdkit import Chem
 
     mol = Chem.AddHs(Chem.MolFromSmiles(str(molecule.smiles)))
-    symbols = tuple(atom.GetSymbol() for atom in mol.GetAtoms())
-    pairs = {tuple(sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))) for b in mol.GetBonds()}
-    if symbols == molecule.symbols and pairs == set(molecule.bonds):
+    if _in_order(molecule, mol):
         return mol
-    order = _graph_match(molecule, mol) if len(symbols) == molecule.n_atoms else ()
+    order = _graph_match(molecule, mol) if mol.GetNumAtoms() == molecule.n_atoms else ()
     if not order:
         raise ValueError(
             f"Argument `molecule` must have the atoms and bonds of its SMILES {molecule.smiles!r}, but has "

@@ -42,8 +42,8 @@ class Molecule:
     Raises
     ------
     ValueError
-        If shapes disagree, a symbol is unknown, coordinates are not finite, two atoms coincide, or the multiplicity is
-        impossible with the number of electrons.
+        If shapes disagree, a symbol is unknown, coordinates are not finite, two atoms coincide, the charge is not a
+        whole number, or the multiplicity is impossible with the number of electrons.
     """
 
     symbols: tuple[str, ...]
@@ -74,7 +74,7 @@ class Molecule:
             raise ValueError(f"Argument `coordinates` must separate the atoms, but atoms {i} and {j} coincide.")
         object.__setattr__(self, "symbols", symbols)
         object.__setattr__(self, "coordinates", _rows(positions))
-        object.__setattr__(self, "charge", int(self.charge))
+        object.__setattr__(self, "charge", whole_number(self.charge, "Argument `charge`"))
         object.__setattr__(self, "bonds", tuple((int(i), int(j)) for i, j in self.bonds))
         if self.multiplicity is not None:
             check_multiplicity(self.n_electrons, self.multiplicity)
@@ -104,7 +104,7 @@ class Molecule:
         Raises
         ------
         ValueError
-            If RDKit cannot read or embed the SMILES.
+            If RDKit cannot read or embed the SMILES, or it has several molecules (a dot).
         """
         from molecular_qubits.structure.embedding import embed
 
@@ -135,7 +135,8 @@ class Molecule:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If the file is not a valid XYZ file, or its comment has another charge; the message names it.
+            If the file is not a valid XYZ file, holds several geometries or a periodic one, or its comment has another
+            charge or one that is not a whole number; the message names it.
         """
         path = Path(path)
         if not path.is_file():
@@ -163,6 +164,17 @@ class Molecule:
             ) from None
         if len(rows) != n_atoms or n_atoms == 0:
             raise XYZError(f"The XYZ file announces {n_atoms} atoms, but holds {len(rows)}.")
+        more = [number for number, line in enumerate(lines, start=1) if number > n_atoms + 2 and line.strip()]
+        if more:
+            raise XYZError(
+                f"The XYZ file must hold one geometry of the {n_atoms} atoms it announces, but goes on in line "
+                f"{more[0]}. Write the geometry that is meant into a file of its own."
+            )
+        if _is_periodic(lines[1]):
+            raise XYZError(
+                "The XYZ file must not be periodic, but its comment holds a lattice. Remove `Lattice` and `pbc` if it "
+                "is one molecule in a box."
+            )
         unknown = [(line, symbol) for line, symbol in enumerate(symbols, start=3) if symbol not in ELEMENTS]
         if unknown:
             line, symbol = unknown[0]
@@ -256,7 +268,8 @@ class Molecule:
         Raises
         ------
         ValueError
-            If the middle atoms are not bonded or their bond is part of a ring.
+            As for `torsions.rotate_torsion`: the middle atoms are not bonded or in a ring, the outer ones are not on
+            either side of their bond, or three lie in a line.
         """
         from molecular_qubits.structure.torsions import rotate_torsion
 
@@ -350,9 +363,33 @@ def _rows(positions: np.ndarray) -> tuple[tuple[float, float, float], ...]:
 
 
 def _from_comment(comment: str, name: str) -> int | None:
-    """Return e.g. the 1 of ``charge=1`` in the comment of an XYZ file, ``None`` if there is no such word."""
-    found = re.search(rf"(?<!\S){name}=([+-]?\d+)(?!\S)", comment, re.IGNORECASE)
-    return None if found is None else int(found[1])
+    """Return e.g. the 1 of ``charge=1`` in the comment of an XYZ file, ``None`` if it is not there, or is ``None``."""
+    found = re.search(rf"(?<![\w:-]){name}\s*[=:]\s*([^\s,;]*)", comment, re.IGNORECASE)
+    if found is None or found[1].lower() == "none":
+        return None
+    try:
+        return whole_number(found[1].strip("'\""), f"`{name}` in the comment of the XYZ file")
+    except ValueError as error:
+        raise XYZError(str(error)) from None
+
+
+def _is_periodic(comment: str) -> bool:
+    """Return whether the comment of an extended XYZ file says so: ``pbc`` with a T, or a lattice without ``pbc``."""
+    periodic = re.search(r"(?<!\w)pbc=[\"'{\[]?([^\"'}\]]*)", comment, re.IGNORECASE)
+    if periodic is not None:
+        return any(word.upper() in ("T", "TRUE", "1") for word in re.split(r"[\s,]+", periodic[1])[:3])
+    return re.search(r"(?<!\w)lattice=", comment, re.IGNORECASE) is not None
+
+
+def whole_number(value: Any, name: str) -> int:
+    """Return a number as an integer; a `ValueError` that begins with ``name`` if it is not one."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not number.is_integer():
+        raise ValueError(f"{name} must be a whole number, but is {value!r}.")
+    return int(number)
 
 
 def check_multiplicity(n_electrons: int, multiplicity: int) -> None:

@@ -39,6 +39,12 @@ def check_method(molecule: Molecule, xc: str, basis: str, name: str = "basis") -
     from pyscf.dft import libxc
     from pyscf.scf.dispersion import parse_dft
 
+    for argument, value, what in (
+        ("xc", xc, "functional such as 'b3lyp'"),
+        (name, basis, "basis set such as '6-31g*'"),
+    ):
+        if not isinstance(value, str):
+            raise ValueError(f"Argument `{argument}` must be the name of a {what}, but is {value!r}.")
     if xc.lower() != "hf":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -60,6 +66,11 @@ def check_method(molecule: Molecule, xc: str, basis: str, name: str = "basis") -
                 f"Argument `xc` must be 'hf' or a functional known to PySCF such as 'b3lyp', but is {xc!r}."
                 f"{suggestion(xc.lower(), COMMON_FUNCTIONALS)}"
             ) from None
+        if libxc.needs_laplacian(xc):
+            raise ValueError(
+                f"Argument `xc` must be a functional without the Laplacian of the density, which PySCF does not have "
+                f"for open shells, but is {xc!r}. Take for instance 'scan' or 'r2scan'."
+            )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         name_only = basis.lower().translate(str.maketrans("", "", "-_ "))

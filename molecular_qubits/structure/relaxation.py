@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from molecular_qubits.structure.bonds import from_distances
 from molecular_qubits.units import EV_TO_CM1
 from shared.artifacts import Cache, versions
+from shared.progress import say
 
 if TYPE_CHECKING:
     from molecular_qubits.structure.molecule import Molecule
@@ -85,7 +87,8 @@ def cached_relaxation(
 ) -> Molecule:
     """Return the relaxed molecule, from the cache if the same relaxation was done before.
 
-    A relaxation by UKS keeps each step there until it is done: a killed one continues.
+    A relaxation by UKS keeps each step there until it is done: a killed one continues. Bonds that were made or broken
+    are said: the result is then another molecule.
 
     Parameters
     ----------
@@ -120,7 +123,20 @@ def cached_relaxation(
         kept = {"checkpoint": cache.work_folder(key) / "step.json"} if level == "uks" else {}
         return molecule.optimize(level, multiplicity, **options, **kept).to_dict()
 
-    return type(molecule).from_dict(cache.record("molecule.json", key, make))
+    relaxed = type(molecule).from_dict(cache.record("molecule.json", key, make))
+    changes = changed_bonds(molecule, relaxed)
+    if changes:
+        say(f"The relaxation with {level} at multiplicity {multiplicity} changed the molecule: {', '.join(changes)}.")
+    return relaxed
+
+
+def changed_bonds(before: Molecule, after: Molecule) -> list[str]:
+    """Return e.g. ``["C0-H3 broken", "O1-H3 formed"]``: bonds by distance (`from_distances`) that only one has."""
+    old, new = (set(from_distances(molecule.symbols, molecule.positions)) for molecule in (before, after))
+    return [
+        f"{before.symbols[i]}{i}-{before.symbols[j]}{j} {'formed' if (i, j) in new else 'broken'}"
+        for i, j in sorted(old ^ new)
+    ]
 
 
 def _changed(level: str, options: Mapping[str, Any]) -> dict[str, Any]:

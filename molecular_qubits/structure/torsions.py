@@ -8,6 +8,9 @@ from molecular_qubits.structure.bonds import Bonds, neighbours, ring_bonds, side
 
 Torsion = tuple[int, int, int, int]
 
+LEAST_SINE = 1e-2
+"""Sine of a bond angle below which three atoms count as a line (0.6 degrees)."""
+
 
 def torsion_degrees(positions: np.ndarray, atoms: Sequence[int]) -> float:
     """Return the torsion angle of four atoms.
@@ -23,11 +26,22 @@ def torsion_degrees(positions: np.ndarray, atoms: Sequence[int]) -> float:
     -------
     float
         Degrees, between -180 and 180, positive clockwise seen along the middle bond (IUPAC).
+
+    Raises
+    ------
+    ValueError
+        If the first or the last three atoms lie in a line, about which there is no angle.
     """
     a, b, c, d = (positions[k] for k in atoms)
     axis = (c - b) / np.linalg.norm(c - b)
     left = (a - b) - np.dot(a - b, axis) * axis
     right = (d - c) - np.dot(d - c, axis) * axis
+    for three, across, along in ((atoms[:3], left, a - b), (atoms[1:], right, d - c)):
+        if np.linalg.norm(across) < LEAST_SINE * np.linalg.norm(along):
+            raise ValueError(
+                f"Argument `atoms` must not have three atoms in a line, but {', '.join(map(str, three))} are: there is "
+                "no torsion about them. Take the atoms at the ends of the straight part."
+            )
     return float(np.degrees(np.arctan2(np.dot(np.cross(axis, left), right), np.dot(left, right))))
 
 
@@ -41,7 +55,7 @@ def rotate_torsion(positions: np.ndarray, bonds: Bonds, atoms: Sequence[int], de
     bonds
         Bonded pairs; the middle bond must be one of them and not part of a ring.
     atoms
-        Four indices; the part behind the third atom turns.
+        Four indices; the part behind the third atom turns, with the fourth atom and without the first.
     degrees
         New torsion angle.
 
@@ -53,7 +67,8 @@ def rotate_torsion(positions: np.ndarray, bonds: Bonds, atoms: Sequence[int], de
     Raises
     ------
     ValueError
-        If `atoms` does not name four different atoms, or the middle bond does not exist or is part of a ring.
+        If `atoms` does not name four different atoms, the middle bond does not exist or is part of a ring, the outer
+        atoms are not on either side of it, or three atoms lie in a line.
     """
     n_atoms = len(positions)
     if len(set(atoms)) != 4 or not all(0 <= k < n_atoms for k in atoms):
@@ -64,6 +79,11 @@ def rotate_torsion(positions: np.ndarray, bonds: Bonds, atoms: Sequence[int], de
     moving = side_of_bond(n_atoms, bonds, i, j)
     if i in moving:
         raise ValueError(f"Argument `atoms` must turn about a bond outside rings, but {i}-{j} is part of a ring.")
+    if atoms[0] in moving or atoms[3] not in moving:
+        raise ValueError(
+            f"Argument `atoms` must have its first atom on the side of {i} and its last on that of {j}, but is "
+            f"{tuple(atoms)}."
+        )
     angle = np.radians(degrees - torsion_degrees(positions, atoms))
     axis = (positions[j] - positions[i]) / np.linalg.norm(positions[j] - positions[i])
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from molecular_qubits.fields.xc_blocks import blocked_numint, supports
-from molecular_qubits.structure.environment import check_environment, surrounded, to_host
+from molecular_qubits.structure.environment import check_available, check_environment, surrounded, to_host
 from molecular_qubits.structure.pyscf_input import build_mole, check_method, check_room, is_fitted, make_uks
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError
 from molecular_qubits.structure.step_field import StepField, read_alignment
@@ -97,7 +97,7 @@ def relax_uks(
     Returns
     -------
     Molecule
-        The relaxed molecule (geomeTRIC's default convergence criteria).
+        The relaxed molecule (geomeTRIC's default convergence criteria); one atom as it is, without a field.
 
     Raises
     ------
@@ -115,7 +115,8 @@ def relax_uks(
 
     check_method(molecule, xc, basis)
     check_room(molecule, molecule.multiplicity or 1, basis)
-    check_environment(solvent_epsilon, dispersion, device, xc)
+    check_environment(solvent_epsilon, dispersion, device)
+    check_available(dispersion, device, xc)
     fit = is_fitted(molecule.n_atoms, density_fit, FITTED_FROM_ATOMS)
     aligned = read_alignment(molecule, centres, spins, alignment)
     method = {
@@ -124,6 +125,8 @@ def relax_uks(
         **({} if aligned is None else asdict(aligned)),
     }  # fmt: skip
 
+    if molecule.n_atoms == 1:
+        return molecule
     blocked = device == "cpu" and supports(xc)
 
     def make(mole: Any) -> Any:

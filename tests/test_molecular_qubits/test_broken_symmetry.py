@@ -1,5 +1,6 @@
 """Populations, guesses and broken-symmetry determinants on systems small enough to know the answer."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -217,6 +218,75 @@ def test_a_held_state_continues_from_its_checkpoint(carbonyl, cache, monkeypatch
     assert state.solver == "maximum overlap"
     assert state.s2 == pytest.approx(1.70, abs=0.02)
     assert state.cycles > 4
+
+
+class _Picky(StateRunner):
+    """Takes only a held state: the fragment guess is unmatched or collapses, the swapped one collapses."""
+
+    fragment: type[WrongStateError] = WrongStateError
+
+    def failure(self, state, solution):
+        if state.determinant == (1, 1) or state.solver in HELD:
+            return None
+        if state.guess == "fragment" and self.fragment is UnmatchedStatesError:
+            return UnmatchedStatesError("unmatched", state.determinant, solution)
+        return WrongStateError("collapsed")
+
+
+@pytest.mark.parametrize("fragment", [WrongStateError, UnmatchedStatesError])
+def test_an_interruption_does_not_change_what_a_run_ends_with(fragment, tmp_path, monkeypatch):
+    ran = []
+
+    def stop(workspace, n_unpaired, density, **options):
+        solution = run_scf(workspace, n_unpaired, density, **options)
+        ran.append(options["guess"])
+        if options["guess"] == stopped:
+            raise KeyboardInterrupt
+        return solution
+
+    monkeypatch.setattr(broken_symmetry, "run_scf", stop)
+    monkeypatch.setattr(_Picky, "fragment", fragment)
+    ends = []
+    for stopped in (None, "fragment", "swap"):
+        cache = Cache(tmp_path / str(stopped))
+        for _ in range(2):
+            runner = _Picky(
+                Workspace(h_he_h(1.5), SCFSettings("hf", "6-31g")), ((0,), (2,)), (0.5, 0.5), cache, stability=False
+            )
+            ran.clear()
+            try:
+                ends.append(runner.run((1, -1))[0].solver)
+            except UnmatchedStatesError as error:
+                ends.append((str(error), error.determinant, np.round(np.abs(error.solution.density).sum(), 5)))
+            except KeyboardInterrupt:
+                stopped = None
+    assert len(ends) == 4  # the first run twice
+    assert all(end == ends[0] for end in ends)
+    assert ends[0] == "maximum overlap" if fragment is WrongStateError else ends[0][:2] == ("unmatched", (1, -1))
+    assert "fragment" not in ran or fragment is WrongStateError  # known from before the interruption
+
+
+def test_failed_guesses_are_tried_again_with_other_solvers(tmp_path):
+    for solvers in (("diis",), ("newton",)):
+        settings = SCFSettings("hf", "6-31g")
+        runner = _Picky(
+            Workspace(h_he_h(1.5), settings), ((0,), (2,)), (0.5, 0.5), Cache(tmp_path), stability=False,
+            solvers=solvers, guesses=("swap",),
+        )  # fmt: skip
+        for _ in range(2):
+            with pytest.raises(WrongStateError, match="collapsed"):
+                runner.run((1, -1))
+        kept = json.loads((runner.cache.work_folder(runner.key((1, -1))) / "failed.json").read_text())
+        assert kept["conditions"]["solvers"] == list(solvers)
+
+
+def test_a_checkpoint_behind_all_solvers_left_is_run_by_all_of_them(tmp_path):
+    options = {"label": "state", "guess": "minao", "checkpoint": tmp_path / "orbitals.npz"}
+    workspace = Workspace(h2(1.5), SCFSettings("hf", "6-31g"))
+    first = run_scf(workspace, 2, None, solvers=("newton",), **options)
+    again = run_scf(workspace, 2, None, solvers=("diis",), **options)
+    assert again.solver == "diis"
+    assert again.energy_hartree == pytest.approx(first.energy_hartree, abs=1e-8)
 
 
 def test_mirror_image_of_a_singlet_determinant_is_turned_back(cache):

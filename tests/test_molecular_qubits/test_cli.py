@@ -199,6 +199,9 @@ def test_clashing_atoms_are_bad_input(tmp_path, capsys):
     path.write_text("3\n\nH 0 0 -1.5\nHe 0 0 0\nH 0 0 0.3\n", encoding="utf-8")
     assert cli.main(["exchange", str(path), "--centres", "0", "2", "--cache", str(tmp_path / "cache")]) == 2
     assert "He1 and H2 are 0.30 Å apart" in capsys.readouterr().err
+    options = ["--geometry", "gfn2", "--cache", str(tmp_path / "cache")]  # would move the atoms apart
+    assert cli.main(["exchange", str(path), "--centres", "0", "2", *options]) == 2
+    assert not (tmp_path / "cache").exists()
 
 
 def test_an_impossible_multiplicity_is_bad_input_before_any_work(xyz, tmp_path, capsys):

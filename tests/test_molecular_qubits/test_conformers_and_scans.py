@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from rdkit import Chem
 
 from molecular_qubits.electronic.thermal_average import boltzmann_average
-from molecular_qubits.structure import scans
+from molecular_qubits.structure import conformers, scans
 from molecular_qubits.structure.conformers import conformer_populations, find_conformers
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError
@@ -25,6 +26,26 @@ def test_butane_has_an_anti_and_two_gauche_conformers():
     again = find_conformers("CCCC", multiplicity=1, n_embeddings=8, seed=3)
     for first, second in zip(found, again, strict=True):  # the sums of xTB differ in the last digits with alignment
         np.testing.assert_allclose(second.molecule.coordinates, first.molecule.coordinates, atol=1e-7)
+
+
+@pytest.mark.parametrize("smiles", ["CC=CC", "CC(F)C(C)F"])
+def test_conformers_are_one_stereoisomer_that_of_the_molecule(smiles, monkeypatch):
+    monkeypatch.setattr(conformers, "relax_gfn2", lambda molecule, **_: molecule)
+    start = Molecule.from_smiles(smiles, multiplicity=1)
+    found = find_conformers(start, n_embeddings=8, window_cm1=1e5)
+    assert {_stereo(conformer.molecule) for conformer in found} == {_stereo(start)}
+
+
+def _stereo(molecule):
+    mol = molecule.to_rdkit()
+    Chem.AssignStereochemistryFrom3D(mol)
+    return Chem.MolToSmiles(Chem.RemoveHs(mol))
+
+
+def test_conformers_of_several_molecules_are_refused():
+    pair = Molecule(("He", "He"), ((0, 0, 0), (0, 0, 3)), multiplicity=1, smiles="[He].[He]")
+    with pytest.raises(ValueError, match="`molecule` must be one molecule"):
+        find_conformers(pair)
 
 
 def test_populations_follow_boltzmann():

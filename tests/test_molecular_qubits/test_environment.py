@@ -3,11 +3,13 @@
 import importlib.util
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from molecular_qubits import Molecule, exchange_couplings
+from molecular_qubits.electronic.exchange import ExchangeResult
 from molecular_qubits.electronic.scf import SCFSettings, Workspace, run_scf
 from molecular_qubits.structure import environment
 from shared.artifacts import Cache
@@ -15,6 +17,7 @@ from shared.artifacts import Cache
 RADICAL = ((0.0, 0.0, 0.0), (0.0, 1.27, 0.0), (0.87, -0.5, 0.1), (-0.87, -0.5, 0.1))
 """H2NO: N, O, H, H."""
 DIRADICAL = Molecule(("N", "O", "H", "H") * 2, (*RADICAL, *((-x, 1.27 - y, z + 3.2) for x, y, z in RADICAL)))
+H2 = Molecule(("H", "H"), ((0, 0, 0), (0, 0, 2.0)))
 
 
 def run(n_unpaired=1, molecule=None, **settings):
@@ -56,13 +59,21 @@ def test_what_is_not_possible_is_said_with_the_remedy():
         SCFSettings(device="abacus")
     if not environment.gpu_available():
         with pytest.raises(ModuleNotFoundError, match="gpu4pyscf"):
-            SCFSettings(device="gpu")
+            exchange_couplings(DIRADICAL, [[0, 1], [4, 5]], device="gpu")
 
 
 def test_dispersion_without_its_package_names_it(monkeypatch):
     monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="pip install pyscf-dispersion"):
-        SCFSettings(dispersion="d3bj")
+        exchange_couplings(DIRADICAL, [[0, 1], [4, 5]], dispersion="d3bj")
+
+
+def test_a_result_is_read_where_it_could_not_be_computed(tmp_path, monkeypatch):
+    found = exchange_couplings(H2, [[0], [1]], basis="sto-3g", grid_level=0, stability=False, cache=Cache(tmp_path))
+    settings = replace(found.settings, device="gpu", dispersion="d4")
+    monkeypatch.setattr(environment, "gpu_available", lambda: False)
+    monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: None)
+    assert ExchangeResult.from_json(replace(found, settings=settings).to_json()).settings == settings
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pyscf.dispersion") is None, reason="needs pip install pyscf-dispersion")

@@ -9,8 +9,7 @@ import pytest
 from molecular_qubits import cli
 from molecular_qubits.electronic import memory
 from molecular_qubits.electronic.errors import InsufficientMemoryError, WrongStateError
-from molecular_qubits.electronic.exchange import ExchangeResult, exchange_couplings
-from molecular_qubits.electronic.scf import SCFSettings
+from molecular_qubits.electronic.exchange import ExchangeResult, exchange_couplings, prepare_settings
 from molecular_qubits.fields.alignments import enumerate_determinants
 from molecular_qubits.structure.clashes import check_clashes, closest_contact
 from molecular_qubits.structure.molecule import Molecule
@@ -116,6 +115,9 @@ def test_a_basis_without_room_for_the_electrons_is_refused_or_not_chosen(tmp_pat
         ("b3lypp", "sto-3g", "Did you mean 'b3lyp'"),
         ("cam_b3lyb", "sto-3g", "Did you mean 'cam-b3lyp'"),
         (" ", "sto-3g", "`xc` must be"),
+        (None, "sto-3g", "`xc` must be .* but is None"),
+        ("scanl", "sto-3g", "`xc` must be a functional without the Laplacian .* 'scanl'"),
+        ("hf", None, "`basis` must be the name .* but is None"),
         ("hf", "def2-spv", "Did you mean 'def2-svp'"),
         ("hf", "6-31gg", "Did you mean '6-31g'"),
     ],
@@ -239,5 +241,5 @@ def test_every_suggested_name_is_accepted():
 def test_a_dispersion_without_parameters_for_the_functional_is_refused(xc, dispersion, others):
     pytest.importorskip("pyscf.dispersion")
     with pytest.raises(ValueError, match=f"must have parameters for the functional '{xc}'.* 'd3bj'"):
-        SCFSettings(xc=xc, dispersion=dispersion)
-    SCFSettings(xc=xc, dispersion="d3bj")
+        prepare_settings(H_HE_H, 3, xc=xc, dispersion=dispersion)
+    prepare_settings(H_HE_H, 3, xc=xc, dispersion="d3bj")

@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 from pyscf.data import nucprop
+from rdkit import Chem
 from scipy.spatial.transform import Rotation
 
 from molecular_qubits.electronic.hyperfine import (
@@ -188,3 +189,19 @@ def test_isotopes_can_be_chosen():
     light, heavy = (hyperfine_couplings(CH3, "6-31g", density, isotopes={1: name})[1] for name in ("1H", "2H"))
     assert heavy.nuclear_spin == 1
     assert heavy.isotropic_mhz / light.isotropic_mhz == pytest.approx(0.1535060, rel=1e-5)  # γ(D)/γ(H)
+
+
+def test_isotopes_of_a_smiles_are_taken():
+    labelled = Molecule.from_smiles("[2H][12CH2]")
+    density = radical_density(labelled, "sto-3g")
+    assert [coupling.isotope for coupling in hyperfine_couplings(labelled, "sto-3g", density)] == ["2H", "1H", "1H"]
+    chosen = hyperfine_couplings(labelled, "sto-3g", density, isotopes={0: "3H", 1: "13C"})
+    assert [coupling.isotope for coupling in chosen] == ["3H", "13C", "1H", "1H"]
+    order = [1, 2, 0, 3]
+    mol = Chem.RenumberAtoms(labelled.to_rdkit(), order)
+    shuffled = Molecule.from_rdkit(mol)
+    with pytest.raises(ValueError, match=r"`isotopes` must be given: the SMILES .* labels some"):
+        hyperfine_couplings(shuffled, "sto-3g", radical_density(shuffled, "sto-3g"))
+    unknown = Molecule.from_smiles("[15CH3]")
+    with pytest.raises(ValueError, match="for atom 0: the moment of its 15C is not known"):
+        hyperfine_couplings(unknown, "sto-3g", radical_density(unknown, "sto-3g"))

@@ -12,7 +12,12 @@ from molecular_qubits import Molecule, as_molecule, cli
 from molecular_qubits.structure.bonds import from_distances
 from molecular_qubits.structure.centres import radical_centres
 from molecular_qubits.structure.library import LIBRARY, library_entry, start_geometry
-from molecular_qubits.structure.relaxation import GeometryNotConvergedError, cached_relaxation, relax_gfn2
+from molecular_qubits.structure.relaxation import (
+    GeometryNotConvergedError,
+    cached_relaxation,
+    changed_bonds,
+    relax_gfn2,
+)
 from molecular_qubits.structure.torsions import off_symmetric, torsion_degrees
 from shared.artifacts import Cache
 
@@ -55,8 +60,52 @@ def test_xyz_keeps_charge_and_multiplicity(tmp_path):
         Molecule.from_xyz(path, charge=0)
     assert Molecule.from_xyz(path, multiplicity=3).multiplicity == 3
     assert cli.main(["exchange", str(path), "--centres", "0", "1", "--charge", "0"]) == 2
-    free = Molecule.from_xyz_text("1\nrecharge=3 charge=0.5\nH 0 0 0\n")
+    free = Molecule.from_xyz_text("1\nrecharge=3 multiplicity=None Properties=pos:R:3:charge:R:1\nH 0 0 0\n")
     assert (free.charge, free.multiplicity) == (0, None)
+
+
+@pytest.mark.parametrize(
+    "comment", ["charge=2", "charge=2.0", "charge=2, 300 K", "charge = 2", "Charge: +2", "q=2; charge=2;", 'charge="2"']
+)
+def test_a_charge_in_the_comment_is_read_however_it_is_written(comment):
+    assert Molecule.from_xyz_text(f"1\n{comment} multiplicity=3.0\nC 0 0 0\n").charge == 2
+    assert Molecule.from_xyz_text(f"1\n{comment} multiplicity=3.0\nC 0 0 0\n").multiplicity == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1\ncharge=0.5\nC 0 0 0\n", r"`charge` in the comment .* must be a whole number, but is '0\.5'"),
+        ("1\ncharge=\nC 0 0 0\n", "`charge` in the comment"),
+        ("1\nmultiplicity: triplet\nC 0 0 0\n", "`multiplicity` in the comment .* 'triplet'"),
+        ("2\na\nH 0 0 0\nH 0 0 1\n\n2\nb\nH 0 0 0\nH 0 0 2\n", "one geometry of the 2 atoms .* in line 6"),
+        ('1\nLattice="3 0 0 0 3 0 0 0 3"\nC 0 0 0\n', "must not be periodic"),
+        ('1\nLattice="3 0 0 0 3 0 0 0 3" pbc="F F T"\nC 0 0 0\n', "must not be periodic"),
+    ],
+)
+def test_what_an_xyz_file_has_besides_one_molecule_is_refused(text, words):
+    with pytest.raises(ValueError, match=words):
+        Molecule.from_xyz_text(text)
+
+
+def test_an_xyz_file_may_say_that_it_is_not_periodic_and_end_in_empty_lines():
+    read = Molecule.from_xyz_text('1\nLattice="3 0 0 0 3 0 0 0 3" charge=2 pbc="F F F"\nC 0 0 0\n\n \n')
+    assert (read.symbols, read.charge) == (("C",), 2)
+
+
+def test_several_molecules_in_a_smiles_are_refused():
+    with pytest.raises(ValueError, match=r"`smiles` must be one molecule.*'O\.O' has 2 parts.*XYZ file"):
+        Molecule.from_smiles("O.O")
+
+
+def test_a_relaxation_that_changes_the_molecule_says_so(tmp_path, capsys):
+    apart = Molecule(WATER.symbols, ((0, 0, 0), (0, 0.76, 0.59), (0, -1.3, 0.2)), multiplicity=1)
+    cache = Cache(tmp_path)
+    assert changed_bonds(apart, cached_relaxation(apart, "gfn2", 1, cache)) == ["O0-H2 formed"]
+    cached_relaxation(apart, "gfn2", 1, cache)
+    assert capsys.readouterr().err.count("changed the molecule: O0-H2 formed") == 2
+    cached_relaxation(WATER, "gfn2", 1, cache)
+    assert "changed" not in capsys.readouterr().err
 
 
 def test_xyz_round_trip(tmp_path):
@@ -111,6 +160,22 @@ def test_torsion_in_a_ring_is_refused():
         BIPHENYL.set_torsion((0, 1, 1, 2), 10.0)
 
 
+def test_outer_atoms_of_a_torsion_lie_on_either_side_of_its_bond():
+    butane = Molecule.from_smiles("CCCC")
+    for atoms in ((3, 1, 2, 0), (3, 1, 2, 9), (0, 1, 2, 7)):
+        with pytest.raises(ValueError, match=r"`atoms` must have its first atom on the side of 1"):
+            butane.set_torsion(atoms, 50.0)
+    assert butane.set_torsion((0, 1, 2, 3), 50.0).torsion((0, 1, 2, 3)) == pytest.approx(50)
+
+
+def test_a_torsion_about_a_line_is_refused():
+    ethyne = Molecule(("H", "C", "C", "H"), ((0, 0, 0), (0, 0, 1.06), (0, 0, 2.27), (0.2, 0, 3.3)), bonds=((1, 2),))
+    with pytest.raises(ValueError, match="three atoms in a line, but 0, 1, 2 are"):
+        ethyne.torsion((0, 1, 2, 3))
+    with pytest.raises(ValueError, match="three atoms in a line, but 2, 1, 0 are"):
+        ethyne.torsion((3, 2, 1, 0))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -119,6 +184,7 @@ def test_torsion_in_a_ring_is_refused():
         ((("Xx",), ((0, 0, 0),)), "element symbols"),
         ((("H", "H"), ((0, 0, 0), (0, 0, 0.01))), "coincide"),
         ((("H",), ((0, 0, float("nan")),)), "finite"),
+        ((("H",), ((0, 0, 0),), 0.9), "`charge` must be a whole number, but is 0.9"),
         ((("H",), ((0, 0, 0),), 0, 1), "must be even"),
         ((("H", "H"), ((0, 0, 0), (0, 0, 1)), 0, 5), "at most 3"),
         ((("H", "H"), ((0, 0, 0), (0, 0, 1)), 0, 0), "at least 1"),

@@ -1,5 +1,7 @@
 """ASE and RDKit objects in and out, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -51,6 +53,28 @@ def test_rdkit_atoms_keep_their_order_even_where_the_smiles_has_another():
     for bond in again.GetBonds():
         assert orders[frozenset((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))] == bond.GetBondType()
     assert np.allclose(again.GetConformer().GetPositions(), molecule.positions)
+
+
+@pytest.mark.parametrize("smiles", ["[O]N(C)C", None])
+def test_rdkit_round_trip_keeps_a_charge_that_is_not_a_formal_one(smiles):
+    neutral = Molecule.from_smiles("[O]N(C)C")
+    ion = replace(neutral, charge=1, smiles=smiles)
+    assert Molecule.from_rdkit(ion.to_rdkit()).charge == 1
+    assert Molecule.from_rdkit(ion.to_rdkit(), charge=0).charge == 0
+    assert Molecule.from_rdkit(neutral.to_rdkit()).charge == 0
+
+
+def test_initial_charges_are_the_charge_of_ase_atoms():
+    atoms = Atoms("OH3", [[0, 0, 0], [0.9, 0, 0.3], [-0.5, 0.8, 0.3], [-0.5, -0.8, 0.3]], charges=[1, 0, 0, 0])
+    assert Molecule.from_ase(atoms).charge == 1
+    atoms.set_initial_charges([0.1, 0.3, 0.3, 0.3])
+    assert Molecule.from_ase(atoms).charge == 1
+    assert Molecule.from_ase(atoms, charge=-1).charge == -1
+    atoms.info["charge"] = 3.0
+    assert Molecule.from_ase(atoms).charge == 3
+    atoms.info["charge"] = 0.6
+    with pytest.raises(ValueError, match=r"charge of `atoms` .* whole number, but is 0\.6"):
+        Molecule.from_ase(atoms)
 
 
 def test_rdkit_without_conformer_is_embedded_like_its_smiles(molecule):
@@ -109,7 +133,5 @@ def test_flat_and_incomplete_rdkit_molecules_are_refused():
 
 
 def test_another_smiles_than_the_atoms_is_refused(molecule):
-    from dataclasses import replace
-
     with pytest.raises(ValueError, match="must have the atoms and bonds of its SMILES 'CC'"):
         replace(molecule, smiles="CC").to_rdkit()

@@ -36,6 +36,11 @@ def test_methylene_is_wide_as_a_triplet_and_bent_as_a_singlet():
     assert dist(*triplet.coordinates[:2]) == pytest.approx(1.08, abs=0.02)
 
 
+def test_one_atom_has_nothing_to_relax():
+    atom = Molecule(("H",), ((0, 0, 1),), multiplicity=2)
+    assert atom.optimize("uks", **CHEAP) == atom
+
+
 def test_a_fitted_density_in_a_solvent_hardly_moves_the_atoms():
     plain = relax_uks(H2, basis="6-31g", grid_level=1)
     fitted = relax_uks(H2, basis="6-31g", grid_level=1, density_fit=True, solvent_epsilon=2.4)

@@ -71,6 +71,10 @@ def test_a_repeated_end_point_changes_nothing():
         ({"period_degrees": 90.0}, "at least the scanned 170"),
         ({"period_degrees": 360.0}, "leaves 190 out"),
         ({"period_degrees": -1.0}, "must be positive"),
+        (
+            {"period_degrees": 170.0, "j_cm1": np.arange(18.0)},
+            "`period_degrees` must be a period .* is 0 at .* and 17 ",
+        ),
     ],
 )
 def test_bad_scans_are_refused(change, words):
