@@ -110,6 +110,23 @@ def test_bad_rows_are_reported_by_line_and_good_rows_stay(tmp_path):
     assert "2 radicals" in reasons[12]
 
 
+def test_a_candidate_with_the_name_of_another_is_a_fault_that_names_both(tmp_path):
+    text = (
+        SMALL + "linker,direct - long,[*]C#C[*]\ncoupler,long - ethene,[*]C=CC=C[*]\n"
+        "molecule,NO - direct - ethene,[O]N(C)c1ccccc1N(C)[O]\n"
+    )
+    found = read_library(_library(tmp_path, text))
+    smiles = {candidate.name: candidate.off.smiles for candidate in found.candidates}
+    assert len(smiles) == len(found.candidates) == 3
+    assert smiles["NO - direct - ethene"] == assemble("[O]N([*])C", "[*][*]", "[*]C=C[*]", 2).smiles
+    assert [fault.line for fault in found.faults] == [4, 7]
+    assert found.faults[0].reason == (
+        "radical 'NO' with linker 'direct - long' with coupler 'ethene' has the name 'NO - direct - long - ethene' of "
+        "radical 'NO' with linker 'direct' with coupler 'long - ethene'; rename one of them, or a part of it"
+    )
+    assert "the molecule on line 7 has the name" in found.faults[1].reason
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
