@@ -132,6 +132,7 @@ def assemble(radical: str, linker: str, coupler: str, arms: int) -> Structure:
     mol = whole.GetMol()
     with rdBase.BlockLogs():
         Chem.SanitizeMol(mol)
+        mol = Chem.RemoveHs(mol)
         smiles = Chem.MolToSmiles(mol)
     order = list(mol.GetPropsAsDict(True, True)["_smilesAtomOutputOrder"])
     origin = [mol.GetAtomWithIdx(index).GetProp("origin") for index in order]
@@ -187,7 +188,9 @@ def _join(left: Any, right: Any) -> Any:
 
 
 def _cap(mol: Any) -> Any:
-    """Replace the attachment points left by hydrogen."""
-    for index in sorted((a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() == 0), reverse=True):
-        mol.RemoveAtom(index)
+    """Make the attachment points left hydrogens: bare, a neighbour in brackets would have an unpaired electron."""
+    for atom in mol.GetAtoms():
+        if atom.GetAtomicNum() == 0:
+            atom.SetAtomicNum(1)
+            atom.SetIsotope(0)
     return mol

@@ -74,6 +74,22 @@ def test_a_direct_linker_is_a_bond_and_one_arm_ends_in_hydrogen():
 
 
 @pytest.mark.parametrize(
+    ("coupler", "plain"),
+    [
+        ("[*:1][c]1[cH][cH][c]([*:2])[cH][cH]1", "[*]c1ccc([*])cc1"),
+        ("[1*][CH]=[CH][2*]", "[*]C=C[*]"),
+        ("[*]n1cccc1-c1cccn1[*]", "[*]n1cccc1-c1ccc[n]1[*]"),
+    ],
+)
+def test_an_attachment_point_in_brackets_ends_in_hydrogen_too(coupler, plain):
+    from rdkit import Chem
+
+    one = assemble("[O]N([*])C", "[*][*]", coupler, 1)
+    assert one == assemble("[O]N([*])C", "[*][*]", plain, 1)
+    assert sum(atom.GetNumRadicalElectrons() for atom in Chem.MolFromSmiles(one.smiles).GetAtoms()) == 1
+
+
+@pytest.mark.parametrize(
     ("parts", "message"),
     [
         (("[O]NC", "[*][*]", "[*]C=C[*]"), "1 attachment point"),
