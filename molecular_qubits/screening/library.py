@@ -43,7 +43,8 @@ def read_library(path: str | Path) -> Library:
     path
         CSV (UTF-8) with the columns ``kind`` (radical, linker, coupler or molecule), ``name`` and ``smiles``; other
         columns are ignored, and so are empty lines and lines that begin with ``#``. Fragments have attachment points
-        ``[*]``: one for a radical, two for a linker (``[*][*]`` is a direct bond) and for a coupler.
+        ``[*]``: one for a radical, two for a linker (the first is at the radical; ``[*][*]`` is a direct bond) and for
+        a coupler, where they must be alike.
 
     Returns
     -------

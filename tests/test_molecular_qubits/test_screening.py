@@ -98,11 +98,25 @@ def test_an_attachment_point_in_brackets_ends_in_hydrogen_too(coupler, plain):
         (("[O]N([*])C", "[*][*]", "[*]C=C([*])[CH2]"), "no unpaired electron"),
         (("[O]N([*])C", "[*][*]", "[*]C=C[*].C"), "one piece"),
         (("[O]N([*])(", "[*][*]", "[*]C=C[*]"), "cannot read"),
+        (("[O]N([*])C", "[*][*]", "[*]c1ccc([*])c(C#N)c1"), "attachment points that are alike"),
+        (("[O]N([*])C", "[*][*]", "[*]c1cc(F)c([*])cc1"), "attachment points that are alike"),
     ],
 )
 def test_fragments_that_cannot_be_joined_are_refused(parts, message):
     with pytest.raises(ValueError, match=message):
         assemble(*parts, 2)
+
+
+@pytest.mark.parametrize("coupler", ["[*:1]c1ccc([*:2])cc1", "[1*]c1ccc([2*])c2ccccc12", "[*]C(F)=C([*])F"])
+def test_labels_do_not_make_attachment_points_unlike(coupler):
+    assert len(assemble("[O]N([*])C", "[*][*]", coupler, 2).radicals) == 2
+
+
+def test_the_first_attachment_point_of_a_linker_is_at_the_radical():
+    from rdkit import Chem
+
+    one = assemble("[O]N([*])C", "[*]C#Cc1ccc([*])cc1", "[*]C=C[*]", 1)
+    assert one.smiles == Chem.CanonSmiles("[O]N(C)C#Cc1ccc(C=C)cc1")
 
 
 # --- libraries ----------------------------------------------------------------------------------------------------
@@ -141,6 +155,15 @@ def test_a_candidate_with_the_name_of_another_is_a_fault_that_names_both(tmp_pat
         "radical 'NO' with linker 'direct' with coupler 'long - ethene'; rename one of them, or a part of it"
     )
     assert "the molecule on line 7 has the name" in found.faults[1].reason
+
+
+def test_a_coupler_whose_arms_differ_is_a_fault_that_shows_the_way(tmp_path):
+    found = read_library(_library(tmp_path, SMALL + "coupler,cyanobenzene,[*]c1ccc([*])c(C#N)c1\n"))
+    assert [candidate.name for candidate in found.candidates] == ["NO - direct - ethene"]
+    (fault,) = found.faults
+    assert fault.line == 5
+    assert "on the first or on the second '[*]c1ccc([*])c(C#N)c1' gives different molecules" in fault.reason
+    assert "kind molecule" in fault.reason
 
 
 @pytest.mark.parametrize(
