@@ -611,6 +611,30 @@ def test_a_file_without_couplings_is_refused_by_line(tmp_path, line):
         screen(_library(tmp_path), known=tmp_path / "none.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("j_cm1", float("nan"), "has j_cm1 nan, which must be a finite number"),
+        ("j_cm1", "1.0", "has j_cm1 '1.0', which must be a finite number"),
+        ("j_cm1", True, "has j_cm1 True, which must be a finite number"),
+        ("j_cm1", 10**400, "has j_cm1 1000"),
+        ("resolution_cm1", float("inf"), "has resolution_cm1 inf, which must be a finite number"),
+        ("resolution_cm1", -1.0, "has resolution_cm1 -1.0, which must not be negative"),
+        ("projections_cm1", "123", "has projections_cm1 '123', which must be a list of at least 2 finite numbers"),
+        ("projections_cm1", [1.0], "has projections_cm1 .*, which must be a list of at least 2"),
+        ("projections_cm1", [1.0, None, 1.0], "has projections_cm1 .*, which must be a list of at least 2"),
+    ],
+)
+def test_numbers_of_known_couplings_are_checked_by_line_and_field(tmp_path, field, value, reason):
+    good = SHIPPED_COUPLINGS.read_text(encoding="utf-8").splitlines()[0]
+    entry = json.loads(good)
+    entry["record"][field] = value
+    path = tmp_path / "known.jsonl"
+    path.write_text(f"{good}\n{json.dumps(entry)}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"line 2 of .*known\.jsonl' {reason}"):
+        read_known(path)
+
+
 def test_both_states_of_the_smallest_candidate_come_first(tmp_path, monkeypatch):
     order = []
 
