@@ -80,7 +80,7 @@ class Job:
             "centres": [list(atoms) for atoms in self.centres],
             "spins": list(self.spins),
             "level": level,
-            "versions": versions(("tblite", "pyscf", "rdkit")),
+            "versions": versions(("tblite", "pyscf", "rdkit", "ase")),
             **({"yamaguchi": "total spin"} if len(self.spins) > 2 else {}),
         }
 

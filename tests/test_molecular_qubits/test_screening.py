@@ -574,6 +574,17 @@ def test_a_job_that_was_done_is_not_done_again(tmp_path, monkeypatch):
     assert finished(Job("a", candidate.on, "on", Stage(basis="6-31g"), str(tmp_path))) is None
 
 
+def test_another_ase_made_another_geometry_and_so_another_coupling(tmp_path, monkeypatch):
+    import shared.artifacts
+
+    version = shared.artifacts.metadata.version
+    (candidate,) = read_library(_library(tmp_path)).candidates
+    job = Job("a", candidate.on, "on", Stage(), str(tmp_path))
+    _put(tmp_path, candidate, "on", 4.0, Stage())
+    monkeypatch.setattr(shared.artifacts.metadata, "version", lambda name: "0" if name == "ase" else version(name))
+    assert finished(job) is None
+
+
 def test_couplings_of_an_earlier_run_are_taken_from_its_file(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(run_module, "say", said.append)
