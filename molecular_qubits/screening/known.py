@@ -98,7 +98,7 @@ def _fault(record: Mapping[str, Any]) -> str | None:
             return f"has {name} {record[name]!r}, which must be a finite number"
     if record["resolution_cm1"] < 0:
         return f"has resolution_cm1 {record['resolution_cm1']!r}, which must not be negative"
-    for name in ("projections_cm1",):
+    for name in ("projections_cm1", *(["pairs_cm1"] if "pairs_cm1" in record else [])):
         numbers = record[name]
         if not isinstance(numbers, list) or len(numbers) < 2 or not all(map(_is_finite, numbers)):
             return f"has {name} {numbers!r}, which must be a list of at least 2 finite numbers"

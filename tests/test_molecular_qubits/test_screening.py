@@ -585,6 +585,40 @@ def test_another_ase_made_another_geometry_and_so_another_coupling(tmp_path, mon
     assert finished(job) is None
 
 
+def test_unequal_pairs_of_a_whole_molecule_are_in_the_error(tmp_path, monkeypatch):
+    """J_RT of 90 and -10 for two unlike radicals: 40 +- 50, not 40 without a word."""
+    from types import SimpleNamespace
+
+    from molecular_qubits.electronic import exchange
+
+    monkeypatch.setattr(gate_module, "best_hold", lambda *_: (0.8, 1.0))  # not what is tested
+    path = _library(tmp_path, "kind,name,smiles\nmolecule,unlike,[O]N(C)c1ccc(cc1)C1=NCCN1[O]\n")
+    stage = Stage()
+
+    def run(j_first, j_second, folder):
+        matrix = np.array([[0, 1e-3, j_first], [1e-3, 0, j_second], [j_first, j_second, 0]])
+        result = SimpleNamespace(
+            j_yamaguchi_cm1=matrix, j_noodleman_cm1=matrix, j_unprojected_cm1=matrix, states=[SimpleNamespace(s2=2.0)]
+        )
+        result.states[0].seconds = 1.0
+        monkeypatch.setattr(exchange, "exchange_couplings", lambda *_, **__: result)
+        monkeypatch.setattr("molecular_qubits.screening.stages.geometry", lambda job: SimpleNamespace(n_atoms=1))
+        (candidate,) = read_library(path).candidates
+        for state in ("on", "off"):
+            run_job(Job(candidate.name, candidate.off, state, stage, str(folder)))
+        config = ScreeningConfig(stages=(stage,))
+        (row,) = screen(path, folder / "out", config=config, cache=folder, finished_only=True).candidates
+        assert len(read_known(folder / "out" / "couplings.jsonl")) == 2
+        return row
+
+    unlike, alike = run(90.0, -10.0, tmp_path / "unlike"), run(40.0, 40.0, tmp_path / "alike")
+    assert unlike.on.j_cm1 == alike.on.j_cm1 == 40
+    assert (unlike.on.pair_spread_cm1, alike.on.pair_spread_cm1) == (50, 0)
+    assert alike.on.error_cm1 < 1
+    assert unlike.on.error_cm1 == pytest.approx(np.hypot(alike.on.error_cm1, 50))
+    assert unlike.off == alike.off
+
+
 def test_couplings_of_an_earlier_run_are_taken_from_its_file(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(run_module, "say", said.append)
@@ -634,6 +668,7 @@ def test_a_file_without_couplings_is_refused_by_line(tmp_path, line):
         ("projections_cm1", "123", "has projections_cm1 '123', which must be a list of at least 2 finite numbers"),
         ("projections_cm1", [1.0], "has projections_cm1 .*, which must be a list of at least 2"),
         ("projections_cm1", [1.0, None, 1.0], "has projections_cm1 .*, which must be a list of at least 2"),
+        ("pairs_cm1", [1.0, float("nan")], "has pairs_cm1 .*, which must be a list of at least 2"),
     ],
 )
 def test_numbers_of_known_couplings_are_checked_by_line_and_field(tmp_path, field, value, reason):
