@@ -9,6 +9,9 @@ import numpy as np
 
 from molecular_qubits.spins.operators import ComplexArray
 
+_LARGEST_PRODUCT = 1000
+"""Largest whole power that is a product: rounding grows with the power, and a huge one would not be unitary."""
+
 
 def u3(theta: float, phi: float, lam: float) -> ComplexArray:
     """Return the gate U of OpenQASM 2, (2, 2): first element real and not negative for theta in [0, pi]."""
@@ -36,7 +39,7 @@ def power(matrix: ComplexArray, exponent: float) -> ComplexArray:
     """Return the principal power of a unitary matrix."""
     import scipy.linalg
 
-    if exponent == int(exponent):
+    if exponent == int(exponent) and abs(exponent) <= _LARGEST_PRODUCT:
         return np.asarray(np.linalg.matrix_power(matrix, int(exponent)))
     form, vectors = scipy.linalg.schur(matrix, output="complex")  # diagonal, as the matrix is normal
     return np.asarray((vectors * np.exp(1j * exponent * np.angle(np.diag(form)))) @ vectors.conj().T)

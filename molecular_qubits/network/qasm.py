@@ -23,6 +23,9 @@ from shared.config import nearest
 MOST_CONTROLLED = 8
 """Qubits of the largest gate that is kept as one matrix: gates under modifiers."""
 
+LARGEST = 1e300
+"""Largest number: sums of a few angles stay finite."""
+
 _CONSTANTS = {
     "pi": math.pi, "π": math.pi, "tau": 2 * math.pi, "τ": 2 * math.pi, "euler": math.e, "ℇ": math.e,
 }  # fmt: skip
@@ -39,7 +42,7 @@ class _Program:
     gates: dict[str, tuple[int, int, Any]] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=lambda: dict(_CONSTANTS))
     registers: dict[str, list[int]] = field(default_factory=dict)
-    bits: set[str] = field(default_factory=set)
+    bits: dict[str, list[int]] = field(default_factory=dict)
     own: set[str] = field(default_factory=set)
     n_qubits: int = 0
     instructions: list[Instruction] = field(default_factory=list)
@@ -122,23 +125,28 @@ class _Reader:
         self.program.gates.update(files[node.filename])
 
     def qubits_declared(self, node: Any) -> None:
-        name = node.qubit.name
-        if name in self.program.registers:
-            raise self.fail(f"the qubits {name!r} are declared twice.")
-        size = 1 if node.size is None else self.whole(node.size)
-        if size < 1:
-            raise self.fail(f"a register must have at least 1 qubit, but {name!r} has {size}.")
-        self.program.registers[name] = list(range(self.program.n_qubits, self.program.n_qubits + size))
+        size = self.size(node.qubit.name, node.size, "qubit")
+        self.program.registers[node.qubit.name] = list(range(self.program.n_qubits, self.program.n_qubits + size))
         self.program.n_qubits += size
+
+    def size(self, name: str, size: Any, what: str) -> int:
+        """Return the size of a new register."""
+        if name in self.program.registers or name in self.program.bits:
+            raise self.fail(f"the {what}s {name!r} are declared twice.")
+        found = 1 if size is None else self.whole(size)
+        if found < 1:
+            raise self.fail(f"a register must have at least 1 {what}, but {name!r} has {found}.")
+        return found
 
     def bits_declared(self, node: Any) -> None:
         if type(node.type).__name__ != "BitType":
             raise self.fail("only bits and constants can be declared.")
-        self.program.bits.add(node.identifier.name)
+        name = node.identifier.name
+        self.program.bits[name] = list(range(self.size(name, node.type.size, "bit")))
         if node.init_expression is not None:
             if type(node.init_expression).__name__ != "QuantumMeasurement":
                 raise self.fail("bits can be set by readouts only.")
-            self.read(node.init_expression)
+            self.read(node.init_expression, node.identifier)
 
     def constant(self, node: Any) -> None:
         self.program.values[node.identifier.name] = self.number(node.init_expression, self.program.values)
@@ -157,56 +165,62 @@ class _Reader:
         self.program.gates[name] = (len(node.arguments), len(node.qubits), node)
 
     def gate(self, node: Any) -> None:
-        operands = [self.operand(qubit) for qubit in node.qubits]
-        lengths = {len(places) for places in operands if len(places) > 1}
-        if len(lengths) > 1:
-            raise self.fail(f"the registers of {node.name.name!r} must be equally long, but have {sorted(lengths)}.")
-        for k in range(lengths.pop() if lengths else 1):
-            qubits = [places[k if len(places) > 1 else 0] for places in operands]
-            self.emit(self.call(node, qubits, self.program.values))
+        for qubits in self.broadcast(node.name.name, node.qubits):
+            self.program.instructions += self.call(node, qubits, self.program.values)[0]
 
-    def emit(self, found: tuple[list[Instruction], complex]) -> None:
-        for instruction in found[0]:
-            if len(set(instruction.qubits)) < len(instruction.qubits):
-                raise self.fail(f"{instruction.name} must act on different qubits.")
-            self.program.instructions.append(instruction)
+    def broadcast(self, name: str, operands: Sequence[Any]) -> list[list[int]]:
+        """Return the qubits of each call that a call with registers stands for."""
+        registers = [self.operand(qubit) for qubit in operands]
+        lengths = {len(places) for places in registers if len(places) > 1}
+        if len(lengths) > 1:
+            raise self.fail(f"the registers of {name!r} must be equally long, but have {sorted(lengths)}.")
+        return [
+            [places[k if len(places) > 1 else 0] for places in registers]
+            for k in range(lengths.pop() if lengths else 1)
+        ]
 
     def phase(self, node: Any) -> None:
-        if node.modifiers:
-            if not node.qubits:
-                raise self.fail("a controlled gphase needs qubits.")
-            base = np.array([[np.exp(1j * self.number(node.argument, self.program.values))]])
-            qubits = [place for qubit in node.qubits for place in self.operand(qubit)]
-            matrix = self.modified(node.modifiers, base, self.program.values)
-            if matrix.shape[0] != 2 ** len(qubits):
-                raise self.fail(f"gphase under these modifiers acts on {matrix.shape[0].bit_length() - 1} qubits.")
-            self.emit(([Instruction("gphase", tuple(qubits), matrix)], 1))
+        for qubits in self.broadcast("gphase", node.qubits):
+            self.program.instructions += self.turned(node, qubits, self.program.values)[0]
+
+    def turned(
+        self, node: Any, qubits: Sequence[int], values: Mapping[str, float]
+    ) -> tuple[list[Instruction], complex]:
+        """Return what a gphase does to given qubits, and its phase."""
+        if (count := self.controls(node.modifiers)) > MOST_CONTROLLED:
+            raise self.fail(f"gphase must have at most {MOST_CONTROLLED} controls, but has {count}.")
+        if len(qubits) != count:
+            raise self.fail(f"gphase with {count} controls acts on {count} qubits, but was given {len(qubits)}.")
+        self.distinct("gphase", qubits)
+        matrix = np.array([[np.exp(1j * self.number(node.argument, values))]])
+        matrix = self.modified(node.modifiers, matrix, values)
+        return ([Instruction("gphase", tuple(qubits), matrix)], 1.0) if qubits else ([], complex(matrix[0, 0]))
 
     def barrier(self, node: Any) -> None:
         qubits = [place for qubit in node.qubits for place in self.operand(qubit)] or list(range(self.program.n_qubits))
         self.program.instructions.append(Instruction("barrier", tuple(dict.fromkeys(qubits))))
 
     def measure(self, node: Any) -> None:
-        if node.target is not None:
-            target = getattr(node.target.name, "name", node.target.name)
-            if target not in self.program.bits:
-                raise self.fail(f"the bits {target!r} are not declared.")
-        self.read(node.measure)
+        self.read(node.measure, node.target)
 
-    def read(self, node: Any) -> None:
-        for qubit in self.operand(node.qubit):
+    def read(self, node: Any, target: Any) -> None:
+        qubits = self.operand(node.qubit)
+        if target is not None and (size := len(self.operand(target, "bit"))) != len(qubits):
+            raise self.fail(f"{len(qubits)} qubits need as many bits for their readout, but were given {size}.")
+        for qubit in qubits:
             if any(done.name == "measure" and done.qubits == (qubit,) for done in self.program.instructions):
                 raise self.fail("a qubit must not be read twice.")
             self.program.instructions.append(Instruction("measure", (qubit,)))
 
-    def operand(self, node: Any) -> list[int]:
-        """Return the qubits that an operand stands for."""
+    def operand(self, node: Any, what: str = "qubit") -> list[int]:
+        """Return the qubits, or bits, that an operand stands for."""
         name = getattr(node.name, "name", node.name)
         if name.startswith("$"):
             raise self.fail(f"qubits of the hardware such as {name} cannot be named.")
-        if name not in self.program.registers:
-            raise self.fail(f"the qubits {name!r} are not declared.")
-        places = self.program.registers[name]
+        registers = self.program.registers if what == "qubit" else self.program.bits
+        if name not in registers:
+            raise self.fail(f"the {what}s {name!r} are not declared.")
+        places = registers[name]
         for index in getattr(node, "indices", []):
             places = self.selected(places, index, name)
         return places
@@ -232,21 +246,18 @@ class _Reader:
 
     def at(self, places: list[int], index: int, name: str) -> int:
         if not -len(places) <= index < len(places):
-            raise self.fail(f"{name!r} has {len(places)} qubits, but its qubit {index} was asked for.")
+            what = "bit" if name in self.program.bits else "qubit"
+            raise self.fail(f"{name!r} has {len(places)} {what}s, but its {what} {index} was asked for.")
         return places[index]
 
     def call(self, node: Any, qubits: Sequence[int], values: Mapping[str, float]) -> tuple[list[Instruction], complex]:
         """Return what a call of a gate does to given qubits, and its phase."""
         name = node.name.name
+        self.distinct(name, qubits)
         arguments = [self.number(argument, values) for argument in node.arguments]
         if not node.modifiers:
             return self.named(name, arguments, qubits)
-        n_controls = sum(
-            1 if modifier.argument is None else self.whole(modifier.argument)
-            for modifier in node.modifiers
-            if modifier.modifier.name in ("ctrl", "negctrl")
-        )
-        inner = len(qubits) - n_controls
+        inner = len(qubits) - self.controls(node.modifiers)
         if inner < 1 or len(qubits) > MOST_CONTROLLED:
             raise self.fail(f"{name!r} under these modifiers must act on 1 to {MOST_CONTROLLED} qubits.")
         done, phase = self.named(name, arguments, range(inner))
@@ -256,6 +267,21 @@ class _Reader:
                 matrix = apply(instruction.matrix, instruction.qubits, matrix, inner)
         return [Instruction(name, tuple(qubits), self.modified(node.modifiers, matrix, values))], 1.0
 
+    def distinct(self, name: str, qubits: Sequence[int]) -> None:
+        if len(set(qubits)) < len(qubits):
+            raise self.fail(f"{name} must act on different qubits.")
+
+    def controls(self, modifiers: Sequence[Any]) -> int:
+        """Return the number of qubits that modifiers add."""
+        counts = [
+            1 if modifier.argument is None else self.whole(modifier.argument)
+            for modifier in modifiers
+            if modifier.modifier.name in ("ctrl", "negctrl")
+        ]
+        if min(counts, default=1) < 1:
+            raise self.fail(f"a modifier needs at least 1 control, but was given {min(counts)}.")
+        return sum(counts)
+
     def modified(self, modifiers: Sequence[Any], matrix: ComplexArray, values: Mapping[str, float]) -> ComplexArray:
         for modifier in reversed(modifiers):
             kind = modifier.modifier.name
@@ -264,10 +290,7 @@ class _Reader:
             elif kind == "pow":
                 matrix = power(matrix, self.number(modifier.argument, values))
             else:
-                count = 1 if modifier.argument is None else self.whole(modifier.argument)
-                if count < 1:
-                    raise self.fail(f"{kind} needs at least 1 control, but was given {count}.")
-                matrix = controlled(matrix, count, value=kind == "ctrl")
+                matrix = controlled(matrix, self.controls([modifier]), value=kind == "ctrl")
         return matrix
 
     def known(self, name: str) -> tuple[int, int, Any]:
@@ -302,12 +325,10 @@ class _Reader:
                 more, turned = self.call(step, places, inside)
                 done, phase = done + more, phase * turned
             elif kind == "QuantumBarrier":
-                done.append(Instruction("barrier", tuple(places)))
-            elif kind == "QuantumPhase" and not step.modifiers:
-                phase *= np.exp(1j * self.number(step.argument, inside))
+                done.append(Instruction("barrier", tuple(dict.fromkeys(places))))
             elif kind == "QuantumPhase":
-                base = np.array([[np.exp(1j * self.number(step.argument, inside))]])
-                done.append(Instruction("gphase", tuple(places), self.modified(step.modifiers, base, inside)))
+                more, turned = self.turned(step, places, inside)
+                done, phase = done + more, phase * turned
             else:
                 raise self.fail(f"the gate {name!r} must consist of gates and barriers only.")
         return done, phase
@@ -327,25 +348,31 @@ class _Reader:
     def number(self, node: Any, values: Mapping[str, float]) -> float:
         """Return the value of an expression."""
         kind = type(node).__name__
-        if kind in ("IntegerLiteral", "FloatLiteral"):
-            return float(node.value)
         if kind == "Identifier":
             if node.name not in values:
                 raise self.fail(f"the number {node.name!r} is not known.")
             return values[node.name]
         try:
+            if kind in ("IntegerLiteral", "FloatLiteral"):
+                return self.sized(float(node.value))
             if kind == "UnaryExpression" and node.op.name in ("-", "+"):
                 value = self.number(node.expression, values)
                 return -value if node.op.name == "-" else value
             if kind == "BinaryExpression" and node.op.name in _OPERATORS:
-                return float(_OPERATORS[node.op.name](self.number(node.lhs, values), self.number(node.rhs, values)))
+                left, right = self.number(node.lhs, values), self.number(node.rhs, values)
+                return self.sized(float(_OPERATORS[node.op.name](left, right)))
             if kind == "FunctionCall" and node.name.name in _FUNCTIONS and len(node.arguments) == 1:
-                return float(_FUNCTIONS[node.name.name](self.number(node.arguments[0], values)))
+                return self.sized(float(_FUNCTIONS[node.name.name](self.number(node.arguments[0], values))))
         except (ArithmeticError, ValueError, TypeError) as error:
             if isinstance(error, QasmError):
                 raise
             raise self.fail(f"an expression has no value: {error}.") from None
         raise self.fail("an expression is not understood; numbers, + - * / ** % and functions of one number are.")
+
+    def sized(self, value: float) -> float:
+        if not abs(value) <= LARGEST:
+            raise self.fail(f"a number must be at most {LARGEST:g}, but is {value:g}.")
+        return value
 
 
 _OPERATORS: dict[str, Callable[[float, float], Any]] = {

@@ -66,8 +66,9 @@ def check_fragment(kind: str, smiles: str) -> None:
     Raises
     ------
     ValueError
-        If RDKit cannot read the SMILES, it has the wrong number of attachment points, or it has unpaired electrons
-        where there may be none (or none where there must be one).
+        If RDKit cannot read the SMILES, it has the wrong number of attachment points, it has unpaired electrons where
+        there may be none (or none where there must be one), or the attachment points of a coupler are not alike: of two
+        unequal arms one exchange would stand for both.
     """
     from rdkit import Chem
 
@@ -84,6 +85,23 @@ def check_fragment(kind: str, smiles: str) -> None:
     if unpaired != (1 if kind == "radical" else 0):
         wanted = "one unpaired electron" if kind == "radical" else "no unpaired electron"
         raise ValueError(f"a {kind} must have {wanted}, but {smiles!r} has {unpaired}")
+    if kind == "coupler" and len({_one_sided(smiles, number) for number in (0, 1)}) > 1:
+        raise ValueError(
+            f"a coupler must have two attachment points that are alike, but with one arm on the first or on the second "
+            f"{smiles!r} gives different molecules; give its candidates as whole molecules (kind molecule), which have "
+            "the exchange of both arms"
+        )
+
+
+def _one_sided(coupler: str, number: int) -> str:
+    """Return the canonical SMILES of a coupler with one of its attachment points, and hydrogen at the other."""
+    from rdkit import Chem
+
+    mol = _marked(coupler, "coupler")
+    points = [atom for atom in mol.GetAtoms() if atom.GetAtomicNum() == 0]
+    points[number].SetIsotope(0)
+    _cap(points[1 - number])
+    return str(Chem.MolToSmiles(Chem.RemoveHs(mol)))
 
 
 def read_smiles(smiles: str) -> Any:
@@ -104,7 +122,8 @@ def assemble(radical: str, linker: str, coupler: str, arms: int) -> Structure:
     Parameters
     ----------
     radical, linker, coupler
-        SMILES with 1, 2 and 2 attachment points ``[*]``; a linker ``[*][*]`` is a direct bond.
+        SMILES with 1, 2 and 2 attachment points ``[*]``; a linker ``[*][*]`` is a direct bond. The first attachment
+        point of a linker is at the radical, in both arms; those of a coupler must be alike.
     arms
         1: radical - linker - coupler - H. 2: radical - linker - coupler - linker - radical.
 
@@ -128,10 +147,11 @@ def assemble(radical: str, linker: str, coupler: str, arms: int) -> Structure:
     for arm in range(arms):
         whole = _join(whole, _join(_marked(radical, f"radical {arm}"), _marked(linker, "linker")))
     if arms == 1:
-        whole = _cap(whole)
+        _cap(next(atom for atom in whole.GetAtoms() if atom.GetAtomicNum() == 0))
     mol = whole.GetMol()
     with rdBase.BlockLogs():
         Chem.SanitizeMol(mol)
+        mol = Chem.RemoveHs(mol)
         smiles = Chem.MolToSmiles(mol)
     order = list(mol.GetPropsAsDict(True, True)["_smilesAtomOutputOrder"])
     origin = [mol.GetAtomWithIdx(index).GetProp("origin") for index in order]
@@ -186,8 +206,7 @@ def _join(left: Any, right: Any) -> Any:
     return mol
 
 
-def _cap(mol: Any) -> Any:
-    """Replace the attachment points left by hydrogen."""
-    for index in sorted((a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() == 0), reverse=True):
-        mol.RemoveAtom(index)
-    return mol
+def _cap(point: Any) -> None:
+    """Make an attachment point a hydrogen: without one, a neighbour in brackets would have an unpaired electron."""
+    point.SetAtomicNum(1)
+    point.SetIsotope(0)

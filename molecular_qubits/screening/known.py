@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,8 @@ def read_known(path: str | Path) -> dict[str, KnownCoupling]:
     Raises
     ------
     ValueError
-        If the file cannot be read, or a line is not a coupling; the message names the line.
+        If the file cannot be read, or a line is not a coupling: a field is missing, or one is no finite number, or the
+        resolution is negative. The message names the line and the field.
     """
     path = Path(path)
     try:
@@ -76,13 +78,32 @@ def read_known(path: str | Path) -> dict[str, KnownCoupling]:
         try:
             entry = json.loads(line)
             record = {**entry["record"]}
-            [float(record["j_cm1"]), float(record["resolution_cm1"]), *map(float, record["projections_cm1"])]
+            fault = _fault(record)
             found[identity(entry["key"])] = KnownCoupling(entry["name"], entry["state"], entry["key"], record)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            why = "is no JSON" if isinstance(error, json.JSONDecodeError) else "is none"
-            why = f"lacks {error}" if isinstance(error, KeyError) else why
+            fault = "is no JSON" if isinstance(error, json.JSONDecodeError) else "is none"
+            fault = f"lacks {error}" if isinstance(error, KeyError) else fault
+        if fault:
             raise ValueError(
                 f"Argument `known` must name a file of couplings with {', '.join(_FIELDS)} in each line, but line "
-                f"{number} of {str(path)!r} {why}."
-            ) from error
+                f"{number} of {str(path)!r} {fault}."
+            )
     return found
+
+
+def _fault(record: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the numbers of a coupling, or ``None``."""
+    for name in ("j_cm1", "resolution_cm1"):
+        if not _is_finite(record[name]):
+            return f"has {name} {record[name]!r}, which must be a finite number"
+    if record["resolution_cm1"] < 0:
+        return f"has resolution_cm1 {record['resolution_cm1']!r}, which must not be negative"
+    for name in ("projections_cm1", *(["pairs_cm1"] if "pairs_cm1" in record else [])):
+        numbers = record[name]
+        if not isinstance(numbers, list) or len(numbers) < 2 or not all(map(_is_finite, numbers)):
+            return f"has {name} {numbers!r}, which must be a list of at least 2 finite numbers"
+    return None
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -43,12 +43,13 @@ def read_library(path: str | Path) -> Library:
     path
         CSV (UTF-8) with the columns ``kind`` (radical, linker, coupler or molecule), ``name`` and ``smiles``; other
         columns are ignored, and so are empty lines and lines that begin with ``#``. Fragments have attachment points
-        ``[*]``: one for a radical, two for a linker (``[*][*]`` is a direct bond) and for a coupler.
+        ``[*]``: one for a radical, two for a linker (the first is at the radical; ``[*][*]`` is a direct bond) and for
+        a coupler, where they must be alike.
 
     Returns
     -------
     Library
-        Candidates of the good rows, faults of the others.
+        Candidates of the good rows, with a name each; faults of the others.
 
     Raises
     ------
@@ -95,11 +96,31 @@ def read_library(path: str | Path) -> Library:
             faults.append(LibraryFault(coupler[0], f"{' - '.join(names_of_parts)} cannot be joined: {error}"))
             continue
         candidates.append(Candidate(" - ".join(names_of_parts), on, off, names_of_parts, coupler[0]))
-    candidates += molecules
+    candidates, repeated = _named_once([*candidates, *molecules])
+    faults += repeated
     if not candidates:
         shown = "; ".join(str(fault) for fault in faults[:5]) or "it needs a molecule, or a radical, linker and coupler"
         raise ValueError(f"The library {str(path)!r} gives no candidate: {shown}.")
     return Library(tuple(candidates), tuple(sorted(faults, key=lambda fault: fault.line)))
+
+
+def _named_once(candidates: list[Candidate]) -> tuple[list[Candidate], list[LibraryFault]]:
+    """Return the first candidate of each name, and faults of the others: results are kept by name."""
+    first: dict[str, Candidate] = {}
+    faults: list[LibraryFault] = []
+    for candidate in candidates:
+        other = first.setdefault(candidate.name, candidate)
+        if other is not candidate:
+            same = f"{_origin(candidate)} has the name {candidate.name!r} of {_origin(other)}"
+            reason = f"{same}; rename one of them, or a part of it"
+            faults.append(LibraryFault(candidate.line, reason))
+    return list(first.values()), faults
+
+
+def _origin(candidate: Candidate) -> str:
+    if not candidate.parts:
+        return f"the molecule on line {candidate.line}"
+    return " with ".join(f"{kind} {part!r}" for kind, part in zip(ATTACHMENTS, candidate.parts, strict=True))
 
 
 def _rows(text: str, path: Path) -> tuple[list[tuple[int, str, str, str]], list[LibraryFault]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -51,7 +52,8 @@ class ScreeningConfig(FrozenConfig):
 class Coupling:
     """A coupling by the last level that was computed, in cm^-1, with its error and what the error leaves out.
 
-    ``earlier_cm1`` are those of the levels before, by level.
+    ``earlier_cm1`` are those of the levels before, by level. ``pair_spread_cm1``, part of the error, is half the range
+    of the couplings of the radicals of a whole molecule, of which ``j_cm1`` is the mean.
     """
 
     j_cm1: float
@@ -59,6 +61,7 @@ class Coupling:
     level: str
     missing: tuple[str, ...]
     earlier_cm1: dict[str, float] = field(default_factory=dict)
+    pair_spread_cm1: float = 0.0
 
 
 def _earlier(coupling: Coupling) -> str | None:
@@ -375,7 +378,9 @@ class _Screening:
             convergence_cm1=record["resolution_cm1"],
         )
         earlier = {_level(stage): record["j_cm1"] for stage, record in series[:-1]}
-        return Coupling(record["j_cm1"], bar.total_cm1, _level(stage), bar.missing, earlier)
+        pairs = record.get("pairs_cm1", [record["j_cm1"]])
+        spread = (max(pairs) - min(pairs)) / 2
+        return Coupling(record["j_cm1"], math.hypot(bar.total_cm1, spread), _level(stage), bar.missing, earlier, spread)
 
 
 def _level(stage: Stage) -> str:

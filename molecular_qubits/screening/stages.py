@@ -80,8 +80,8 @@ class Job:
             "centres": [list(atoms) for atoms in self.centres],
             "spins": list(self.spins),
             "level": level,
-            "versions": versions(("tblite", "pyscf", "rdkit")),
-            **({"yamaguchi": "total spin"} if len(self.spins) > 2 else {}),
+            "versions": versions(("tblite", "pyscf", "rdkit", "ase")),
+            **({"yamaguchi": "total spin", "pairs": "each"} if len(self.spins) > 2 else {}),
         }
 
 
@@ -109,9 +109,10 @@ def run_job(job: Job) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``j_cm1`` (Yamaguchi; the mean over equal pairs of a whole molecule), ``projections_cm1`` (Yamaguchi, Noodleman,
-        unprojected), ``resolution_cm1`` (what the convergence of the energies leaves), ``s2``, ``n_atoms`` and
-        ``seconds`` of the fields.
+        ``j_cm1`` (Yamaguchi; the mean over the radicals of a whole molecule), ``projections_cm1`` (Yamaguchi,
+        Noodleman, unprojected), ``pairs_cm1`` (Yamaguchi, of each radical of a whole molecule with the coupler; absent
+        where there is one pair), ``resolution_cm1`` (what the convergence of the energies leaves), ``s2``, ``n_atoms``
+        and ``seconds`` of the fields.
 
     Raises
     ------
@@ -174,6 +175,7 @@ def _compute(job: Job) -> dict[str, Any]:
     return {
         "j_cm1": by_projection[0],
         "projections_cm1": by_projection,
+        **({"pairs_cm1": [float(result.j_yamaguchi_cm1[pair]) for pair in pairs]} if len(pairs) > 1 else {}),
         "resolution_cm1": RESOLUTION_FACTOR * job.stage.conv_tol * HARTREE_TO_CM1 / gap_per_j,
         "s2": [state.s2 for state in result.states],
         "n_atoms": molecule.n_atoms,

@@ -111,6 +111,27 @@ def test_u2_and_u3_under_control_are_those_of_stdgates(short, angles):
     assert unitary(old)[0, 0].imag == 0  # OpenQASM 2 has another phase
 
 
+def test_a_phase_is_modified_and_broadcast_as_a_gate_is():
+    assert read_circuit(f"{HEAD3}qubit q; inv @ gphase(0.3);").instructions == ()
+    spelt = f"{HEAD3}gate g a {{ inv @ gphase(0.3); z a; }} qubit[2] q; ctrl @ g q[0], q[1];"
+    assert np.abs(unitary(spelt) - np.diag([1, 1, np.exp(-0.3j), -np.exp(-0.3j)])).max() < 1e-12
+    each = unitary(f"{HEAD3}qubit[2] q; ctrl @ gphase(0.3) q;")
+    assert np.abs(each - np.diag(np.exp([0, 0.3j, 0.3j, 0.6j]))).max() < 1e-12
+
+
+def test_large_powers_stay_unitary_and_agree_with_products():
+    for exponent in (1000, 1001, -1001):
+        turned = unitary(f"{HEAD3}qubit q; pow({exponent}) @ rx(0.3) q;")
+        assert np.abs(turned - STANDARD["rx"][2](0.3 * exponent)).max() < 1e-10
+    huge = unitary(f"{HEAD3}qubit q; pow(1e300) @ rx(0.3) q;")
+    assert np.abs(huge @ huge.conj().T - np.eye(2)).max() < 1e-12
+
+
+def test_readouts_go_to_as_many_bits():
+    text = f"{HEAD3}qubit[3] q; bit[3] c; c[0:1] = measure q[1:2]; c[-1] = measure q[0];"
+    assert [step.qubits for step in read_circuit(text).instructions] == [(1,), (2,), (0,)]
+
+
 def test_registers_ranges_sets_and_negative_indices():
     text = f"{HEAD3}const int n = 2 * 2; qubit[n] q; x q[0:2]; y q[{{1, 3}}]; z q[-1]; h q[3:-1:0];"
     names = [(step.name, step.qubits[0]) for step in read_circuit(text).instructions]
@@ -165,6 +186,24 @@ def test_a_file_is_read_from_its_path(tmp_path):
         (f"{HEAD3}x $0;", "Line 3: qubits of the hardware"),
         (f"{HEAD3}input float t; qubit q;", "Line 3: a"),
         (f"{HEAD2}qreg a[2]; qreg b[3];\ncx a, b;", "Line 4: the registers of 'cx' must be equally long"),
+        (f"{HEAD3}qubit[1e400] q;", "Line 3: a number must be at most 1e.300, but is inf"),
+        (f"{HEAD3}qubit[2] q;\nctrl(1e400) @ x q[0], q[1];", "Line 4: a number must be at most"),
+        (f"{HEAD3}qubit q;\npow(1e400) @ x q;", "Line 4: a number must be at most"),
+        (f"{HEAD3}qubit q;\nrx(-1e400) q;", "Line 4: a number must be at most"),
+        (f"{HEAD3}qubit q;\nU(0, 1e308, 1e308) q;", "Line 4: a number must be at most"),
+        (f"{HEAD3}qubit q;\nrx({'9' * 400}) q;", "Line 4: an expression has no value"),
+        (f"{HEAD3}qubit q;\nrx(1e200 * 1e200) q;", "Line 4: a number must be at most"),
+        (f"{HEAD3}qubit[2] q;\nctrl(0) @ x q[0];", "Line 4: a modifier needs at least 1 control, but was given 0"),
+        (f"{HEAD3}qubit[2] q;\ngphase(0.3) q;", "Line 4: gphase with 0 controls acts on 0 qubits, but was given 1"),
+        (f"{HEAD3}qubit[2] q;\nctrl @ gphase(0.3);", "Line 4: gphase with 1 controls acts on 1 qubits"),
+        (f"{HEAD3}qubit[2] q;\nctrl(40) @ gphase(0.3) q[0];", "Line 4: gphase must have at most 8 controls"),
+        (f"{HEAD3}qubit[2] q;\nctrl(2) @ gphase(0.3) q[0], q[0];", "Line 4: gphase must act on different qubits"),
+        (f"{HEAD3}qubit[2] q; gate g a, b {{ ctrl @ gphase(0.3) a, b; }}\ng q[0], q[1];", "Line 4: gphase with 1"),
+        (f"{HEAD3}qubit[2] q; gate g a {{ cx a, a; }}\nctrl @ g q[0], q[1];", "Line 4: cx must act on different"),
+        (f"{HEAD2}qreg q[2]; creg c[1];\nmeasure q -> c;", "Line 4: 2 qubits need as many bits .* were given 1"),
+        (f"{HEAD2}qreg q[2]; creg c[1];\nmeasure q[0] -> c[5];", "Line 4: 'c' has 1 bits, but its bit 5"),
+        (f"{HEAD3}qubit[2] q;\nbit c = measure q;", "Line 4: 2 qubits need as many bits"),
+        (f"{HEAD2}qreg q[2];\ncreg q[2];", "Line 4: the bits 'q' are declared twice"),
     ],
 )
 def test_programs_that_cannot_run_are_refused_with_their_line(text, message):

@@ -74,6 +74,22 @@ def test_a_direct_linker_is_a_bond_and_one_arm_ends_in_hydrogen():
 
 
 @pytest.mark.parametrize(
+    ("coupler", "plain"),
+    [
+        ("[*:1][c]1[cH][cH][c]([*:2])[cH][cH]1", "[*]c1ccc([*])cc1"),
+        ("[1*][CH]=[CH][2*]", "[*]C=C[*]"),
+        ("[*]n1cccc1-c1cccn1[*]", "[*]n1cccc1-c1ccc[n]1[*]"),
+    ],
+)
+def test_an_attachment_point_in_brackets_ends_in_hydrogen_too(coupler, plain):
+    from rdkit import Chem
+
+    one = assemble("[O]N([*])C", "[*][*]", coupler, 1)
+    assert one == assemble("[O]N([*])C", "[*][*]", plain, 1)
+    assert sum(atom.GetNumRadicalElectrons() for atom in Chem.MolFromSmiles(one.smiles).GetAtoms()) == 1
+
+
+@pytest.mark.parametrize(
     ("parts", "message"),
     [
         (("[O]NC", "[*][*]", "[*]C=C[*]"), "1 attachment point"),
@@ -82,11 +98,25 @@ def test_a_direct_linker_is_a_bond_and_one_arm_ends_in_hydrogen():
         (("[O]N([*])C", "[*][*]", "[*]C=C([*])[CH2]"), "no unpaired electron"),
         (("[O]N([*])C", "[*][*]", "[*]C=C[*].C"), "one piece"),
         (("[O]N([*])(", "[*][*]", "[*]C=C[*]"), "cannot read"),
+        (("[O]N([*])C", "[*][*]", "[*]c1ccc([*])c(C#N)c1"), "attachment points that are alike"),
+        (("[O]N([*])C", "[*][*]", "[*]c1cc(F)c([*])cc1"), "attachment points that are alike"),
     ],
 )
 def test_fragments_that_cannot_be_joined_are_refused(parts, message):
     with pytest.raises(ValueError, match=message):
         assemble(*parts, 2)
+
+
+@pytest.mark.parametrize("coupler", ["[*:1]c1ccc([*:2])cc1", "[1*]c1ccc([2*])c2ccccc12", "[*]C(F)=C([*])F"])
+def test_labels_do_not_make_attachment_points_unlike(coupler):
+    assert len(assemble("[O]N([*])C", "[*][*]", coupler, 2).radicals) == 2
+
+
+def test_the_first_attachment_point_of_a_linker_is_at_the_radical():
+    from rdkit import Chem
+
+    one = assemble("[O]N([*])C", "[*]C#Cc1ccc([*])cc1", "[*]C=C[*]", 1)
+    assert one.smiles == Chem.CanonSmiles("[O]N(C)C#Cc1ccc(C=C)cc1")
 
 
 # --- libraries ----------------------------------------------------------------------------------------------------
@@ -108,6 +138,32 @@ def test_bad_rows_are_reported_by_line_and_good_rows_stay(tmp_path):
     assert "already on line 8" in reasons[10]
     assert "`name`" in reasons[11]
     assert "2 radicals" in reasons[12]
+
+
+def test_a_candidate_with_the_name_of_another_is_a_fault_that_names_both(tmp_path):
+    text = (
+        SMALL + "linker,direct - long,[*]C#C[*]\ncoupler,long - ethene,[*]C=CC=C[*]\n"
+        "molecule,NO - direct - ethene,[O]N(C)c1ccccc1N(C)[O]\n"
+    )
+    found = read_library(_library(tmp_path, text))
+    smiles = {candidate.name: candidate.off.smiles for candidate in found.candidates}
+    assert len(smiles) == len(found.candidates) == 3
+    assert smiles["NO - direct - ethene"] == assemble("[O]N([*])C", "[*][*]", "[*]C=C[*]", 2).smiles
+    assert [fault.line for fault in found.faults] == [4, 7]
+    assert found.faults[0].reason == (
+        "radical 'NO' with linker 'direct - long' with coupler 'ethene' has the name 'NO - direct - long - ethene' of "
+        "radical 'NO' with linker 'direct' with coupler 'long - ethene'; rename one of them, or a part of it"
+    )
+    assert "the molecule on line 7 has the name" in found.faults[1].reason
+
+
+def test_a_coupler_whose_arms_differ_is_a_fault_that_shows_the_way(tmp_path):
+    found = read_library(_library(tmp_path, SMALL + "coupler,cyanobenzene,[*]c1ccc([*])c(C#N)c1\n"))
+    assert [candidate.name for candidate in found.candidates] == ["NO - direct - ethene"]
+    (fault,) = found.faults
+    assert fault.line == 5
+    assert "on the first or on the second '[*]c1ccc([*])c(C#N)c1' gives different molecules" in fault.reason
+    assert "kind molecule" in fault.reason
 
 
 @pytest.mark.parametrize(
@@ -518,6 +574,51 @@ def test_a_job_that_was_done_is_not_done_again(tmp_path, monkeypatch):
     assert finished(Job("a", candidate.on, "on", Stage(basis="6-31g"), str(tmp_path))) is None
 
 
+def test_another_ase_made_another_geometry_and_so_another_coupling(tmp_path, monkeypatch):
+    import shared.artifacts
+
+    version = shared.artifacts.metadata.version
+    (candidate,) = read_library(_library(tmp_path)).candidates
+    job = Job("a", candidate.on, "on", Stage(), str(tmp_path))
+    _put(tmp_path, candidate, "on", 4.0, Stage())
+    monkeypatch.setattr(shared.artifacts.metadata, "version", lambda name: "0" if name == "ase" else version(name))
+    assert finished(job) is None
+
+
+def test_unequal_pairs_of_a_whole_molecule_are_in_the_error(tmp_path, monkeypatch):
+    """J_RT of 90 and -10 for two unlike radicals: 40 +- 50, not 40 without a word."""
+    from types import SimpleNamespace
+
+    from molecular_qubits.electronic import exchange
+
+    monkeypatch.setattr(gate_module, "best_hold", lambda *_: (0.8, 1.0))  # not what is tested
+    path = _library(tmp_path, "kind,name,smiles\nmolecule,unlike,[O]N(C)c1ccc(cc1)C1=NCCN1[O]\n")
+    stage = Stage()
+
+    def run(j_first, j_second, folder):
+        matrix = np.array([[0, 1e-3, j_first], [1e-3, 0, j_second], [j_first, j_second, 0]])
+        result = SimpleNamespace(
+            j_yamaguchi_cm1=matrix, j_noodleman_cm1=matrix, j_unprojected_cm1=matrix, states=[SimpleNamespace(s2=2.0)]
+        )
+        result.states[0].seconds = 1.0
+        monkeypatch.setattr(exchange, "exchange_couplings", lambda *_, **__: result)
+        monkeypatch.setattr("molecular_qubits.screening.stages.geometry", lambda job: SimpleNamespace(n_atoms=1))
+        (candidate,) = read_library(path).candidates
+        for state in ("on", "off"):
+            run_job(Job(candidate.name, candidate.off, state, stage, str(folder)))
+        config = ScreeningConfig(stages=(stage,))
+        (row,) = screen(path, folder / "out", config=config, cache=folder, finished_only=True).candidates
+        assert len(read_known(folder / "out" / "couplings.jsonl")) == 2
+        return row
+
+    unlike, alike = run(90.0, -10.0, tmp_path / "unlike"), run(40.0, 40.0, tmp_path / "alike")
+    assert unlike.on.j_cm1 == alike.on.j_cm1 == 40
+    assert (unlike.on.pair_spread_cm1, alike.on.pair_spread_cm1) == (50, 0)
+    assert alike.on.error_cm1 < 1
+    assert unlike.on.error_cm1 == pytest.approx(np.hypot(alike.on.error_cm1, 50))
+    assert unlike.off == alike.off
+
+
 def test_couplings_of_an_earlier_run_are_taken_from_its_file(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(run_module, "say", said.append)
@@ -553,6 +654,31 @@ def test_a_file_without_couplings_is_refused_by_line(tmp_path, line):
         screen(_library(tmp_path), known=tmp_path / "known.jsonl")
     with pytest.raises(ValueError, match="cannot be read"):
         screen(_library(tmp_path), known=tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("j_cm1", float("nan"), "has j_cm1 nan, which must be a finite number"),
+        ("j_cm1", "1.0", "has j_cm1 '1.0', which must be a finite number"),
+        ("j_cm1", True, "has j_cm1 True, which must be a finite number"),
+        ("j_cm1", 10**400, "has j_cm1 1000"),
+        ("resolution_cm1", float("inf"), "has resolution_cm1 inf, which must be a finite number"),
+        ("resolution_cm1", -1.0, "has resolution_cm1 -1.0, which must not be negative"),
+        ("projections_cm1", "123", "has projections_cm1 '123', which must be a list of at least 2 finite numbers"),
+        ("projections_cm1", [1.0], "has projections_cm1 .*, which must be a list of at least 2"),
+        ("projections_cm1", [1.0, None, 1.0], "has projections_cm1 .*, which must be a list of at least 2"),
+        ("pairs_cm1", [1.0, float("nan")], "has pairs_cm1 .*, which must be a list of at least 2"),
+    ],
+)
+def test_numbers_of_known_couplings_are_checked_by_line_and_field(tmp_path, field, value, reason):
+    good = SHIPPED_COUPLINGS.read_text(encoding="utf-8").splitlines()[0]
+    entry = json.loads(good)
+    entry["record"][field] = value
+    path = tmp_path / "known.jsonl"
+    path.write_text(f"{good}\n{json.dumps(entry)}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"line 2 of .*known\.jsonl' {reason}"):
+        read_known(path)
 
 
 def test_both_states_of_the_smallest_candidate_come_first(tmp_path, monkeypatch):
