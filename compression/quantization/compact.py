@@ -21,6 +21,12 @@ class _Compact(_PQWeight):
     low: torch.Tensor
     high: torch.Tensor
     _plain: type[_PQWeight]
+    _k: int
+
+    @property
+    def n_centroids(self) -> int:
+        """Codewords K; kept as a number, since a tracer gives sizes as tensors."""
+        return self._k
 
     @property
     def codes(self) -> torch.Tensor:  # type: ignore[override]  # a buffer in the other layers
@@ -42,7 +48,7 @@ class _Compact(_PQWeight):
     def _take(self, layer: _PQWeight) -> None:
         """Become what another layer is."""
         nn.Module.__init__(self)
-        self.centroids = layer.centroids
+        self.centroids, self._k = layer.centroids, layer.n_centroids
         for name, buffer in self._buffers_of(layer.codes).items():
             self.register_buffer(name, buffer)
         self.codebook_dtype, self.activations = layer.codebook_dtype, layer.activations
@@ -51,7 +57,7 @@ class _Compact(_PQWeight):
     def _unpack(self) -> None:
         """Become the layer with plain codes, in place."""
         codes = self.codes
-        del self.low, self.high
+        del self.low, self.high, self._k
         self.__class__ = self._plain  # type: ignore[assignment]
         self.register_buffer("codes", codes)
 

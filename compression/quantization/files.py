@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,13 +158,14 @@ def read_header(path: str | Path) -> dict[str, Any]:
         return _header(file, files[0])
 
 
-def read_tensors(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def read_tensors(path: str | Path | Sequence[str | Path]) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Return the description and all tensors.
 
     Parameters
     ----------
     path
-        The file; its folder; or the index, or the name of the file in whose place there is one, if there are several.
+        The file; its folder; or the index, or the name of the file in whose place there is one, if there are several;
+        or a list of all files, where the index has another name.
 
     Raises
     ------
@@ -172,7 +173,11 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tens
         As `read_header`; if a tensor does not have its checksum (it is named), is missing, or files and index do not
         belong together. No code in the file is ever run.
     """
-    files, index = _locate(path)
+    if isinstance(path, str | Path):
+        files, index = _locate(path)
+    else:
+        files, index = [Path(file) for file in path], None
+        path = files[0]
     header: dict[str, Any] = {}
     tensors: dict[str, torch.Tensor] = {}
     places: dict[str, str] = {}

@@ -70,7 +70,7 @@ class PGIPQQuantizer(HfQuantizer):
             raise CompressedFileError(f"A {FORMAT} model needs a safetensors file, but none was given.")
         first = Path(checkpoint_files[0])
         self._where = first if len(checkpoint_files) == 1 else first.parent
-        header, tensors = read_tensors(self._where)
+        header, tensors = read_tensors(checkpoint_files)
         places = layer_places(header["layers"], tensors, model, first)
         self._stored = placed(header["layers"], tensors, places)
         ignored = set(model._keys_to_ignore_on_load_unexpected or ())

@@ -18,7 +18,16 @@ def _compiled(codes: torch.Tensor, dtype: torch.dtype) -> bool:
     """Whether the compiled kernels apply: float32 in the memory of the processor, and no graph that is recorded."""
     recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
     plain = type(codes) is torch.Tensor and codes.device.type == "cpu"  # no fake tensor of a tracer
-    return plain and not recorded and dtype == torch.float32
+    plain = plain and not recorded and dtype == torch.float32
+    return plain and not torch._C._are_functorch_transforms_active()  # no `vmap`, `grad` and so on
+
+
+def _codewords(centroids: torch.Tensor, codes: torch.Tensor, ignored: torch.Tensor | None) -> torch.Tensor:
+    if _compiled(codes, centroids.dtype):
+        from compression.quantization.compiled_decode import decode
+
+        return decode(centroids, codes.reshape(1, -1)).reshape(*codes.shape, -1)
+    return functional.embedding(codes.to(torch.int32), centroids)
 
 
 class _Gather(torch.autograd.Function):
@@ -29,32 +38,50 @@ class _Gather(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, centroids: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(codes)
-        ctx.shape = centroids.shape
-        if _compiled(codes, centroids.dtype):
-            from compression.quantization.compiled_decode import decode
-
-            return decode(centroids, codes.reshape(1, -1)).reshape(*codes.shape, -1)
-        return functional.embedding(codes.to(torch.int32), centroids)
+    def forward(ctx: Any, centroids: torch.Tensor, codes: torch.Tensor, ignored: torch.Tensor | None) -> torch.Tensor:
+        inputs = centroids, codes, ignored
+        _Gather.setup(ctx, inputs, None)
+        return _codewords(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (codes,) = ctx.saved_tensors
+    def setup(ctx: Any, inputs: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None], output: Any) -> None:
+        centroids, codes, ignored = inputs
+        ctx.save_for_backward(codes, ignored)
+        ctx.shape = centroids.shape
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        codes, ignored = ctx.saved_tensors
         (gradient,) = gradients
-        k, d = ctx.shape
+        used, d = ctx.shape
+        k = used
+        if ignored is not None:  # they count for one more codeword, which is none
+            codes, k = torch.where(ignored, k, codes.to(torch.int32)), k + 1
         flat = codes.reshape(-1)
+        if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():  # it may be differentiated again
+            rows = gradient.reshape(-1, d).to(torch.promote_types(gradient.dtype, torch.float32))
+            places, zeros = flat.to(torch.int32), rows.new_zeros(k, d)
+            uses = zeros[:, 0].index_add(0, places, rows.new_ones(flat.shape)).clamp(min=1)
+            return (zeros.index_add(0, places, rows) / uses[:, None]).to(gradient.dtype)[:used], None, None
         if _compiled(codes, gradient.dtype):
             from compression.quantization.compiled_decode import mean_by_code
 
-            return mean_by_code(gradient.reshape(-1, d), flat, k), None
+            return mean_by_code(gradient.reshape(-1, d), flat, k)[:used], None, None
         columns = gradient.reshape(-1, d).T.contiguous()
         totals = [torch.bincount(flat, column, minlength=k) for column in columns]  # faster than index_add_ on rows
         uses = torch.bincount(flat, minlength=k).clamp_(min=1)
-        return (torch.stack(totals, dim=1) / uses[:, None]).to(gradient.dtype), None
+        return (torch.stack(totals, dim=1) / uses[:, None]).to(gradient.dtype)[:used], None, None
 
 
-def gather_codewords(centroids: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+class _GatherInTransforms(_Gather):
+    """The form that `torch.func` asks for; outside it would take longer, as PyTorch binds arguments in Python then."""
+
+    generate_vmap_rule = True
+    forward = staticmethod(_codewords)  # type: ignore[assignment]
+    setup_context = staticmethod(_Gather.setup)
+
+
+def gather_codewords(centroids: torch.Tensor, codes: torch.Tensor, ignored: torch.Tensor | None = None) -> torch.Tensor:
     """Look up codewords.
 
     Parameters
@@ -63,13 +90,16 @@ def gather_codewords(centroids: torch.Tensor, codes: torch.Tensor) -> torch.Tens
         (K, d).
     codes
         (...) integers.
+    ignored
+        Which entries of `codes` do not count as uses, of a shape that broadcasts to theirs; none if ``None``.
 
     Returns
     -------
     torch.Tensor
         (..., d). Its gradient reaches a centroid averaged over the entries of `codes` that use it.
     """
-    return _Gather.apply(centroids, codes)
+    in_transforms = not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+    return (_GatherInTransforms if in_transforms else _Gather).apply(centroids, codes, ignored)
 
 
 def _straight_through(value: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
@@ -82,6 +112,13 @@ _ROUNDING = "rounding of the input"
 
 def _nothing(module: nn.Module, arguments: tuple[Any, ...]) -> None:
     """Hook of layers that round their input: `torch.nn.TransformerEncoderLayer` calls only layers that have hooks."""
+
+
+def _narrowed(codes: torch.Tensor, k: int) -> torch.Tensor:
+    """Codes in the type of `code_dtype`, on which the kernels count, as on their being below `k`."""
+    if codes.numel() and not codes.is_meta and not (int(codes.min()) >= 0 and int(codes.max()) < k):
+        raise ValueError(f"Argument `codes` must lie in 0..{k - 1}, but spans {int(codes.min())}..{int(codes.max())}.")
+    return codes.to(code_dtype(k))
 
 
 class _PQWeight(nn.Module):
@@ -115,13 +152,8 @@ class _PQWeight(nn.Module):
                 f"Argument `codes` must be integers of shape (rows, blocks), but is {codes.dtype} of shape "
                 f"{tuple(codes.shape)}."
             )
-        k = len(centroids)
-        if codes.numel() and not (int(codes.min()) >= 0 and int(codes.max()) < k):
-            raise ValueError(
-                f"Argument `codes` must lie in 0..{k - 1}, but spans {int(codes.min())}..{int(codes.max())}."
-            )
         self.centroids = nn.Parameter(centroids.detach().clone())
-        self.register_buffer("codes", codes.to(code_dtype(k)))
+        self.register_buffer("codes", _narrowed(codes, len(centroids)))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Read codes as they are in memory or packed as in the file, as trainers read their checkpoints."""
@@ -136,7 +168,9 @@ class _PQWeight(nn.Module):
             if codes is not None and codes.ndim == 1:
                 shape, device = self._stored_codes.shape, codes.device
                 numbers = unpack_codes(codes.cpu().numpy(), code_bits(self.n_centroids), shape[0] * shape[1])
-                codes = torch.from_numpy(numbers).reshape(shape).to(device, code_dtype(self.n_centroids))
+                codes = torch.from_numpy(numbers).reshape(shape).to(device)
+            if codes is not None:
+                codes = _narrowed(codes, self.n_centroids)
         except ValueError as error:
             args[-1].append(f"Layer {prefix[:-1]!r} cannot be read: {error}")  # raised by `load_state_dict`
             return
@@ -175,9 +209,10 @@ class _PQWeight(nn.Module):
     def codebook(self) -> torch.Tensor:
         """The centroids; while an int8 codebook is trained, at their rounded values with the gradient going through.
 
-        Rounding only after the training would lose what it gained: one large centroid makes the grid coarse.
+        Rounding only after the training would lose what it gained: one large centroid makes the grid coarse. A graph
+        that is exported has them as they are, as inference does.
         """
-        if self.codebook_dtype != "int8" or not torch.is_grad_enabled():
+        if self.codebook_dtype != "int8" or not torch.is_grad_enabled() or torch.compiler.is_exporting():
             return self.centroids
         rounded = round_codebook(self.centroids.detach(), "int8")
         return self.centroids + (rounded - self.centroids.detach())
@@ -198,8 +233,8 @@ class _PQWeight(nn.Module):
         return self.codes
 
     def _codes_of(self, ids: torch.Tensor) -> torch.Tensor:
-        """The codes of some rows: (...) integers to (..., blocks)."""
-        return self.codes[ids]
+        """The codes of some rows: (...) integers to (..., blocks); ids are checked as `torch.nn.Embedding` does it."""
+        return functional.embedding(ids, self.codes)
 
     @property
     def _decodes_plainly(self) -> bool:
@@ -271,14 +306,14 @@ class PQLinear(_PQWeight):
 
     def _computes_from_codes(self, x: torch.Tensor) -> bool:
         """Whether only values of float32 are asked for, without gradients, so that the weight is not needed as such."""
-        plain = type(x) is torch.Tensor and x.device.type == "cpu" and x.dtype == torch.float32
+        plain = self._decodes_plainly and type(x) is torch.Tensor  # first of all: sizes that are traced are no numbers
+        plain = plain and x.device.type == "cpu" and x.dtype == torch.float32
         plain = plain and x.shape[-1:] == (self.in_features,) and not torch.is_autocast_enabled("cpu")
         recorded = torch.is_grad_enabled() and any(
             tensor is not None and tensor.requires_grad for tensor in (x, self.centroids, self.bias)
         )
         plain = plain and (self.bias is None or self.bias.dtype == torch.float32)
-        plain = plain and not torch._C._functorch.is_functorch_wrapped_tensor(x)  # no `vmap`, `grad` and so on
-        return plain and not recorded and self.latent is None and self._decodes_plainly
+        return plain and not recorded and self.latent is None
 
     def dense(self) -> nn.Linear:
         """Return a linear layer with the decoded weight."""
@@ -307,7 +342,7 @@ class PQEmbedding(_PQWeight):
 
     Notes
     -----
-    The gradient of a centroid is the average over its uses in the batch.
+    The gradient of a centroid is the average over its uses in the batch, those for padding left out.
     """
 
     def __init__(self, centroids: torch.Tensor, codes: torch.Tensor, padding_idx: int | None = None) -> None:
@@ -328,14 +363,22 @@ class PQEmbedding(_PQWeight):
         return self.codes.shape[1] * self.block_size
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Look up rows: (...) integers to (..., embedding_dim)."""
-        rows = gather_codewords(self.codebook, self._codes_of(ids)).flatten(-2)
+        """Look up rows: (...) integers, int64 or int32, to (..., embedding_dim).
+
+        Raises
+        ------
+        IndexError
+            If an id is not in 0..num_embeddings - 1, on the CPU; there is no counting from the end.
+        RuntimeError
+            If ids are of another type.
+        """
+        padding = None
+        if self.padding_idx is not None and torch.is_grad_enabled():
+            padding = (ids == self.padding_idx).unsqueeze(-1)
+        rows = gather_codewords(self.codebook, self._codes_of(ids), padding).flatten(-2)
         if self.latent is not None:
             rows = _straight_through(rows, functional.embedding(ids, self.latent))
-        if self.padding_idx is None or not rows.requires_grad:
-            return rows
-        padding = (ids == self.padding_idx).unsqueeze(-1)
-        return torch.where(padding, rows.detach(), rows)
+        return rows if padding is None else torch.where(padding, rows.detach(), rows)
 
     def dense(self) -> nn.Embedding:
         """Return an embedding with the decoded table."""

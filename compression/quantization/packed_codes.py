@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from compression.quantization.blocks import code_bits, code_dtype
 
@@ -32,7 +33,7 @@ class PackedCodes:
         numbers, bits = codes.to(torch.int32), code_bits(n_centroids) - 8
         places = torch.arange(bits, dtype=torch.int32, device=codes.device)
         flags = (numbers.flatten()[:, None] >> 8 >> places & 1).flatten()
-        flags = torch.nn.functional.pad(flags, (0, -len(flags) % 8 + 8)).view(-1, 8)
+        flags = nn.functional.pad(flags, (0, -len(flags) % 8 + 8)).view(-1, 8)
         weights = 1 << torch.arange(8, dtype=torch.int32, device=codes.device)
         return cls((numbers & 255).to(torch.uint8), (flags * weights).sum(1).to(torch.uint8), n_centroids)
 
@@ -49,16 +50,17 @@ class PackedCodes:
 
     def rows(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the codes of rows: (...) integers to (..., blocks), in the type of `code_dtype`."""
+        low = nn.functional.embedding(ids, self.low)  # refuses ids that are none
         blocks = self.low.shape[1]
         places = (ids.long().unsqueeze(-1) * blocks + torch.arange(blocks, device=ids.device)) * self.bits
         byte = places >> 3
         words = self.high[byte].to(torch.int32) | self.high[byte + 1].to(torch.int32) << 8
         above = words >> (places & 7).to(torch.int32) & (1 << self.bits) - 1
-        return (self.low[ids].to(torch.int32) | above << 8).to(code_dtype(self.n_centroids))
+        return (low.to(torch.int32) | above << 8).to(code_dtype(self.n_centroids))
 
     def unpacked(self) -> torch.Tensor:
         """Return all codes, (rows, blocks)."""
-        return self.rows(torch.arange(len(self.low), device=self.low.device))
+        return self.rows(torch.arange(self.low.shape[0], device=self.low.device))
 
 
 Codes = torch.Tensor | PackedCodes

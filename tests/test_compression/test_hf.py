@@ -93,6 +93,19 @@ def test_save_pretrained_writes_packed_codes_again(model, tmp_path, limit):
         assert files[0].stat().st_size <= first
 
 
+@pytest.mark.parametrize("limit", ["50GB", "5KB"])
+def test_files_of_a_variant(model, tmp_path, limit):
+    model.save_pretrained(tmp_path, variant="fp16", max_shard_size=limit)
+    assert (tmp_path / "model.safetensors.index.fp16.json").is_file() == (limit == "5KB")
+    assert same_state(load(tmp_path, variant="fp16"), model)
+    first = min(tmp_path.glob("*.safetensors"))
+    content = bytearray(first.read_bytes())
+    content[-1] ^= 1
+    first.write_bytes(content)
+    with pytest.raises(CompressedFileError, match=re.escape(f"{str(first)!r} is damaged: tensor")):
+        load(tmp_path, variant="fp16")
+
+
 def test_a_model_just_quantized_saves_codes(model, tmp_path):
     model.save_pretrained(tmp_path / "whole")
     assert same_state(load(tmp_path / "whole"), model)

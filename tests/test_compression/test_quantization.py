@@ -138,6 +138,21 @@ def test_bad_layers(centroids, codes, message):
         PQLinear(centroids, codes)
 
 
+def test_padding_does_not_thin_the_gradient_of_a_codeword():
+    layer = PQEmbedding(torch.randn(2, 4), torch.zeros(5, 3, dtype=torch.int64), padding_idx=0)
+    found = []
+    for ids in ([[1, 2]], [[1, 2, 0, 0, 0, 0]]):
+        layer.centroids.grad = None
+        rows = layer(torch.tensor(ids))
+        rows.sum().backward()
+        found.append(layer.centroids.grad.clone())
+        assert torch.equal(rows.detach(), layer.weight.detach()[torch.tensor(ids)])
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], torch.tensor([[1.0] * 4, [0.0] * 4]))
+    only_padding = layer(torch.tensor([0, 0]))
+    assert not only_padding.requires_grad or torch.autograd.grad(only_padding.sum(), layer.centroids)[0].eq(0).all()
+
+
 def test_quantize_replaces_what_matches_and_reports_it():
     net = Net()
     dense = copy.deepcopy(net)
