@@ -75,8 +75,8 @@ def export_onnx(
         The file, replaced atomically.
     inputs
         Example inputs by name: their first dimension is the batch, and the second of integers the tokens; any size of
-        these can be run. For an encoder of `transformers` names are enough, and by default ``input_ids`` and
-        ``attention_mask``.
+        these can be run (of tokens where the model takes any). For an encoder of `transformers` names are enough, and
+        by default ``input_ids`` and ``attention_mask``.
     check
         Run the file with ONNX Runtime on inputs of other sizes and compare with PyTorch.
 
@@ -88,7 +88,8 @@ def export_onnx(
     Raises
     ------
     ValueError
-        If the model has no product-quantized layer or its inputs cannot be made.
+        If the model has no product-quantized layer, one of them does not compute in float32, or its inputs cannot be
+        made.
     OnnxExportError
         If an output differs by more than `TOLERANCE`; the file is not written then.
     ModuleNotFoundError
@@ -97,6 +98,12 @@ def export_onnx(
     _check_installed()
     if not pq_modules(model):
         raise ValueError("Argument `model` must have product-quantized layers, but has none: call `quantize_` first.")
+    for name, layer in pq_modules(model).items():
+        if layer.centroids.dtype != torch.float32:
+            raise ValueError(
+                f"Argument `model` must compute in float32, but layer {name!r} is {layer.centroids.dtype}: call "
+                "`model.float()` first."
+            )
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"Argument `path` must name a file, but {str(path)!r} is a folder.")
@@ -174,15 +181,18 @@ def _graph(model: nn.Module, example: dict[str, torch.Tensor]) -> Any:
         exported.set_submodule(name, in_operations(layer))
     config = getattr(model, "config", None)
     batch = torch.export.Dim("batch")
-    tokens = torch.export.Dim("tokens", max=_longest(config)) if hasattr(config, "vocab_size") else None
-    shapes = {name: {0: batch} | ({1: tokens} if tokens and x.ndim == 2 else {}) for name, x in example.items()}
+    encodes = hasattr(config, "vocab_size")
+    # Of a model that tells nothing the tokens are fixed where it needs that.
+    tokens: Any = torch.export.Dim("tokens", max=_longest(config)) if encodes else torch.export.Dim.AUTO
+    rows = [name for name, x in example.items() if x.ndim == 2 and (encodes or not x.is_floating_point())]
+    shapes = {name: {0: batch} | ({1: tokens} if name in rows else {}) for name in example}
     with _quiet():
+        # Not left to the exporter, which would let sizes vary that the model needs as they are.
+        recorded = torch.export.export(exported.eval(), (), example, dynamic_shapes=shapes, strict=False)
         program = torch.onnx.export(
-            exported.eval(),
-            (),
-            kwargs=example,
+            recorded,
             dynamo=True,
-            dynamic_shapes=shapes,
+            dynamic_shapes=shapes,  # for their names
             output_names=["logits"] if hasattr(model, "config") else None,
             custom_translation_table=TRANSLATIONS,
             optimize=False,
@@ -192,6 +202,7 @@ def _graph(model: nn.Module, example: dict[str, torch.Tensor]) -> Any:
         raise OnnxExportError("The exporter of PyTorch gave no program.")
     graph = program.model_proto
     _strip(graph)
+    _number_sizes(graph)
     _merge_codebooks(graph)
     _halve(graph)
     made = provenance()
@@ -211,6 +222,14 @@ def _strip(model: Any) -> None:
     for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
         value.ClearField("doc_string")
         value.ClearField("metadata_props")
+
+
+def _number_sizes(model: Any) -> None:
+    """Write sizes that turned out to be fixed as numbers: the exporter gives them as names of sizes that vary."""
+    for value in (*model.graph.input, *model.graph.output):
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param.isdecimal():
+                size.dim_value = int(size.dim_param)
 
 
 def _merge_codebooks(model: Any) -> None:
@@ -259,6 +278,10 @@ def _difference(model: nn.Module, file: Path, example: dict[str, torch.Tensor], 
     if hasattr(config, "vocab_size"):
         sizes = ((1, 1), (3, min(13, _longest(config))))
         trials += [_sentences(config, *size, seed) for seed, size in enumerate(sizes, start=1)]
+    else:
+        fixed = {value.name for value in session.get_inputs() if all(isinstance(n, int) for n in value.shape[1:])}
+        longer = {name: torch.cat([x, x[:1]]) for name, x in example.items()}
+        trials.append({name: x if name in fixed else x[:, :-1] for name, x in longer.items()})
     worst = 0.0
     for trial in trials:
         given = {name: trial[name] for name in example}

@@ -1,5 +1,6 @@
 """ONNX files: as small as ours, the same outputs in ONNX Runtime, rows of embeddings looked up before decoding."""
 
+import copy
 import sys
 import warnings
 
@@ -125,6 +126,43 @@ def test_convolutions_and_rounded_inputs(tmp_path):
         assert np.allclose(run(report.path, {"input": x}), net(x).numpy(), rtol=1e-4, atol=1e-5)
 
 
+class Pooled(nn.Module):
+    """A model without a configuration: embeddings with positions, averaged where a mask says so, or side by side."""
+
+    def __init__(self, fixed):
+        super().__init__()
+        self.fixed = fixed
+        self.embed, self.places, self.head = nn.Embedding(50, 8), nn.Embedding(7, 8), nn.Linear(56 if fixed else 8, 3)
+
+    def forward(self, ids, mask, shift):
+        x = self.embed(ids) + self.places(torch.arange(ids.shape[1]))
+        x = x * mask.unsqueeze(-1)
+        return self.head(x.flatten(1) if self.fixed else x.sum(1)) + shift
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_a_model_without_a_configuration_takes_any_number_of_tokens(fixed, tmp_path, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        net = Pooled(fixed)
+    quantize_(net, {"embed": PQConfig(n_centroids=16, block_size=4)})
+    seen = []
+    monkeypatch.setattr(onnx_export, "logits_of", lambda model, given: seen.append(given) or model(**given).float())
+
+    def inputs(n, length):
+        ids = torch.randint(0, 50, (n, length), generator=generator)
+        return {"ids": ids, "mask": ids % 3, "shift": torch.randn(n, 3, generator=generator)}
+
+    report = onnx_export.export_onnx(net, tmp_path / "net.onnx", inputs=inputs(2, 7))
+    assert [tuple(given["ids"].shape) for given in seen] == [(2, 7), (3, 7 if fixed else 6)]
+    assert report.difference < 1e-6
+    for shape in ((1, 7), (4, 7)) if fixed else ((1, 1), (4, 3), (5, 7)):
+        given = inputs(*shape)
+        with torch.no_grad():
+            assert np.allclose(run(report.path, given), net(**given).numpy(), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_command(tmp_path, capsys):
     model = make("roberta")
@@ -149,6 +187,11 @@ def test_bad_input(tmp_path, monkeypatch):
     net = nn.Sequential(PQLinear(torch.ones(2, 2), torch.zeros(3, 1, dtype=torch.uint8)))
     with pytest.raises(ValueError, match="`model` must have product-quantized layers"):
         onnx_export.export_onnx(nn.Sequential(nn.Linear(2, 2)), tmp_path / "x.onnx")
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        with pytest.raises(ValueError, match=rf"`model` must compute in float32, but layer '0' is {dtype}"):
+            onnx_export.export_onnx(
+                copy.deepcopy(net).to(dtype), tmp_path / "x.onnx", inputs={"input": torch.ones(2, 2)}
+            )
     with pytest.raises(ValueError, match="`inputs` must hold example tensors"):
         onnx_export.export_onnx(net, tmp_path / "x.onnx")
     with pytest.raises(ValueError, match=r"`inputs` must hold tensors .* \(input\), but 'x' is none"):
