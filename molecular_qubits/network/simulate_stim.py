@@ -48,6 +48,11 @@ class StimCircuits:
     ideal: stim.Circuit
     read: tuple[int, ...]
 
+    @property
+    def rest(self) -> list[int]:
+        """Sites that hold no logical qubit."""
+        return sorted(set(range(self.noisy.num_qubits)) - set(self.read))
+
     def measured(self) -> stim.Circuit:
         """Return the noisy circuit with the measurement of the logical qubits at its end."""
         found = self.noisy.copy()
@@ -61,12 +66,11 @@ class StimCircuits:
         circuit alone has acted on: what became of them does not count.
         """
         n = self.noisy.num_qubits
-        rest = [site for site in range(n) if site not in set(self.read)]
         found = self.noisy.copy()
-        if rest:
+        if self.rest:
             for step in self.ideal:
                 found.append(step.name, [n + target.value for target in step.targets_copy()])
-            for site in rest:
+            for site in self.rest:
                 found.append("SWAP", [site, n + site])
         found += self.ideal.inverse()
         found.append("M", range(n))
@@ -134,7 +138,7 @@ def simulate(program: Program, shots: int, seed: int) -> outcome.CircuitResult:
     """Run a Clifford program with twirled noise; the fidelity comes from as many other shots."""
     circuits = build_circuits(program)
     undone = circuits.undone()
-    if sample(undone.without_noise(), CHECKED, seed).any():
+    if circuits.rest and sample(undone.without_noise(), CHECKED, seed).any():
         raise ValueError(outcome.ENTANGLED)
     confusion = program.confusion[list(program.read)]
     rng = np.random.default_rng(seed)
