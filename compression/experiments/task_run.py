@@ -185,12 +185,12 @@ def _make_compressed(
     config, train = prepared.config, prepared.train
     model = copy.deepcopy(dense)
     data = train if config.n_distil is None else train.sample(min(config.n_distil, len(train)))
-    ask, layers = teach_last or LastTeacher(), config.ipq.distillation.needed_layers
+    layers = config.ipq.distillation.needed_layers
     report = ipq(
         model,
         prepared.rules,
         train_data=data,
-        teacher=ask(dense, data, layers, config.ipq.precision),
+        teacher=dense if teach_last is None else teach_last(dense, data, layers, config.ipq.precision),
         config=_with_rules(config.ipq, prepared.rules),
         sample_weights=clustering_weights(prepared, dense, prepared.rules),
         n_workers=n_workers,

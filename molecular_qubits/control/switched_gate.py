@@ -276,7 +276,12 @@ def lit_channels(
     turning = decay_rate + 1j * gaps
     phases = np.exp(-turning * holds_ns[:, None, None]) * np.exp((turning * conditions.jitter_ns) ** 2 / 2)
     weights = np.einsum("lba,kab->ablk", after, before) / 4
-    parts = [(phases, weights)]
+
+    def found_from(phases: ComplexArray, weights: ComplexArray) -> ComplexArray:
+        flat = weights.reshape(144, 256)
+        return np.asarray(phases.reshape(-1, 144) @ (flat if project is None else flat @ project))
+
+    found = found_from(phases, weights)
     if decay_rate > 0:  # those that decay at t < hold and leave the radicals to the dark exchange for the rest of it:
         # integral of exp(-t / tau) / tau over exp(-i w t) exp(-i v (hold - t)), for each gap v of the dark radicals
         levels, states = _dark_levels(j_off_cm1, difference_mhz)
@@ -285,11 +290,7 @@ def lit_channels(
         for gap in np.unique(dark_gaps):
             turned = np.einsum("mn,cnm,amn->ca", dark_gaps == gap, paulis, paulis) / 4
             left = np.exp(-1j * gap * holds_ns - (gap * conditions.jitter_ns) ** 2 / 2)[:, None, None]
-            parts.append((decay_rate * (left - phases) / (turning - 1j * gap), turned @ weights))
-    found = sum(
-        phase.reshape(-1, 144) @ (flat if project is None else flat @ project)
-        for phase, flat in ((phase, weight.reshape(144, 256)) for phase, weight in parts)
-    )
+            found += found_from(decay_rate * (left - phases) / (turning - 1j * gap), turned @ weights)
     return found.real.reshape(-1, 16, 16) if project is None else found
 
 
