@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -218,7 +218,7 @@ def simulate(
     frame. A radical whose readout has begun does not relax any more, and two such radicals have no exchange.
     """
     gates = use_level_gates(channels, {pair: light[pair] for pair in _used(schedule, light)})
-    program = build_program(schedule, channels)
+    program = build_program(schedule, channels, split=False)
     place = {label: number for number, label in enumerate(program.labels)}
     couplers = list(gates)
     model = LevelModel(
@@ -227,7 +227,12 @@ def simulate(
     )
     state = model.start(_product(program.initial))
     pulse = max((switch.pulse_ns for switch in light.values()), default=0.0)
-    labels = program.labels
+
+    def exchanged(state: ComplexArray, pairs: Iterable[tuple[int, int]], start: float, stop: float) -> ComplexArray:
+        for a, b in pairs:
+            state = model.turn_pair(state, (place[a], place[b]), channels.dark_unitary(a, b, start, stop))
+        return state
+
     read_at = {o.sites[0]: o.start_ns for o in schedule.operations if o.name == "measure"}
     for time, segment, turns in track(segments(schedule, gates, couplers, pulse), "master equation"):
         state = model.turn_frames(state, {place[site]: angle for site, angle in turns.items()})
@@ -236,21 +241,17 @@ def simulate(
             model = _without(model, [place[site] for site in read])
             busy = [couplers[number] for number, _ in segment.light]
             apart = [
-                (a, b) for a in labels for b in channels.dark_neighbours.get(a, ())
+                (a, b) for a in place for b in channels.dark_neighbours.get(a, ())
                 if a < b and b in place and not {(a, b), (b, a)} & {*busy} and not {a, b} <= read
             ]  # fmt: skip
             n = _parts(channels, segment, busy, apart)
             step, length = segment.duration_ns / n, float(f"{segment.duration_ns / n:.9e}")
             drives = tuple((place[site], rabi, phase) for site, rabi, phase in segment.drives)
             for k in range(n):
-                times = (time + k * step, time + (k + 0.5) * step, time + (k + 1) * step)
-                for pair in apart:
-                    unitary = channels.dark_unitary(*pair, *times[:2])
-                    state = model.turn_pair(state, (place[pair[0]], place[pair[1]]), unitary)
+                start, middle, stop = (time + part * step for part in (k, k + 0.5, k + 1))
+                state = exchanged(state, apart, start, middle)
                 state = model.propagate(state, Segment(length, drives, segment.light))
-                for pair in reversed(apart):
-                    unitary = channels.dark_unitary(*pair, *times[1:])
-                    state = model.turn_pair(state, (place[pair[0]], place[pair[1]]), unitary)
+                state = exchanged(state, reversed(apart), middle, stop)
     expectations = _expectations(model.radicals(state))
     n, confusion = len(program.read), program.confusion[list(program.read)]
     kept = logical_expectations(expectations, program.read)
