@@ -222,8 +222,8 @@ def nearest_chunk(x, weights, shift, scale, table, offsets, features, width, cod
 
 
 @_njit
-def _add(x, weights, codes, dims, sums, totals, start, stop):
-    d = len(dims)
+def _add(x, weights, codes, sums, totals, start, stop):
+    d = x.shape[1]
     if not weights.size:
         for i in range(start, stop):
             k = codes[i]
@@ -246,24 +246,24 @@ def _add(x, weights, codes, dims, sums, totals, start, stop):
 
 
 @_njit
-def sum_chunk(x, weights, codes, dims, n_clusters, start, stop):
+def sum_chunk(x, weights, codes, n_clusters, start, stop):
     """Sums of weight times value, and of weight, by cluster, of points `start` to `stop`.
 
     `weights` is (N, 1), (N, d) or empty for 1; the totals have as many columns as `weights`.
     """
-    sums, totals = np.zeros((n_clusters, len(dims))), np.zeros((n_clusters, weights.shape[1]))
-    _add(x, weights, codes, dims, sums, totals, start, stop)
+    sums, totals = np.zeros((n_clusters, x.shape[1])), np.zeros((n_clusters, weights.shape[1]))
+    _add(x, weights, codes, sums, totals, start, stop)
     return sums, totals
 
 
 @_njit
-def nearest_and_sum_chunk(x, weights, shift, scale, table, offsets, features, width, codes, columns, dims, start, stop):
+def nearest_and_sum_chunk(x, weights, shift, scale, table, offsets, features, width, codes, columns, start, stop):
     """Do `nearest_chunk` and `sum_chunk` by stretches of points that stay in the cache."""
-    sums, totals = np.zeros((len(table), len(dims))), np.zeros((len(table), columns.shape[1]))
+    sums, totals = np.zeros((len(table), x.shape[1])), np.zeros((len(table), columns.shape[1]))
     for begin in range(start, stop, 8 * width):
         end = min(begin + 8 * width, stop)
         nearest_chunk(x, weights, shift, scale, table, offsets, features, width, codes, begin, end)
-        _add(x, columns, codes, dims, sums, totals, begin, end)
+        _add(x, columns, codes, sums, totals, begin, end)
     return sums, totals
 
 
@@ -289,9 +289,9 @@ def distance_chunk(x, weights, centroids, codes, subset, distances, start, stop)
 
 
 @_njit
-def range_chunk(x, dims, start, stop):
+def range_chunk(x, start, stop):
     """Return the least and largest value and the sum of each column of rows `start` to `stop`."""
-    d = len(dims)
+    d = x.shape[1]
     low, high, sums = x[start].copy(), x[start].copy(), np.zeros(d)
     for i in range(start, stop):
         for j in range(d):
@@ -303,9 +303,9 @@ def range_chunk(x, dims, start, stop):
 
 
 @_njit
-def total_chunk(x, weights, dims, start, stop):
+def total_chunk(x, weights, start, stop):
     """Return the sums of weight times value, (d,), and of weight, (d,) or (1,), of rows `start` to `stop`."""
-    d = len(dims)
+    d = x.shape[1]
     sums, totals = np.zeros(d), np.zeros(weights.shape[1])
     if not weights.size:
         totals[0] = stop - start
@@ -326,9 +326,9 @@ def total_chunk(x, weights, dims, start, stop):
 
 
 @_njit
-def spread_chunk(x, weights, dims, centre, start, stop):
+def spread_chunk(x, weights, centre, start, stop):
     """Return the weighted sum of squared distances of rows `start` to `stop` to `centre`."""
-    d = len(dims)
+    d = x.shape[1]
     total = np.zeros(d)
     for i in range(start, stop):
         weight = weights[i, 0] if weights.size else 1.0

@@ -21,28 +21,28 @@ many of those, and 64 steps lead to objectives within 0.2 % of those of 12."""
 
 
 @_njit
-def _centre(values, dims, mass, order, start, stop, step):
+def _centre(values, mass, order, start, stop, step):
     """Weighted mean of the sampled points, and the largest magnitude of a coordinate around it."""
-    d = len(dims)
+    d = values.shape[1]
     mean, largest = np.zeros(d), np.zeros(d)
     total = 0.0
     for i in range(start, stop, step):
         total += mass[i]
         row = order[i]
-        for j in range(len(dims)):
+        for j in range(d):
             mean[j] += mass[i] * values[row, j]
     for j in range(d):
         mean[j] /= total
     for i in range(start, stop, step):
         row = order[i]
-        for j in range(len(dims)):
+        for j in range(d):
             largest[j] = max(largest[j], abs(values[row, j] - mean[j]))
     scale = largest.max()
     return mean, (scale if scale > 0 else 1.0)
 
 
 @_njit
-def _principal(values, dims, mass, order, start, stop, step, mean, scale):
+def _principal(values, mass, order, start, stop, step, mean, scale):
     """Direction of largest variance, by power iteration on the covariance (in many dimensions, on the points)."""
     d = len(mean)
     axis = np.zeros(d)
@@ -67,11 +67,11 @@ def _principal(values, dims, mass, order, start, stop, step, mean, scale):
         covariance = np.zeros((d, d))
         for i in range(start, stop, step):
             number = order[i]
-            for j in range(len(dims)):
+            for j in range(d):
                 row[j] = (values[number, j] - mean[j]) / scale
             for j in range(d):
                 weighted = mass[i] * row[j]
-                for k in range(len(dims)):
+                for k in range(d):
                     covariance[j, k] += weighted * row[k]
         longest = 0
         for j in range(d):
@@ -86,7 +86,7 @@ def _principal(values, dims, mass, order, start, stop, step, mean, scale):
             image[:] = 0.0
             for j in range(d):
                 factor = axis[j] / largest
-                for k in range(len(dims)):
+                for k in range(d):
                     image[k] += factor * covariance[j, k]
             axis, image = image, axis
     return axis
@@ -195,15 +195,15 @@ def _select(values, key, order, mass, start, stop, share, by_count):
 
 
 @_njit
-def _project(values, dims, mass, order, key, start, stop, mean, direction):
+def _project(values, mass, order, key, start, stop, mean, direction):
     """Write the keys of entries `start` to `stop`; return the least, the largest and the sum of the masses."""
-    low, high, total, bias = np.inf, -np.inf, 0.0, 0.0
-    for j in range(len(dims)):
+    d, low, high, total, bias = values.shape[1], np.inf, -np.inf, 0.0, 0.0
+    for j in range(d):
         bias += mean[j] * direction[j]
     for i in range(start, stop):
         along = -bias
         row = order[i]
-        for j in range(len(dims)):
+        for j in range(d):
             along += values[row, j] * direction[j]
         along = min(max(along, -_LARGEST), _LARGEST)
         key[i] = along
@@ -213,7 +213,7 @@ def _project(values, dims, mass, order, key, start, stop, mean, direction):
 
 
 @_njit
-def _split(values, dims, mass, order, key, spare, start, stop, share, low, high, mean, direction):
+def _split(values, mass, order, key, spare, start, stop, share, low, high, mean, direction):
     """Reorder entries so that the first weigh about `share`, keeping the order on each side; return the boundary.
 
     A histogram finds the bin of the boundary; only the entries in it are ordered.
@@ -248,7 +248,7 @@ def _split(values, dims, mass, order, key, spare, start, stop, share, low, high,
     for i in range(within):  # the bin between the two sides
         source = start + n - 1 - i
         order[left + i], mass[left + i] = spare_order[source], spare_mass[source]
-    _project(values, dims, mass, order, key, left, left + within, mean, direction)
+    _project(values, mass, order, key, left, left + within, mean, direction)
     middle = _select(values, key, order, mass, left, left + within, share - below, False)
     behind = left + within
     for i in range(right):
@@ -257,33 +257,33 @@ def _split(values, dims, mass, order, key, spare, start, stop, share, low, high,
 
 
 @_njit
-def cut(values, dims, mass, order, key, spare, start, stop, left_leaves, leaves, split):
+def cut(values, mass, order, key, spare, start, stop, left_leaves, leaves, split):
     """Reorder a part, entries `start` to `stop`, into its two sides and return where the second begins."""
     n, d = stop - start, values.shape[1]
     step = max(1, n // _SAMPLE)
-    mean, scale = _centre(values, dims, mass, order, start, stop, step)
+    mean, scale = _centre(values, mass, order, start, stop, step)
     if split == PRINCIPAL:
-        axis = _principal(values, dims, mass, order, start, stop, step, mean, scale)
+        axis = _principal(values, mass, order, start, stop, step, mean, scale)
     elif split == FARTHEST:
         axis = _farthest(values, order, start, stop, step, mean, scale)
     else:
         axis = _widest(values, mass, order, start, stop, step, mean, scale)
     norm = np.abs(axis).max()
     direction = axis / norm / scale if norm > 0 else np.zeros(d)
-    low, high, total = _project(values, dims, mass, order, key, start, stop, mean, direction)
+    low, high, total = _project(values, mass, order, key, start, stop, mean, direction)
     middle = _split(
-        values, dims, mass, order, key, spare, start, stop, total * left_leaves / leaves, low, high, mean, direction
+        values, mass, order, key, spare, start, stop, total * left_leaves / leaves, low, high, mean, direction
     )
     least, most = start + left_leaves, stop - (leaves - left_leaves)
     if middle < least or middle > most:  # too few points on a side: rank them instead
-        _project(values, dims, mass, order, key, start, stop, mean, direction)
+        _project(values, mass, order, key, start, stop, mean, direction)
         count = left_leaves if middle < least else n - (leaves - left_leaves)
         middle = _select(values, key, order, mass, start, stop, float(count), True)
     return middle
 
 
 @_njit
-def partition_part(values, dims, mass, order, key, spare, begins, start, stop, leaves, label, split):
+def partition_part(values, mass, order, key, spare, begins, start, stop, leaves, label, split):
     """Partition entries `start` to `stop` into `leaves` parts and write where each begins, from `label` on."""
     stack = np.empty((128, 4), np.int64)
     stack[0] = (start, stop, leaves, label)
@@ -296,7 +296,7 @@ def partition_part(values, dims, mass, order, key, spare, begins, start, stop, l
                 begins[label + i] = start + i
         else:
             left_leaves = leaves // 2
-            middle = cut(values, dims, mass, order, key, spare, start, stop, left_leaves, leaves, split)
+            middle = cut(values, mass, order, key, spare, start, stop, left_leaves, leaves, split)
             stack[depth] = (middle, stop, leaves - left_leaves, label + left_leaves)
             stack[depth + 1] = (start, middle, left_leaves, label)
             depth += 2

@@ -129,8 +129,7 @@ class _CompiledEngine:
             if found is not None:
                 return found, self._points.weighted_sums(found, len(centroids))
         codes = np.empty(len(self._values), np.int32)
-        columns, d = self._points.columns, self._values.shape[1]
-        common = (self._values, self._weights, *table, codes, columns, (0,) * d)
+        common = (self._values, self._weights, *table, codes, self._points.columns)
         parts = self._points.sum_chunks(len(centroids))
         sums, totals = add_pairs(run_all(nearest_and_sum_chunk, [(*common, *part) for part in parts]))
         return codes, (sums[: len(centroids)], totals[: len(centroids)])

@@ -56,7 +56,7 @@ def partition(values: FloatArray, mass: FloatArray, n_parts: int, split: str = "
     order, key = np.arange(n, dtype=np.int32), np.empty(n, np.float32)
     spare = (np.empty(n, np.int32), np.empty(n, np.float32))
     begins = np.full(n_parts + 1, n)
-    common = (values, (0,) * values.shape[1], share, order, key, spare)
+    common = (values, share, order, key, spare)
     parts = [(0, n, n_parts, 0)]
     while len(parts) < _TASKS:  # level by level, the cuts of a level side by side
         wide = [part for part in parts if part[2] > 1 and part[1] - part[0] > part[2]]

@@ -132,7 +132,7 @@ class Points:
             (K, 1) or (K, d) float64: what to divide `sums` by for the weighted mean; 0 where a cluster is empty.
         """
         columns, codes = self.columns, _int32(codes)
-        common = (self.values, columns, codes, (0,) * self.values.shape[1], n_clusters)
+        common = (self.values, columns, codes, n_clusters)
         return add_pairs(run_all(sum_chunk, [(*common, *part) for part in self.sum_chunks(n_clusters)]))
 
     def sum_chunks(self, n_clusters: int) -> list[tuple[int, int]]:
@@ -179,9 +179,9 @@ class Points:
     @cached_property
     def spread(self) -> tuple[FloatArray, float]:
         """Weighted mean of all points, (d,), and the weighted sum of squared distances to it."""
-        shared, d = self.columns.shape[1] == 1, self.values.shape[1]
+        shared = self.columns.shape[1] == 1
         parts = chunks(len(self.values), max(_CHUNK, -(-len(self.values) // 64)))
-        common = (self.values, self.columns, (0,) * d)
+        common = (self.values, self.columns)
         sums, totals = add_pairs(run_all(total_chunk, [(*common, *part) for part in parts]))
         centre = sums / (totals[0] if shared else totals)
         return centre, float(sum(run_all(spread_chunk, [(*common, centre, *part) for part in parts])))
@@ -193,8 +193,8 @@ class Points:
         The centre is the unweighted mean, or the median where outliers draw the mean away from most points: relative to
         it those would lose their digits.
         """
-        d, parts = self.values.shape[1], chunks(len(self.values), max(_CHUNK, -(-len(self.values) // 64)))
-        low, high, sums = zip(*run_all(range_chunk, [(self.values, (0,) * d, *part) for part in parts]), strict=True)
+        parts = chunks(len(self.values), max(_CHUNK, -(-len(self.values) // 64)))
+        low, high, sums = zip(*run_all(range_chunk, [(self.values, *part) for part in parts]), strict=True)
         centre = sum(sums) / len(self.values)
         some = self.values[:: -(-len(self.values) // _SAMPLE)].astype(np.float64)
         median = np.median(some, axis=0)

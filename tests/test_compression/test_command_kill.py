@@ -100,7 +100,7 @@ def environment():
     return os.environ | quiet | {"PYTHONPATH": paths}
 
 
-@pytest.mark.parametrize(("name", "n_points"), [("run", 5), ("compress", 4)])
+@pytest.mark.parametrize(("name", "n_points"), [("run", 3), ("compress", 3)])
 def test_killed_at_the_writing_of_a_file(inputs, tmp_path, name, n_points):
     command, files = commands(inputs)[name]
     arguments = [str(tmp_path), json.dumps(command), json.dumps(files), str(n_points)]
