@@ -21,11 +21,20 @@ many of those, and 64 steps lead to objectives within 0.2 % of those of 12."""
 
 
 @_njit
+def _size(vector):
+    """Largest magnitude of an entry."""
+    size = 0.0
+    for j in range(len(vector)):
+        size = max(size, abs(vector[j]))
+    return size
+
+
+@_njit
 def _centre(values, mass, order, start, stop, step):
     """Weighted mean of the sampled points, and the largest magnitude of a coordinate around it."""
     d = values.shape[1]
-    mean, largest = np.zeros(d), np.zeros(d)
-    total = 0.0
+    mean = np.zeros(d)
+    total = scale = 0.0
     for i in range(start, stop, step):
         total += mass[i]
         row = order[i]
@@ -36,8 +45,7 @@ def _centre(values, mass, order, start, stop, step):
     for i in range(start, stop, step):
         row = order[i]
         for j in range(d):
-            largest[j] = max(largest[j], abs(values[row, j] - mean[j]))
-    scale = largest.max()
+            scale = max(scale, abs(values[row, j] - mean[j]))
     return mean, (scale if scale > 0 else 1.0)
 
 
@@ -59,10 +67,11 @@ def _principal(values, mass, order, start, stop, step, mean, scale):
                     along += row[j] * axis[j]
                 for j in range(d):
                     image[j] += mass[i] * along * row[j]
-            norm = np.abs(image).max()
+            norm = _size(image)
             if norm == 0:
                 break
-            axis = image / norm
+            for j in range(d):
+                axis[j] = image[j] / norm
     else:
         covariance = np.zeros((d, d))
         for i in range(start, stop, step):
@@ -80,7 +89,7 @@ def _principal(values, mass, order, start, stop, step, mean, scale):
         axis[:] = covariance[longest]
         image = np.empty(d)
         for _ in range(steps):
-            largest = np.abs(axis).max()
+            largest = _size(axis)
             if largest == 0:
                 break
             image[:] = 0.0
@@ -162,8 +171,12 @@ def _select(values, key, order, mass, start, stop, share, by_count):
         middle = low + n // 2
         if n > 256:  # a pivot about where the cut is expected
             for s in range(31):
-                sample[s] = key[low + (n * (2 * s + 1)) // 62]
-            wanted = np.sort(sample)[min(30, max(0, int(31 * (share - below) / total)))]
+                value, place = key[low + (n * (2 * s + 1)) // 62], s
+                while place > 0 and sample[place - 1] > value:
+                    sample[place] = sample[place - 1]
+                    place -= 1
+                sample[place] = value
+            wanted = sample[min(30, max(0, int(31 * (share - below) / total)))]
             for s in range(31):
                 if key[low + (n * (2 * s + 1)) // 62] == wanted:
                     middle = low + (n * (2 * s + 1)) // 62
@@ -220,7 +233,7 @@ def _split(values, mass, order, key, spare, start, stop, share, low, high, mean,
     """
     n = stop - start
     if n < 64 or not high > low:  # few, or equal along the direction
-        return _select(values, key, order, mass, start, stop, share, False)
+        return _select(values, key, order, mass, start, stop, share, 0)
     bins = np.zeros(_BINS)
     factor = (_BINS - 1) / (high - low)
     for i in range(start, stop):
@@ -249,7 +262,7 @@ def _split(values, mass, order, key, spare, start, stop, share, low, high, mean,
         source = start + n - 1 - i
         order[left + i], mass[left + i] = spare_order[source], spare_mass[source]
     _project(values, mass, order, key, left, left + within, mean, direction)
-    middle = _select(values, key, order, mass, left, left + within, share - below, False)
+    middle = _select(values, key, order, mass, left, left + within, share - below, 0)
     behind = left + within
     for i in range(right):
         order[behind + i], mass[behind + i] = spare_order[start + i], spare_mass[start + i]
@@ -268,8 +281,10 @@ def cut(values, mass, order, key, spare, start, stop, left_leaves, leaves, split
         axis = _farthest(values, order, start, stop, step, mean, scale)
     else:
         axis = _widest(values, mass, order, start, stop, step, mean, scale)
-    norm = np.abs(axis).max()
-    direction = axis / norm / scale if norm > 0 else np.zeros(d)
+    norm, direction = _size(axis), np.zeros(d)
+    if norm > 0:
+        for j in range(d):
+            direction[j] = axis[j] / norm / scale
     low, high, total = _project(values, mass, order, key, start, stop, mean, direction)
     middle = _split(
         values, mass, order, key, spare, start, stop, total * left_leaves / leaves, low, high, mean, direction
@@ -278,7 +293,7 @@ def cut(values, mass, order, key, spare, start, stop, left_leaves, leaves, split
     if middle < least or middle > most:  # too few points on a side: rank them instead
         _project(values, mass, order, key, start, stop, mean, direction)
         count = left_leaves if middle < least else n - (leaves - left_leaves)
-        middle = _select(values, key, order, mass, start, stop, float(count), True)
+        middle = _select(values, key, order, mass, start, stop, float(count), 1)
     return middle
 
 
