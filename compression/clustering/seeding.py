@@ -4,8 +4,10 @@ import heapq
 
 import numpy as np
 
+from compression.clustering.compiled_seeding import closest_chunk, potentials_chunk
 from compression.clustering.partition import partition
 from compression.clustering.points import FloatArray, IntArray, Points
+from compression.clustering.threads import chunks, run_all
 
 SEEDINGS = ("random", "k-means++", "k-means||", "bisecting", "partition")
 """Names of the seeding rules."""
@@ -62,8 +64,7 @@ def _drawn(points: Points, n_clusters: int, init: str, rng: np.random.Generator,
     if init == "bisecting":
         return _bisecting(points, n_clusters, split)
     if init == "k-means++":
-        everything = np.arange(len(points.values))
-        return points.values[_plus_plus(points, everything, points.mass, n_clusters, rng)].astype(np.float64)
+        return points.values[_plus_plus(points, points.mass, n_clusters, rng)].astype(np.float64)
     if init == "k-means||":
         return points.values[_scalable(points, n_clusters, rng)].astype(np.float64)
     raise ValueError(f"Argument `init` must be one of {', '.join(map(repr, SEEDINGS))}, but was {init!r}.")
@@ -124,21 +125,24 @@ def _bisecting(points: Points, n_clusters: int, split: str) -> FloatArray:
     return np.array([centroid for *_, centroid in clusters])
 
 
-def _plus_plus(
-    points: Points, candidates: np.ndarray, mass: FloatArray, n_clusters: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Greedy k-means++ among `candidates` with weights `mass`; returns indices of points."""
-    n_trials = 2 + int(np.log(n_clusters))
-    chosen = [int(rng.choice(len(candidates), p=mass / mass.sum()))]
-    closest = _squared(points, int(candidates[chosen[0]]), candidates)
+def _plus_plus(points: Points, mass: FloatArray, n_clusters: int, rng: np.random.Generator) -> np.ndarray:
+    """Greedy k-means++ among points with weights `mass`; returns their indices."""
+    n_trials, n, x = 2 + int(np.log(n_clusters)), len(points.values), points.values
+    shares = np.empty((0, 1))
+    if points.weights.ndim == 2:
+        shares = points.weights / points.mass[:, None]
+    parts = chunks(n, max(_CHUNK, -(-n // 64)))
+    closest = np.full(n, np.inf)
+    chosen = [int(rng.choice(n, p=mass / mass.sum()))]
     while len(chosen) < n_clusters:
+        centre = x[chosen[-1]].astype(np.float64)
+        run_all(closest_chunk, [(x, shares, centre, closest, *part) for part in parts])
         potential = np.cumsum(closest * mass)
         drawn = np.searchsorted(potential, rng.random(n_trials) * potential[-1], side="right")
-        trials = [np.minimum(closest, _squared(points, int(candidates[trial]), candidates)) for trial in drawn]
-        best = int(np.argmin([trial @ mass for trial in trials]))
-        closest = trials[best]
-        chosen.append(int(drawn[best]))
-    return candidates[chosen]
+        trials = x[drawn].astype(np.float64)
+        left = run_all(potentials_chunk, [(x, shares, mass, closest, trials, *part) for part in parts])
+        chosen.append(int(drawn[np.argmin(np.sum(left, axis=0))]))
+    return np.array(chosen)
 
 
 def _scalable(points: Points, n_clusters: int, rng: np.random.Generator) -> np.ndarray:
@@ -162,5 +166,5 @@ def _scalable(points: Points, n_clusters: int, rng: np.random.Generator) -> np.n
         others = np.argsort(-closest * points.mass, kind="stable")
         taken = set(candidates)
         candidates += [int(i) for i in others if int(i) not in taken][: n_clusters - len(candidates)]
-    mass = np.bincount(owner, points.mass, len(candidates))
-    return _plus_plus(points, np.array(candidates), np.maximum(mass, points.mass[candidates]), n_clusters, rng)
+    mass = np.maximum(np.bincount(owner, points.mass, len(candidates)), points.mass[candidates])
+    return np.array(candidates)[_plus_plus(points.take(np.array(candidates)), mass, n_clusters, rng)]
