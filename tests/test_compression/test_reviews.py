@@ -4,8 +4,11 @@ import pytest
 
 from compression.cli import main
 from compression.experiments import reviews
+from compression.experiments.presets import study_file
 from compression.experiments.reviews import our_rows, published_rows
-from compression.experiments.study_tables import load_study
+from compression.experiments.study import StudyConfig, plan
+from compression.experiments.study_tables import gain_rows, load_study
+from shared.config import load_config
 
 
 def test_losses_are_against_the_own_fp32_model():
@@ -31,7 +34,19 @@ def test_command_prints_what_there_is(capsys, monkeypatch):
     assert main(["reviews"]) == 0
     printed = capsys.readouterr().out
     assert "| iPQ + Quant-Noise | RoBERTa-base | 12.6" in printed
-    assert "not run yet" in printed
-    monkeypatch.setattr(reviews, "STUDY", "minilm-rt")  # a study that is there
+    assert "| 28x | faiss |" in printed
+    monkeypatch.setattr(reviews, "STUDY", "none")
     assert main(["reviews"]) == 0
-    assert "gain (points)" in capsys.readouterr().out
+    assert "not run yet" in capsys.readouterr().out
+
+
+def test_committed_study_is_of_the_shipped_settings():
+    study = load_study(reviews.STUDY)
+    config = load_config(StudyConfig, study_file(reviews.STUDY))
+    planned = {(item.variant, item.size, item.seed) for item in plan(config)}
+    assert study["planned"] == len(planned)
+    done = {(run["variant"], run["size"], run["seed"]) for run in study["runs"]}
+    assert len(done) == len(study["runs"])
+    assert done <= planned
+    for row in gain_rows(study["runs"]):
+        assert row["bytes ratio"] == pytest.approx(1, abs=0.12)
