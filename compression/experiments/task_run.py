@@ -125,8 +125,8 @@ def run_task(
                 method=_about_method(prepared),
             )
             write_text(out / "compressed" / CARD, card)
+            remove(out / "work")  # before the report, with which the run counts as finished
             write_json(out / "report.json", report)
-            remove(out / "work")
         wait_for_all()
         return json.loads((out / "report.json").read_text(encoding="utf-8"))
 

@@ -49,10 +49,10 @@ def result(out):
 
 assert run(folder / "whole") == 0
 whole, n = result(folder / "whole"), int((folder / "whole.count").read_text())
-points = list(range(1, n + 1, max(1, n // int(sys.argv[4]))))
+points = sorted({*range(1, n, max(1, n // int(sys.argv[4]))), n})
 for number, kill_at in enumerate(points):
     out = folder / f"killed-{kill_at}"
-    assert run(out, kill_at, kill_after=bool(number % 2)) == -signal.SIGKILL
+    assert run(out, kill_at, kill_after=bool(number % 2) or kill_at == n) == -signal.SIGKILL
     assert run(out) == 0
     assert result(out) == whole, kill_at
     assert not list(out.rglob(".*.tmp")), kill_at
@@ -100,7 +100,7 @@ def environment():
     return os.environ | quiet | {"PYTHONPATH": paths}
 
 
-@pytest.mark.parametrize(("name", "n_points"), [("run", 3), ("compress", 3)])
+@pytest.mark.parametrize(("name", "n_points"), [("run", 2), ("compress", 2)])
 def test_killed_at_the_writing_of_a_file(inputs, tmp_path, name, n_points):
     command, files = commands(inputs)[name]
     arguments = [str(tmp_path), json.dumps(command), json.dumps(files), str(n_points)]
@@ -109,7 +109,7 @@ def test_killed_at_the_writing_of_a_file(inputs, tmp_path, name, n_points):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     counts = json.loads(done.stdout.splitlines()[-1])
-    assert counts["points"] >= n_points
+    assert counts["points"] > n_points
 
 
 @pytest.mark.parametrize(("name", "moment"), [("run", "ipq/*-steps-0.safetensors"), ("compress", "ipq/*-steps-0.*")])
