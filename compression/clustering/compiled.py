@@ -222,8 +222,9 @@ def nearest_chunk(x, weights, shift, scale, table, offsets, features, width, cod
 
 
 @_njit
-def _add(x, weights, codes, sums, totals, start, stop):
-    d = x.shape[1]
+def _add(x, weights, codes, dims, sums, totals, start, stop):
+    """Add to the sums of each cluster; `dims` is as long as a point, of a length that is compiled if it is a tuple."""
+    d = len(dims)
     if not weights.size:
         for i in range(start, stop):
             k = codes[i]
@@ -252,18 +253,18 @@ def sum_chunk(x, weights, codes, n_clusters, start, stop):
     `weights` is (N, 1), (N, d) or empty for 1; the totals have as many columns as `weights`.
     """
     sums, totals = np.zeros((n_clusters, x.shape[1])), np.zeros((n_clusters, weights.shape[1]))
-    _add(x, weights, codes, sums, totals, start, stop)
+    _add(x, weights, codes, sums[0], sums, totals, start, stop)
     return sums, totals
 
 
 @_njit
-def nearest_and_sum_chunk(x, weights, shift, scale, table, offsets, features, width, codes, columns, start, stop):
+def nearest_and_sum_chunk(x, weights, shift, scale, table, offsets, features, width, codes, columns, dims, start, stop):
     """Do `nearest_chunk` and `sum_chunk` by stretches of points that stay in the cache."""
-    sums, totals = np.zeros((len(table), x.shape[1])), np.zeros((len(table), columns.shape[1]))
+    sums, totals = np.zeros((len(table), len(dims))), np.zeros((len(table), columns.shape[1]))
     for begin in range(start, stop, 8 * width):
         end = min(begin + 8 * width, stop)
         nearest_chunk(x, weights, shift, scale, table, offsets, features, width, codes, begin, end)
-        _add(x, columns, codes, sums, totals, begin, end)
+        _add(x, columns, codes, dims, sums, totals, begin, end)
     return sums, totals
 
 

@@ -129,7 +129,8 @@ class _CompiledEngine:
             if found is not None:
                 return found, self._points.weighted_sums(found, len(centroids))
         codes = np.empty(len(self._values), np.int32)
-        common = (self._values, self._weights, *table, codes, self._points.columns)
+        dims = (0,) * self._values.shape[1]
+        common = (self._values, self._weights, *table, codes, self._points.columns, dims)
         parts = self._points.sum_chunks(len(centroids))
         sums, totals = add_pairs(run_all(nearest_and_sum_chunk, [(*common, *part) for part in parts]))
         return codes, (sums[: len(centroids)], totals[: len(centroids)])
