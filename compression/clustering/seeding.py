@@ -93,11 +93,11 @@ def spread_mass(points: Points) -> FloatArray:
     return mass
 
 
-def _squared(points: Points, index: int, subset: np.ndarray) -> FloatArray:
-    """(n,) unweighted-by-mass squared distances from the points of `subset` to one point."""
-    difference = points.values[subset].astype(np.float64) - points.values[index]
+def _squared(points: Points, index: int) -> FloatArray:
+    """(D,) unweighted-by-mass squared distances from the points to one of them."""
+    difference = points.values.astype(np.float64) - points.values[index]
     if points.weights.ndim == 2:
-        difference *= np.sqrt(points.weights[subset] / points.mass[subset, None])
+        difference *= np.sqrt(points.weights / points.mass[:, None])
     return np.einsum("ij,ij->i", difference, difference)
 
 
@@ -148,16 +148,15 @@ def _plus_plus(points: Points, mass: FloatArray, n_clusters: int, rng: np.random
 def _scalable(points: Points, n_clusters: int, rng: np.random.Generator) -> np.ndarray:
     """k-means||: oversampled rounds, then k-means++ among the candidates weighted by their clusters' mass."""
     n = len(points.values)
-    everything = np.arange(n)
     first = int(rng.choice(n, p=points.mass / points.mass.sum()))
     candidates = [first]
-    closest = _squared(points, first, everything)
+    closest = _squared(points, first)
     owner = np.zeros(n, np.int64)
     for _ in range(_SCALABLE_ROUNDS):
         cost = closest * points.mass
         drawn = np.flatnonzero(rng.random(n) < 2 * n_clusters * cost / max(cost.sum(), np.finfo(float).tiny))
         for index in drawn:
-            distances = _squared(points, int(index), everything)
+            distances = _squared(points, int(index))
             nearer = distances < closest
             closest[nearer] = distances[nearer]
             owner[nearer] = len(candidates)
