@@ -100,7 +100,7 @@ def environment():
     return os.environ | quiet | {"PYTHONPATH": paths}
 
 
-@pytest.mark.parametrize(("name", "n_points"), [("run", 2), ("compress", 2)])
+@pytest.mark.parametrize(("name", "n_points"), [("run", 5), ("compress", 4)])
 def test_killed_at_the_writing_of_a_file(inputs, tmp_path, name, n_points):
     command, files = commands(inputs)[name]
     arguments = [str(tmp_path), json.dumps(command), json.dumps(files), str(n_points)]
@@ -109,7 +109,7 @@ def test_killed_at_the_writing_of_a_file(inputs, tmp_path, name, n_points):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     counts = json.loads(done.stdout.splitlines()[-1])
-    assert counts["points"] > n_points
+    assert counts["points"] >= n_points
 
 
 @pytest.mark.parametrize(("name", "moment"), [("run", "ipq/*-steps-0.safetensors"), ("compress", "ipq/*-steps-0.*")])

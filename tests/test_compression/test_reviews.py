@@ -34,6 +34,7 @@ def test_command_prints_what_there_is(capsys, monkeypatch):
     assert main(["reviews"]) == 0
     printed = capsys.readouterr().out
     assert "| iPQ + Quant-Noise | RoBERTa-base | 12.6" in printed
+    assert "gain (points)" in printed
     assert "| 28x | faiss |" in printed
     monkeypatch.setattr(reviews, "STUDY", "none")
     assert main(["reviews"]) == 0
