@@ -1,4 +1,4 @@
-"""Compiled kernels of greedy k-means++: the potentials that trial centroids would leave, and the distances to one."""
+"""Compiled kernels of the seeding: the potentials that trial centroids would leave, and the closest of some."""
 
 import numpy as np
 from numba import njit
@@ -70,12 +70,29 @@ def potentials_chunk(x, shares, mass, closest, trials, start, stop):
 
 
 @_njit
-def closest_chunk(x, shares, centre, closest, start, stop):
-    """Lower `closest` (N,) to the squared distances to `centre` (d,) of points `start` to `stop`."""
+def closest_chunk(x, shares, centres, first, closest, owner, start, stop):
+    """Lower `closest` to the squared distances to the nearest of more centres, of points `start` to `stop`.
+
+    Parameters
+    ----------
+    x, shares, closest
+        As in `potentials_chunk`.
+    centres
+        (T, d) float64.
+    first
+        Number of the first of them.
+    owner
+        (N,) int32: the number of the closest centroid so far, the earlier one of equals.
+    start, stop
+        Points to take.
+    """
     columns, distances = np.empty((x.shape[1], _TILE)), np.empty(_TILE)
     for begin in range(start, stop, _TILE):
         n = min(_TILE, stop - begin)
         _columns(x, begin, n, columns)
-        _nearer(columns, shares, begin, n, centre, closest, distances)
-        for p in range(n):
-            closest[begin + p] = distances[p]
+        for t in range(len(centres)):
+            _nearer(columns, shares, begin, n, centres[t], closest, distances)
+            for p in range(n):
+                i = begin + p
+                owner[i] = first + t if distances[p] < closest[i] else owner[i]
+                closest[i] = distances[p]

@@ -147,7 +147,7 @@ class _CompiledEngine:
         order, starts = np.empty(n, np.int32), np.empty(k + 1, np.int64)
         run_all(group, [(previous, k, order, starts)])
         shift, scale, features = table[0], table[1], table[4]
-        columns, parts = np.ascontiguousarray(-table[2][:k].T), chunks(n, max(_CHUNK_ROWS, -(-n // 16)))
+        columns, parts = np.ascontiguousarray(-table[2][:k].T), chunks(n, _CHUNK_ROWS, 16)
         farthest = np.zeros((len(parts), k), self._values.dtype)
         common = (self._values, shift, scale, columns, features, previous)
         run_all(farthest_members, [(*common, most, *part) for most, part in zip(farthest, parts, strict=True)])

@@ -16,9 +16,10 @@ from compression.clustering.threads import chunks, run_all
 FloatArray = np.ndarray
 IntArray = np.ndarray
 
-_CHUNK = 1 << 15
+_CHUNK, _MOST = 1 << 15, 64
 _SUM_ENTRIES = 1 << 22
-"""Entries of all partial sums together; few and fixed chunks keep the sums the same for any number of threads."""
+"""Points of a chunk; chunks and entries of all partial sums together at most. Few and fixed chunks keep the sums the
+same for any number of threads."""
 
 _SAMPLE = 4096
 """Points from which the median is taken."""
@@ -138,8 +139,8 @@ class Points:
     def sum_chunks(self, n_clusters: int) -> list[tuple[int, int]]:
         """Chunks of points whose sums by cluster are added up: few, and the same for any number of threads."""
         entries = n_clusters * (self.values.shape[1] + self.columns.shape[1])
-        count = min(64, max(4, _SUM_ENTRIES // entries))
-        return chunks(len(self.values), max(_CHUNK, -(-len(self.values) // count)))
+        count = min(_MOST, max(4, _SUM_ENTRIES // entries))
+        return chunks(len(self.values), _CHUNK, count)
 
     def means(self, codes: IntArray, n_clusters: int, otherwise: FloatArray) -> FloatArray:
         """Weighted mean of each cluster, (K, d) float64; the row of `otherwise` where a cluster is empty."""
@@ -180,7 +181,7 @@ class Points:
     def spread(self) -> tuple[FloatArray, float]:
         """Weighted mean of all points, (d,), and the weighted sum of squared distances to it."""
         shared = self.columns.shape[1] == 1
-        parts = chunks(len(self.values), max(_CHUNK, -(-len(self.values) // 64)))
+        parts = chunks(len(self.values), _CHUNK, _MOST)
         common = (self.values, self.columns)
         sums, totals = add_pairs(run_all(total_chunk, [(*common, *part) for part in parts]))
         centre = sums / (totals[0] if shared else totals)
@@ -193,7 +194,7 @@ class Points:
         The centre is the unweighted mean, or the median where outliers draw the mean away from most points: relative to
         it those would lose their digits.
         """
-        parts = chunks(len(self.values), max(_CHUNK, -(-len(self.values) // 64)))
+        parts = chunks(len(self.values), _CHUNK, _MOST)
         low, high, sums = zip(*run_all(range_chunk, [(self.values, *part) for part in parts]), strict=True)
         centre = sum(sums) / len(self.values)
         some = self.values[:: -(-len(self.values) // _SAMPLE)].astype(np.float64)

@@ -93,14 +93,6 @@ def spread_mass(points: Points) -> FloatArray:
     return mass
 
 
-def _squared(points: Points, index: int) -> FloatArray:
-    """(D,) unweighted-by-mass squared distances from the points to one of them."""
-    difference = points.values.astype(np.float64) - points.values[index]
-    if points.weights.ndim == 2:
-        difference *= np.sqrt(points.weights / points.mass[:, None])
-    return np.einsum("ij,ij->i", difference, difference)
-
-
 def _bisecting(points: Points, n_clusters: int, split: str) -> FloatArray:
     """Centroids of bisecting k-means (Steinbach, Karypis and Kumar 2000), each 2-means started from the two parts."""
     everything = np.arange(len(points.values))
@@ -127,43 +119,55 @@ def _bisecting(points: Points, n_clusters: int, split: str) -> FloatArray:
 
 def _plus_plus(points: Points, mass: FloatArray, n_clusters: int, rng: np.random.Generator) -> np.ndarray:
     """Greedy k-means++ among points with weights `mass`; returns their indices."""
-    n_trials, n, x = 2 + int(np.log(n_clusters)), len(points.values), points.values
-    shares = np.empty((0, 1))
-    if points.weights.ndim == 2:
-        shares = points.weights / points.mass[:, None]
-    parts = chunks(n, max(_CHUNK, -(-n // 64)))
-    closest = np.full(n, np.inf)
-    chosen = [int(rng.choice(n, p=mass / mass.sum()))]
+    n_trials, nearest = 2 + int(np.log(n_clusters)), _Nearest(points)
+    chosen = [int(rng.choice(len(mass), p=mass / mass.sum()))]
     while len(chosen) < n_clusters:
-        centre = x[chosen[-1]].astype(np.float64)
-        run_all(closest_chunk, [(x, shares, centre, closest, *part) for part in parts])
-        potential = np.cumsum(closest * mass)
+        nearest.add(chosen[-1:])
+        potential = np.cumsum(nearest.distances * mass)
         drawn = np.searchsorted(potential, rng.random(n_trials) * potential[-1], side="right")
-        trials = x[drawn].astype(np.float64)
-        left = run_all(potentials_chunk, [(x, shares, mass, closest, trials, *part) for part in parts])
-        chosen.append(int(drawn[np.argmin(np.sum(left, axis=0))]))
+        left = nearest.potentials(drawn, mass)
+        chosen.append(int(drawn[np.argmin(left)]))
     return np.array(chosen)
 
 
 def _scalable(points: Points, n_clusters: int, rng: np.random.Generator) -> np.ndarray:
     """k-means||: oversampled rounds, then k-means++ among the candidates weighted by their clusters' mass."""
-    n = len(points.values)
-    first = int(rng.choice(n, p=points.mass / points.mass.sum()))
-    candidates = [first]
-    closest = _squared(points, first)
-    owner = np.zeros(n, np.int64)
+    n, nearest = len(points.values), _Nearest(points)
+    candidates = rng.choice(n, 1, p=points.mass / points.mass.sum())
+    nearest.add(candidates)
     for _ in range(_SCALABLE_ROUNDS):
-        cost = closest * points.mass
+        cost = nearest.distances * points.mass
         drawn = np.flatnonzero(rng.random(n) < 2 * n_clusters * cost / max(cost.sum(), np.finfo(float).tiny))
-        for index in drawn:
-            distances = _squared(points, int(index))
-            nearer = distances < closest
-            closest[nearer] = distances[nearer]
-            owner[nearer] = len(candidates)
-            candidates.append(int(index))
+        nearest.add(drawn)
+        candidates = np.concatenate((candidates, drawn))
     if len(candidates) < n_clusters:  # few candidates: the farthest points not yet among them join
-        others = np.argsort(-closest * points.mass, kind="stable")
-        taken = set(candidates)
-        candidates += [int(i) for i in others if int(i) not in taken][: n_clusters - len(candidates)]
-    mass = np.maximum(np.bincount(owner, points.mass, len(candidates)), points.mass[candidates])
-    return np.array(candidates)[_plus_plus(points.take(np.array(candidates)), mass, n_clusters, rng)]
+        others = np.argsort(-nearest.distances * points.mass, kind="stable")
+        others = others[~np.isin(others, candidates)]
+        candidates = np.concatenate((candidates, others[: n_clusters - len(candidates)]))
+    mass = np.maximum(np.bincount(nearest.owner, points.mass, len(candidates)), points.mass[candidates])
+    return candidates[_plus_plus(points.take(candidates), mass, n_clusters, rng)]
+
+
+class _Nearest:
+    """The closest of the points that were added, for each point, in distances without its mass."""
+
+    def __init__(self, points: Points) -> None:
+        n = len(points.values)
+        self.distances, self.owner = np.full(n, np.inf), np.zeros(n, np.int32)
+        self._values, self._shares, self._n_added = points.values, np.empty((0, 1)), 0
+        if points.weights.ndim == 2:
+            self._shares = points.weights / points.mass[:, None]
+        self._parts = chunks(n, _CHUNK, 64)
+
+    def add(self, indices: IntArray | list[int]) -> None:
+        """Add points; `owner` is the number of the closest one in the order of adding."""
+        added = self._values[indices].astype(np.float64)
+        common = (self._values, self._shares, added, self._n_added, self.distances, self.owner)
+        run_all(closest_chunk, [(*common, *part) for part in self._parts])
+        self._n_added += len(added)
+
+    def potentials(self, trials: IntArray, mass: FloatArray) -> FloatArray:
+        """Return the sum of mass times squared distance that each of some points would leave, were it added."""
+        positions = self._values[trials].astype(np.float64)
+        common = (self._values, self._shares, mass, self.distances, positions)
+        return np.sum(run_all(potentials_chunk, [(*common, *part) for part in self._parts]), axis=0)

@@ -29,9 +29,12 @@ def run_all(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> l
         raise
 
 
-def chunks(n: int, size: int) -> list[tuple[int, int]]:
-    """Return the (start, stop) of chunks of at most `size` that cover `n` points evenly."""
-    count = max(1, -(-n // size))
+def chunks(n: int, size: int, most: int | None = None) -> list[tuple[int, int]]:
+    """Return the (start, stop) of even chunks that cover `n` points.
+
+    They have at most `size` points, or more where there would be over `most` chunks.
+    """
+    count = min(max(1, -(-n // size)), most or n + 1)
     return [(n * i // count, n * (i + 1) // count) for i in range(count)]
 
 

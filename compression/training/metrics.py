@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
 
 from compression.training.evaluate import PairedDifference, matthews_correlation
 
@@ -24,12 +23,16 @@ def f1(predictions: np.ndarray, labels: np.ndarray) -> float:
 
 def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
     """Return Pearson's correlation of predictions (n,) and labels (n,), 0 where either is constant."""
+    from scipy import stats  # here: its import takes most of a second, and few tasks need it
+
     predictions, labels = _checked(predictions, labels)
     return 0.0 if _constant(predictions, labels) else float(stats.pearsonr(predictions, labels).statistic)
 
 
 def spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
     """Return Spearman's rank correlation of predictions (n,) and labels (n,), 0 where either is constant."""
+    from scipy import stats
+
     predictions, labels = _checked(predictions, labels)
     return 0.0 if _constant(predictions, labels) else float(stats.spearmanr(predictions, labels).statistic)
 
