@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--out", type=Path, help="folder of the runs (default: results/study/NAME)")
     study.add_argument("--json", type=Path, help="write rows, runs and provenance")
     study.add_argument("--finished", action="store_true", help="tables of the runs that are finished; computes nothing")
-    text = "whole seeds are taken from what another machine wrote by --json"
+    text = "whole seeds are taken from what another machine wrote by --json; with --finished, all of its runs"
     study.add_argument("--known", type=Path, metavar="FILE", help=text)
     study.set_defaults(run=_study)
 

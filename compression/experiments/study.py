@@ -1,6 +1,6 @@
 """A table over seeds: one task, several file sizes, and what each part of the recipe adds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,8 @@ def run_study(
         Take only the runs that are finished in `out`, and compute nothing.
     known
         What this returned on another machine, for the same settings but for the seeds. Seeds of which it has all runs
-        are taken from there; differences are of runs with the same seed, so that a seed is of one machine.
+        are taken from there, and with `finished` every run that `out` lacks. Differences are of runs with the same
+        seed, so that its runs must be of one fp32 model.
     n_workers
         Processes that cluster, see `compression.quantize_`; the result is the same for any number.
 
@@ -187,28 +188,42 @@ def run_study(
     ------
     ValueError
         See `plan`; if `out` holds runs with other settings, or with `finished` none of the first variant for a seed of
-        another one; if `known` is of other settings.
+        another one; if `known` is of other settings, or has another fp32 model for a seed than `out`.
     """
     out = Path(out)
     planned = plan(config)
-    taken = {} if known is None else _whole_seeds(planned, config, known)
-    runs, teach_last = [], LastTeacher()
+    taken = {} if known is None else _known_runs(config, known)
+    incomplete = {item.seed for item in planned if item.name not in taken}
+    runs, models, teach_last = [], dict[str, str](), LastTeacher()
     for number, item in enumerate(planned, start=1):
-        if item.name in taken:
-            runs.append(taken[item.name])
+        run = taken.get(item.name)
+        if run is None or item.seed in incomplete:
+            target = out / "runs" / item.folder
+            report = finished_report(item.config, target)
+            if report is None and not finished:
+                say(f"Run {number} of {len(planned)}: {item.variant}, {item.size}, seed {item.seed}")
+                home = out / "dense" / item.dense
+                home.parent.mkdir(parents=True, exist_ok=True)
+                sizes = out / "plans" / f"{item.size}.json"
+                report = run_task(
+                    item.config,
+                    target,
+                    folder=folder,
+                    dense=home,
+                    plan=sizes,
+                    n_workers=n_workers,
+                    teach_last=teach_last,
+                )
+            if report is not None:
+                run = _record(item, report)
+        if run is None:
             continue
-        target = out / "runs" / item.folder
-        report = finished_report(item.config, target)
-        if report is None and not finished:
-            say(f"Run {number} of {len(planned)}: {item.variant}, {item.size}, seed {item.seed}")
-            home = out / "dense" / item.dense
-            home.parent.mkdir(parents=True, exist_ok=True)
-            sizes = out / "plans" / f"{item.size}.json"
-            report = run_task(
-                item.config, target, folder=folder, dense=home, plan=sizes, n_workers=n_workers, teach_last=teach_last
+        if run["fp32"] != models.setdefault(item.dense, run["fp32"]):
+            raise ValueError(
+                f"Argument `known` must hold runs of the fp32 models in `out`, but that of {item.name} predicts "
+                "otherwise: take the runs of a seed from one machine."
             )
-        if report is not None:
-            runs.append(_record(item, report))
+        runs.append(run)
     first = planned[0].variant
     if not runs or {run["seed"] for run in runs} != {run["seed"] for run in runs if run["variant"] == first}:
         raise ValueError(
@@ -219,17 +234,13 @@ def run_study(
     return found | {"sentences": runs[0]["sentences"], "provenance": provenance(config, seconds)}
 
 
-def _whole_seeds(
-    planned: Sequence[Planned], config: StudyConfig, known: Mapping[str, Any]
-) -> dict[tuple[str, str, int], dict[str, Any]]:
-    """Return the known runs of the seeds of which all planned runs are known, by variant, size and seed."""
+def _known_runs(config: StudyConfig, known: Mapping[str, Any]) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Return known runs by variant, size and seed."""
     theirs, ours = known.get("provenance", {}).get("config", {}), config.model_dump(mode="json")
     for name in ours:
         if name != "seeds" and theirs.get(name) != ours[name]:
             raise ValueError(f"Argument `known` must be of a study with the same settings, but differs in {name!r}.")
-    found = {(run["variant"], run["size"], run["seed"]): run for run in known["runs"]}
-    missing = {item.seed for item in planned if item.name not in found}
-    return {item.name: found[item.name] for item in planned if item.seed not in missing}
+    return {(run["variant"], run["size"], run["seed"]): run for run in known["runs"]}
 
 
 def _record(item: Planned, report: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The table over seeds: its runs, its arithmetic on made-up runs, and a tiny study from the command line."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -159,6 +160,9 @@ def test_the_command_makes_the_table_once(settings, tmp_path, capsys, monkeypatc
         taught.append(data.sha256)
         return teach(teacher, data, **options)
 
+    def refuse(config, *_, **__):
+        raise ValueError(f"asked for seed {config.ipq.seed}")
+
     monkeypatch.setattr("compression.training.distillation.teach", counted)
     out, result = tmp_path / "runs", tmp_path / "study.json"
     assert main(["study", "--config", str(settings), "--out", str(out), "--json", str(result)]) == 0
@@ -184,13 +188,26 @@ def test_the_command_makes_the_table_once(settings, tmp_path, capsys, monkeypatc
     assert not (out / "runs" / "noise-small-1" / "report.json").exists()
     assert main(["study", "--config", str(settings), "--set", "run.n_distil=8", "--out", str(out), "--finished"]) == 2
     assert "n_distil" in capsys.readouterr().err
-    # Another machine takes the seed of which all runs are there.
+    # Another machine takes the seed of which all runs are there, and for the tables so far the other's, too.
     elsewhere, arguments = tmp_path / "elsewhere", ["study", "--config", str(settings), "--known", str(result)]
+    with monkeypatch.context() as patch:
+        patch.setattr("compression.experiments.study.run_task", refuse)
+        assert main([*arguments, "--out", str(elsewhere)]) == 2
+    assert "error: asked for seed 1" in capsys.readouterr().err
     assert main([*arguments, "--out", str(elsewhere), "--finished"]) == 0
-    assert "3 of 7 runs" in capsys.readouterr().out
+    assert "6 of 7 runs" in capsys.readouterr().out
     assert not (elsewhere / "runs").exists()
     assert main([*arguments, "--out", str(elsewhere), "--set", "run.n_distil=8"]) == 2
     assert "`known` must be of a study with the same settings, but differs in 'run'" in capsys.readouterr().err
+    # Runs of a seed must be of one fp32 model.
+    shutil.copytree(out / "runs" / "PG-large-1", elsewhere / "runs" / "PG-large-1")
+    assert main([*arguments, "--out", str(elsewhere), "--finished"]) == 0
+    assert "6 of 7 runs" in capsys.readouterr().out
+    bits = partial["runs"][-1]["fp32"]
+    partial["runs"][-1]["fp32"] = f"{int(bits, 16) ^ (1 << 4 * len(bits) - 1):0{len(bits)}x}"
+    result.write_text(json.dumps(partial))
+    assert main([*arguments, "--out", str(elsewhere), "--finished"]) == 2
+    assert "`known` must hold runs of the fp32 models in `out`" in capsys.readouterr().err
     # A seed without the variant that the others are compared with has no losses.
     for size in ("large", "small"):
         (out / "runs" / f"PG-{size}-1" / "report.json").unlink()
