@@ -521,7 +521,7 @@ def describe(result: ExchangeResult) -> str:
     ]
     for state in result.states:
         spins = " ".join(f"{x:+.3f}" for x in state.lowdin_spins)
-        stable = {True: "yes", False: "no", None: "not analysed"}[state.stable]
+        stable = {True: "yes", False: "no", None: "not known"}[state.stable]
         lines.append(
             f"{state.label:<28s} {state.energy_hartree:16.8f} {state.s2:9.4f}  {spins:<24s} {state.cycles:6d}"
             f"  {state.seconds:7.1f}  {stable}"

@@ -52,7 +52,7 @@ class StateResult:
 
     ``determinant`` holds +1 or -1 for each centre. Spin populations are n_α - n_β for each centre, Mulliken and Löwdin.
     ``spin_products`` is <S_i.S_j> ``(n, n)`` between the atoms of the centres. ``stable`` is ``None`` if the internal
-    stability was not analysed.
+    stability was not analysed, or the analysis did not decide.
     ``history`` holds energy in hartree and norm of the gradient after each cycle.
     """
 

@@ -18,7 +18,7 @@ from molecular_qubits.electronic.memory import available_memory_mb
 from molecular_qubits.electronic.ramp import CheapField
 from molecular_qubits.fields.guesses import density_of, occupied_orbitals
 from molecular_qubits.fields.solvers import LADDER, with_solver
-from molecular_qubits.fields.stability import OrbitalHessian, is_minimum, pyscf_hessian
+from molecular_qubits.fields.stability import OrbitalHessian, StabilityNotDecidedError, is_minimum, pyscf_hessian
 from molecular_qubits.fields.xc_blocks import blocked_numint
 from molecular_qubits.structure.environment import check_environment, surrounded, to_host
 from molecular_qubits.structure.molecule import Molecule
@@ -396,6 +396,13 @@ def orbital_hessian(workspace: Workspace, solution: SCFSolution) -> OrbitalHessi
     return pyscf_hessian(workspace.mean_field(int(n_alpha - n_beta)), *orbitals)
 
 
-def is_stable(workspace: Workspace, solution: SCFSolution) -> bool:
-    """Return whether a solution is a minimum against real unrestricted orbital rotations (`orbital_hessian`)."""
-    return is_minimum(orbital_hessian(workspace, solution))
+def is_stable(workspace: Workspace, solution: SCFSolution) -> bool | None:
+    """Return whether a solution is a minimum against real unrestricted orbital rotations (`orbital_hessian`).
+
+    ``None``, with a message, where the analysis does not decide it.
+    """
+    try:
+        return is_minimum(orbital_hessian(workspace, solution))
+    except StabilityNotDecidedError as error:
+        say(str(error))
+        return None

@@ -268,9 +268,9 @@ def _j_or_reason(row: dict[str, Any] | None) -> str:
 
 
 def stability_of(row: dict[str, Any]) -> str:
-    """Return whether all states of a row are internally stable, or that this was not analysed."""
+    """Return whether all states of a row are internally stable, or that this is not known."""
     found = [state["stable"] for state in row["states"]]
-    return "not analysed" if not found or None in found else "yes" if all(found) else "no"
+    return "not known" if not found or None in found else "yes" if all(found) else "no"
 
 
 def largest_residual(row: dict[str, Any]) -> float | str | None:

@@ -30,6 +30,10 @@ STARTS_PER_SPIN = 4
 MAX_PRODUCTS = 100
 
 
+class StabilityNotDecidedError(RuntimeError):
+    """The lowest eigenvalue was not found: the bound of it is not negative, and says nothing."""
+
+
 @dataclass(frozen=True)
 class OrbitalHessian:
     """Second derivatives of the energy for real rotations of α and of β orbitals.
@@ -74,6 +78,11 @@ def lowest_mode(hessian: OrbitalHessian) -> tuple[float, np.ndarray]:
     """Return the lowest eigenvalue of an orbital Hessian in hartree and its vector, or a negative bound of it.
 
     Davidson's method. The value is infinite where there is nothing to rotate.
+
+    Raises
+    ------
+    StabilityNotDecidedError
+        If the residual of a bound that is not negative is above `RESIDUAL_HARTREE` after `MAX_PRODUCTS` products.
     """
     diagonal = hessian.diagonal
     if not len(diagonal):
@@ -96,15 +105,25 @@ def lowest_mode(hessian: OrbitalHessian) -> tuple[float, np.ndarray]:
             residual = weights @ images - lowest * mode
             norm = float(np.linalg.norm(residual))
             step(0, f"lowest curvature {lowest:.4f} hartree, residual {norm:.1e}")
-            done = lowest < NEGATIVE_HARTREE or norm < RESIDUAL_HARTREE
-            if done or len(space) >= min(MAX_PRODUCTS, len(diagonal)):
+            if lowest < NEGATIVE_HARTREE or norm < RESIDUAL_HARTREE or len(space) == len(diagonal):
                 return lowest, mode
+            if len(space) >= MAX_PRODUCTS:
+                raise StabilityNotDecidedError(
+                    f"The stability is not decided: after {len(space)} products with the orbital Hessian the lowest "
+                    f"curvature is at most {lowest:.4f} hartree, with a residual of {norm:.1e}."
+                )
             gap = diagonal - lowest
             starts = [residual / np.where(np.abs(gap) < 1e-2, 1e-2, gap)]
 
 
 def is_minimum(hessian: OrbitalHessian) -> bool:
-    """Return whether a determinant is a minimum against real unrestricted orbital rotations."""
+    """Return whether a determinant is a minimum against real unrestricted orbital rotations.
+
+    Raises
+    ------
+    StabilityNotDecidedError
+        See `lowest_mode`.
+    """
     return lowest_mode(hessian)[0] > NEGATIVE_HARTREE
 
 

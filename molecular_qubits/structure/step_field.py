@@ -19,7 +19,13 @@ from molecular_qubits.fields.alignments import (
 from molecular_qubits.fields.guesses import density_of, fragment_density, swap_density
 from molecular_qubits.fields.populations import atom_of_orbital, lowdin_spins, spin_squared
 from molecular_qubits.fields.solvers import LADDER, with_solver
-from molecular_qubits.fields.stability import NEGATIVE_HARTREE, lowest_mode, pyscf_hessian, rotated
+from molecular_qubits.fields.stability import (
+    NEGATIVE_HARTREE,
+    StabilityNotDecidedError,
+    lowest_mode,
+    pyscf_hessian,
+    rotated,
+)
 from molecular_qubits.structure.environment import to_host
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError
 from shared.progress import say
@@ -40,7 +46,7 @@ class SpinContaminationError(RuntimeError):
 
 
 class UnstableFieldError(RuntimeError):
-    """The field converged, but to a saddle point: a rotation of its orbitals lowers the energy."""
+    """The field converged, but to a saddle point, or whether it is one was not decided."""
 
 
 @dataclass(frozen=True)
@@ -116,11 +122,17 @@ class StepField:
         ------
         UnstableFieldError
             If a closed shell or a broken-symmetry state is a saddle point: what is below it is another state. Or if no
-            way down keeps the spin.
+            way down keeps the spin, or the analysis does not decide.
         """
         for descents in range(MAX_DESCENTS + 1):
             orbitals = (to_host(self.last.mo_coeff), to_host(self.last.mo_occ))
-            curvature, mode = lowest_mode(pyscf_hessian(self.make(self.last.mol), *orbitals))
+            try:
+                curvature, mode = lowest_mode(pyscf_hessian(self.make(self.last.mol), *orbitals))
+            except StabilityNotDecidedError as error:
+                raise UnstableFieldError(
+                    f"The field of {step} of the relaxation may be a saddle point. {error} Take another functional, or "
+                    "relax this field all the same (`stability=False`)."
+                ) from error
             if curvature > NEGATIVE_HARTREE:
                 return descents > 0
             if self.alignment is not None or self.multiplicity == 1 or descents == MAX_DESCENTS:

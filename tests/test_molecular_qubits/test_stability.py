@@ -5,7 +5,14 @@ import pytest
 from pyscf.soscf.newton_ah import gen_g_hop_uhf
 
 from molecular_qubits.electronic.scf import SCFSettings, Workspace, is_stable, orbital_hessian, run_scf
-from molecular_qubits.fields.stability import is_minimum, lowest_mode, pyscf_hessian, rotated
+from molecular_qubits.fields.stability import (
+    OrbitalHessian,
+    StabilityNotDecidedError,
+    is_minimum,
+    lowest_mode,
+    pyscf_hessian,
+    rotated,
+)
 from molecular_qubits.structure.molecule import Molecule
 
 
@@ -64,6 +71,22 @@ def test_a_stretched_bond_breaks_the_symmetry_of_the_spins(distance, stable):
     assert is_stable(workspace, solution) is stable
     assert (lowest_mode(orbital_hessian(workspace, solution))[0] > 0.1) is stable
     assert is_minimum(pyscf_hessian(workspace.mean_field(0), solution.mo_coeff, solution.mo_occ)) is stable
+
+
+def stiff_hessian(lowest, n=3000):
+    """A Hessian whose lowest mode is spread over all excitations, which its diagonal does not tell."""
+    diagonal = np.geomspace(1.0, 1e4, n)
+    hidden = np.random.default_rng(1).choice([-1.0, 1.0], n) * np.sqrt(diagonal - lowest)
+    scale = 1 / np.sum(hidden**2 / (diagonal - lowest))  # D - scale h h^T has the eigenvalue that is asked for
+    return OrbitalHessian(lambda v: diagonal * v - scale * hidden * (hidden @ v), diagonal, (n // 2, n - n // 2))
+
+
+def test_a_search_that_ends_early_decides_nothing(monkeypatch):
+    monkeypatch.setattr("molecular_qubits.fields.stability.MAX_PRODUCTS", 10)
+    with pytest.raises(StabilityNotDecidedError, match=r"after 10 products .* at most [0-9.]+ hartree"):
+        is_minimum(stiff_hessian(-0.05))
+    monkeypatch.setattr("molecular_qubits.electronic.scf.orbital_hessian", lambda *_: stiff_hessian(-0.05))
+    assert is_stable(None, None) is None
 
 
 def test_a_field_without_rotations_has_no_curvature():

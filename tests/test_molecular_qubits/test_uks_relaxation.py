@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from molecular_qubits import Molecule, exchange_couplings
+from molecular_qubits.fields.stability import StabilityNotDecidedError
 from molecular_qubits.structure import relaxation, step_field, uks_relaxation
 from molecular_qubits.structure.pyscf_input import build_mole, make_uks
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError, cached_relaxation
@@ -84,6 +85,13 @@ def test_a_last_field_that_is_not_stable_is_refused(monkeypatch):
         relax_uks(H2, **CHEAP)
     assert not answers
     relax_uks(H2, **CHEAP, stability=False)
+
+    def undecided(hessian):
+        raise StabilityNotDecidedError("The stability is not decided.")
+
+    monkeypatch.setattr(step_field, "lowest_mode", undecided)
+    with pytest.raises(UnstableFieldError, match=r"may be a saddle point.* is not decided"):
+        relax_uks(H2, **CHEAP)
 
 
 def test_a_saddle_point_is_left_for_the_minimum_of_its_spin(capsys):
