@@ -400,12 +400,15 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         raise ValueError(str(error).replace("Argument `solvent_epsilon`", "Option `--solvent`")) from error
     geometry = arguments.geometry or ("as-is" if molecule.smiles is None else "gfn2")
     if geometry != "as-is":
-        check_clashes(molecule)  # a relaxation makes another molecule of them
+        check_clashes(molecule)  # before the cache is made
         say(f"Relaxing the geometry with {geometry} at multiplicity {multiplicity}.")
         cache = Cache(arguments.cache, name="geometry")
+        if molecule.smiles is not None:  # a file's conformer is kept
+            molecule = start_geometry(molecule)
+            if geometry == "uks":
+                molecule = cached_relaxation(molecule, "gfn2", multiplicity, cache)
         chosen = {**method, "device": arguments.device or "cpu"} if geometry == "uks" else {}
-        start = molecule if molecule.smiles is None else start_geometry(molecule)  # a file's conformer is kept
-        molecule = cached_relaxation(start, geometry, multiplicity, cache, **chosen)
+        molecule = cached_relaxation(molecule, geometry, multiplicity, cache, **chosen)
     options["cache"] = Cache(arguments.cache, name="scf")
     if from_density:
         from molecular_qubits.electronic.density_centres import centres_from_density

@@ -229,7 +229,11 @@ class StateRunner:
             failed.forget(last)  # asked again, it goes on from its checkpoint
         wrong = [failure for failure in reasons if isinstance(failure, WrongStateError)]
         unmatched = [failure for failure in wrong if isinstance(failure, UnmatchedStatesError)]
-        raise (*unmatched, *wrong[::-1], *reasons[::-1])[0]
+        found = (*unmatched, *wrong[::-1], *reasons[::-1])[0]
+        held = failures.get("held fragment")
+        if type(found) is WrongStateError and isinstance(held, SCFNotConvergedError):
+            raise WrongStateError(f"{found} Held by maximum overlap, it did not converge: {held}")
+        raise found
 
     def _attempt(
         self, guess: str, solvers: Sequence[str], determinant: tuple[int, ...], checkpoint: Path

@@ -157,10 +157,26 @@ class ExchangeResult:
 
     @classmethod
     def from_json(cls, source: str | os.PathLike[str]) -> ExchangeResult:
-        """Read a result from the text of `to_json` (it starts with ``{``) or from a file, named by anything else."""
+        """Read a result from the text of `to_json` (it starts with ``{``) or from a file, named by anything else.
+
+        Raises
+        ------
+        ValueError
+            If it is not a result of `to_json`.
+        """
         is_text = isinstance(source, str) and source.lstrip().startswith("{")
-        text = str(source) if is_text else Path(source).read_text(encoding="utf-8")
-        record = json.loads(text)
+        name = "the text" if is_text else repr(str(source))
+        try:
+            return cls._from_record(json.loads(str(source) if is_text else Path(source).read_text(encoding="utf-8")))
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            why = f"key {error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(
+                f"Argument `source` must be what `to_json` or `molecular-qubits exchange --json` wrote, but {name} is "
+                f"not: {why}."
+            ) from error
+
+    @classmethod
+    def _from_record(cls, record: dict[str, Any]) -> ExchangeResult:
         return cls(
             molecule=Molecule.from_dict(record["molecule"]),
             centres=tuple(tuple(atoms) for atoms in record["centres"]),
@@ -334,7 +350,9 @@ def prepare_settings(
             check_room(molecule, multiplicity, GUESS_BASIS)
             guess_basis = GUESS_BASIS
     if settings.density_fit:
-        check_fit_memory(build_mole(molecule, basis, molecule.n_electrons % 2), basis, xc, settings.auxbasis)
+        check_fit_memory(
+            build_mole(molecule, basis, molecule.n_electrons % 2), basis, xc, settings.auxbasis, ramp=ramped
+        )
     return settings, guess_basis
 
 

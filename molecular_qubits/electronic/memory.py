@@ -7,18 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from molecular_qubits.electronic.errors import InsufficientMemoryError
+from molecular_qubits.electronic.fitted_exchange import WORK_BYTES
 from molecular_qubits.structure.pyscf_input import fitting_basis
 
 _WORK_MATRICES = 40
 """Square matrices of an unrestricted field with DIIS: 8 error and 8 Fock pairs, densities, orbitals, work arrays."""
 
 
-def fit_memory_mb(mole: Any, xc: str, auxbasis: str | None = None) -> float:
+_BATCH_MB = 2 * WORK_BYTES / 1e6
+"""Integrals of one batch of the exchange in single precision, and as PySCF hands them out."""
+
+_ORBITAL_VALUES_SHARE = 1 / 6
+"""Orbital values that a ramped field keeps, in fitted integrals, with 55 atoms."""
+
+
+def fit_memory_mb(mole: Any, xc: str, auxbasis: str | None = None, *, ramp: bool = False) -> float:
     """Return the size of the fitted integrals (naux, n_ao (n_ao + 1) / 2) and the matrices of the field, in MB.
 
     PySCF keeps the integrals in memory up to ``mole.max_memory`` and in a scratch file beyond; the estimate is of what
-    is in memory. Range-separated functionals have the integrals twice. A ramped field keeps orbital values besides: a
-    sixth of the integrals with 55 atoms.
+    is in memory. Range-separated functionals have the integrals twice. A ramped field keeps orbital values besides, and
+    a batch of integrals.
 
     Parameters
     ----------
@@ -28,6 +36,8 @@ def fit_memory_mb(mole: Any, xc: str, auxbasis: str | None = None) -> float:
         Functional by its PySCF name.
     auxbasis
         Fitting basis; ``None`` as `make_uks` chooses.
+    ramp
+        Whether the field is ramped.
 
     Raises
     ------
@@ -48,7 +58,8 @@ def fit_memory_mb(mole: Any, xc: str, auxbasis: str | None = None) -> float:
     integrals = 8 * n_aux * n * (n + 1) / 2 / 1e6
     tensors = 2 if xc.lower() != "hf" and libxc.rsh_coeff(xc)[0] else 1
     work = 8 * _WORK_MATRICES * n**2 / 1e6
-    return tensors * min(integrals, mole.max_memory) + work
+    ramped = min(_BATCH_MB, 2 * integrals) + _ORBITAL_VALUES_SHARE * integrals if ramp else 0.0
+    return tensors * min(integrals, mole.max_memory) + work + ramped
 
 
 def available_memory_mb() -> float:
@@ -68,7 +79,7 @@ def available_memory_mb() -> float:
     return min(found)
 
 
-def check_fit_memory(mole: Any, basis: str, xc: str, auxbasis: str | None = None) -> None:
+def check_fit_memory(mole: Any, basis: str, xc: str, auxbasis: str | None = None, *, ramp: bool = False) -> None:
     """Raise an `InsufficientMemoryError` if density fitting needs more memory than there is.
 
     Parameters
@@ -77,10 +88,10 @@ def check_fit_memory(mole: Any, basis: str, xc: str, auxbasis: str | None = None
         PySCF molecule.
     basis
         Name of its basis, for the message.
-    xc, auxbasis
+    xc, auxbasis, ramp
         As for `fit_memory_mb`.
     """
-    needed, available = fit_memory_mb(mole, xc, auxbasis), available_memory_mb()
+    needed, available = fit_memory_mb(mole, xc, auxbasis, ramp=ramp), available_memory_mb()
     if needed > available:
         raise InsufficientMemoryError(
             f"Density fitting of {mole.natm} atoms in {basis} ({mole.nao} orbitals) needs about {needed:,.0f} MB, but "

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from molecular_qubits.electronic.hyperfine import PROTON_ELECTRON_MASS_RATIO, HyperfineCoupling
-from molecular_qubits.electronic.projection import ProjectedJ
-from molecular_qubits.fields.alignments import check_spins
+from molecular_qubits.electronic.projection import ProjectedJ, project_j
+from molecular_qubits.fields.alignments import S2_TOLERANCE, check_spins, separate_spin_s2
 from molecular_qubits.structure.elements import ELEMENTS
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.nuclei import ISOTOPES
@@ -54,16 +54,20 @@ class OrcaExchange:
         Raises
         ------
         ValueError
-            If the spins do not add to that of the high-spin state.
+            If the spins do not add to that of the high-spin state, or <S^2> of the broken-symmetry one is not near that
+            of separate spins.
         """
         s1, s2 = check_spins(spins, 2)
         if s1 + s2 != self.spin_high:
             raise ValueError(f"Argument `spins` must add to {self.spin_high:g}, the high-spin state, but is {spins!r}.")
-        return ProjectedJ(
-            self.gap_cm1 / (self.s2_high_spin - self.s2_broken_symmetry),
-            self.gap_cm1 / (4 * s1 * s2),
-            self.gap_cm1 / (4 * s1 * s2 + 2 * min(s1, s2)),
-        )
+        separate = separate_spin_s2((1, -1), (s1, s2))
+        if abs(self.s2_broken_symmetry - separate) > S2_TOLERANCE:
+            raise ValueError(
+                f"The broken-symmetry state must have <S^2> near {separate:.2f}, that of separate spins {spins!r} "
+                f"(tolerance {S2_TOLERANCE}), but has {self.s2_broken_symmetry:.4f}: it collapsed to another state."
+            )
+        gap_hartree = self.gap_cm1 / HARTREE_TO_CM1
+        return project_j(0.0, gap_hartree, self.s2_high_spin, self.s2_broken_symmetry, spins=(s1, s2))
 
 
 @dataclass(frozen=True)
@@ -224,6 +228,12 @@ def _exchange(text: str) -> OrcaExchange | None:
     match = re.search(rf"E\(High-Spin\)-E\(BrokenSym\)\s*=\s*{_NUMBER}\s*eV\s+{_NUMBER}\s*cm\*\*-1", block)
     if match is None:
         raise OrcaFormatError("The coupling analysis must print E(High-Spin)-E(BrokenSym) in eV and cm**-1.")
+    if spin <= 0 or s2_high <= s2_broken:
+        raise OrcaFormatError(
+            f"The coupling analysis must be of a broken-symmetry state with a lower <S**2> than the high-spin one, but "
+            f"prints S(High-Spin) = {spin:g} and <S**2> = {s2_high:g} and {s2_broken:g}: the broken-symmetry run "
+            "converged to the high-spin state, or there is none."
+        )
     gap = -float(match[2])
     printed = []
     for number in (1, 2, 3):

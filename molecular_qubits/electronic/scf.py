@@ -21,7 +21,7 @@ from molecular_qubits.fields.solvers import LADDER, with_solver
 from molecular_qubits.fields.stability import OrbitalHessian, StabilityNotDecidedError, is_minimum, pyscf_hessian
 from molecular_qubits.fields.xc_blocks import blocked_numint
 from molecular_qubits.structure.environment import check_environment, surrounded, to_host
-from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.molecule import Molecule, whole_number
 from molecular_qubits.structure.pyscf_input import build_mole, make_uks
 from shared.artifacts import atomic_path
 from shared.progress import progress, say
@@ -94,8 +94,13 @@ class SCFSettings:
             raise ValueError(f"Argument `grid_level` must be an integer from 0 to 9, but is {self.grid_level!r}.")
         if not 0 < self.conv_tol <= 1e-3:
             raise ValueError(f"Argument `conv_tol` must be between 0 and 1e-3 hartree, but is {self.conv_tol!r}.")
-        if self.max_cycle < 1:
+        if whole_number(self.max_cycle, "Argument `max_cycle`") < 1:
             raise ValueError(f"Argument `max_cycle` must be at least 1, but is {self.max_cycle!r}.")
+        if self.auxbasis is not None and not self.density_fit:
+            raise ValueError(
+                f"Argument `auxbasis` must be left out without density fitting, but is {self.auxbasis!r}: set "
+                "`density_fit=True`."
+            )
         check_environment(self.solvent_epsilon, self.dispersion, self.device)
         if self.ramp and (self.device == "gpu" or not can_ramp(self.xc, self.density_fit, self.conv_tol)):
             raise ValueError(

@@ -78,6 +78,7 @@ class Molecule:
         object.__setattr__(self, "bonds", tuple((int(i), int(j)) for i, j in self.bonds))
         if self.multiplicity is not None:
             check_multiplicity(self.n_electrons, self.multiplicity)
+            object.__setattr__(self, "multiplicity", int(self.multiplicity))
 
     @classmethod
     def from_smiles(
@@ -104,11 +105,17 @@ class Molecule:
         Raises
         ------
         ValueError
-            If RDKit cannot read or embed the SMILES, or it has several molecules (a dot).
+            If RDKit cannot read or embed the SMILES, it has several molecules (a dot), or formal charges of another sum
+            than `charge`.
         """
         from molecular_qubits.structure.embedding import embed
 
         symbols, positions, bond_list, formal_charge = embed(smiles, seed)
+        if formal_charge and charge not in (None, formal_charge):
+            raise ValueError(
+                f"Argument `charge` must agree with the formal charges of {smiles!r}, {formal_charge:+d}, but is "
+                f"{charge!r}. Write the ion that is meant, or leave `charge` out."
+            )
         total_charge = formal_charge if charge is None else charge
         return cls(symbols, _rows(positions), total_charge, multiplicity, smiles, bond_list)
 
@@ -299,12 +306,13 @@ class Molecule:
         Returns
         -------
         Molecule
-            The relaxed molecule, with the multiplicity of the relaxation.
+            The relaxed molecule, with the multiplicity of the relaxation. Bonds that were made or broken are said: it
+            is then another molecule.
 
         Raises
         ------
         ValueError
-            If the level is unknown or no multiplicity is given.
+            If the level is unknown, no multiplicity is given, or atoms clash.
         GeometryNotConvergedError
             If the forces did not fall below the threshold, or a field of ``"uks"`` did not converge.
         SpinContaminationError
@@ -312,7 +320,8 @@ class Molecule:
         UnstableFieldError
             If ``"uks"`` found a saddle point, such as the closed shell of a diradical.
         """
-        from molecular_qubits.structure.relaxation import relax_gfn2
+        from molecular_qubits.structure.clashes import check_clashes
+        from molecular_qubits.structure.relaxation import relax_gfn2, say_changes
         from molecular_qubits.structure.uks_relaxation import relax_uks
 
         methods: dict[str, Callable[..., Molecule]] = {"gfn2": relax_gfn2, "uks": relax_uks}
@@ -322,7 +331,10 @@ class Molecule:
         if multiplicity is None:
             raise ValueError("Argument `multiplicity` must be given: the molecule has none of its own.")
         check_multiplicity(self.n_electrons, multiplicity)
-        return methods[level](self.with_multiplicity(multiplicity), **options)
+        check_clashes(self)  # a relaxation makes another molecule of them
+        relaxed = methods[level](self.with_multiplicity(multiplicity), **options)
+        say_changes(self, relaxed, level)
+        return relaxed
 
     def to_xyz(self) -> str:
         """Return the text of an XYZ file; the comment holds charge and multiplicity."""
@@ -394,7 +406,7 @@ def whole_number(value: Any, name: str) -> int:
 
 def check_multiplicity(n_electrons: int, multiplicity: int) -> None:
     """Raise a `ValueError` if ``n_electrons`` cannot have the multiplicity 2S + 1."""
-    if multiplicity != int(multiplicity) or multiplicity < 1:
+    if whole_number(multiplicity, "Argument `multiplicity`") < 1:
         raise ValueError(f"Argument `multiplicity` must be an integer of at least 1, but is {multiplicity!r}.")
     if multiplicity - 1 > n_electrons or (n_electrons - multiplicity + 1) % 2:
         parity = "odd" if n_electrons % 2 == 0 else "even"

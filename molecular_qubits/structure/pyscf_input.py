@@ -173,4 +173,6 @@ def fitting_basis(mole: Any, xc: str, auxbasis: str | None = None) -> str | dict
 
 def is_fitted(n_atoms: int, density_fit: bool | None, from_atoms: int = FITTED_FROM_ATOMS) -> bool:
     """Return whether the density is fitted: as asked for, or (``None``) from so many atoms on."""
+    if density_fit is not None and not isinstance(density_fit, bool):
+        raise ValueError(f"Argument `density_fit` must be True, False or None, but is {density_fit!r}.")
     return n_atoms >= from_atoms if density_fit is None else density_fit

@@ -119,15 +119,27 @@ def cached_relaxation(
     }
     cache = Cache(name="geometry") if cache is None else cache
 
+    made = []
+
     def make() -> dict[str, Any]:
+        made.append(True)
         kept = {"checkpoint": cache.work_folder(key) / "step.json"} if level == "uks" else {}
         return molecule.optimize(level, multiplicity, **options, **kept).to_dict()
 
     relaxed = type(molecule).from_dict(cache.record("molecule.json", key, make))
-    changes = changed_bonds(molecule, relaxed)
-    if changes:
-        say(f"The relaxation with {level} at multiplicity {multiplicity} changed the molecule: {', '.join(changes)}.")
+    if not made:
+        say_changes(molecule, relaxed, level)
     return relaxed
+
+
+def say_changes(before: Molecule, after: Molecule, level: str) -> None:
+    """Say which bonds a relaxation made or broke, if any."""
+    changes = changed_bonds(before, after)
+    if changes:
+        say(
+            f"The relaxation with {level} at multiplicity {after.multiplicity} changed the molecule: "
+            f"{', '.join(changes)}."
+        )
 
 
 def changed_bonds(before: Molecule, after: Molecule) -> list[str]:

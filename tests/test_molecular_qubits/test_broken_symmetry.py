@@ -173,6 +173,19 @@ def test_a_collapsing_triplet_is_held(carbonyl, cache, capsys):
     )
 
 
+def test_a_held_state_that_does_not_converge_is_said(tmp_path, monkeypatch):
+    def stop(workspace, n_unpaired, density, **options):
+        if options["solvers"] is HELD:
+            raise SCFNotConvergedError("State: not converged. Raise `max_cycle`.")
+        return run_scf(workspace, n_unpaired, density, **options)
+
+    monkeypatch.setattr(broken_symmetry, "run_scf", stop)
+    workspace = Workspace(h_he_h(1.5), SCFSettings("hf", "6-31g"))
+    runner = _Picky(workspace, ((0,), (2,)), (0.5, 0.5), Cache(tmp_path), stability=False)
+    with pytest.raises(WrongStateError, match=r"collapsed. Held .*, it did not converge: .* Raise `max_cycle`"):
+        runner.run((1, -1))
+
+
 def test_a_held_state_that_slides_away_is_refused(carbonyl, cache, monkeypatch):
     molecule, centres, spins = carbonyl
     monkeypatch.setattr(broken_symmetry, "HELD_LIMIT", 0.2)
@@ -230,7 +243,7 @@ class _Picky(StateRunner):
             return None
         if state.guess == "fragment" and self.fragment is UnmatchedStatesError:
             return UnmatchedStatesError("unmatched", state.determinant, solution)
-        return WrongStateError("collapsed")
+        return WrongStateError("collapsed.")
 
 
 @pytest.mark.parametrize("fragment", [WrongStateError, UnmatchedStatesError])

@@ -55,11 +55,13 @@ def test_the_geometry_of_uks_is_relaxed_by_the_method_of_the_options(tmp_path, m
     arguments += ["--xc", "hf", "--basis", "sto-3g", "--cache", str(tmp_path), "--json", str(out)]
     assert cli.main(arguments) == 0
     relaxed = Molecule.from_dict(json.loads(out.read_text(encoding="utf-8"))["molecule"])
-    start = start_geometry(Molecule.from_smiles("[NH]C[NH]", multiplicity=3))
+    start = start_geometry(Molecule.from_smiles("[NH]C[NH]", multiplicity=3)).optimize("gfn2")
     assert relaxed.positions == pytest.approx(start.optimize("uks", xc="hf", basis="sto-3g").positions, abs=1e-5)
     seen = {}
 
     def refuse(molecule, level, multiplicity, cache, **options):
+        if level == "gfn2":
+            return molecule
         seen.update(options)
         raise GeometryNotConvergedError("not now")
 

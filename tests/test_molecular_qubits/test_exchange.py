@@ -114,6 +114,13 @@ def test_json_round_trip_keeps_the_result(cache, tmp_path):
     assert ExchangeResult.from_json(str(path)).settings == result.settings
     with pytest.raises(FileNotFoundError, match="other"):
         ExchangeResult.from_json(str(tmp_path / "other.json"))
+    for text, why in (
+        ("{}", "key 'molecule' is missing"),
+        ('{"molecule": 1}', "not subscriptable"),
+        ("{,}", "Expecting"),
+    ):
+        with pytest.raises(ValueError, match=f"`source` must be what `to_json` .* wrote, but the text is not: .*{why}"):
+            ExchangeResult.from_json(text)
 
 
 def test_spin_density_map_integrates_to_the_unpaired_electrons(cache):
@@ -154,6 +161,9 @@ def test_spin_density_map_integrates_to_the_unpaired_electrons(cache):
         ([[0], [1]], {"grid_level": 12}, "grid_level"),
         ([[0], [1]], {"conv_tol": 0.0}, "conv_tol"),
         ([[0], [1]], {"max_cycle": 0}, "max_cycle"),
+        ([[0], [1]], {"max_cycle": 1.5}, "`max_cycle` must be a whole number, but is 1.5"),
+        ([[0], [1]], {"density_fit": "yes"}, "`density_fit` must be True, False or None, but is 'yes'"),
+        ([[0], [1]], {"auxbasis": "weigend"}, "`auxbasis` must be left out without density fitting"),
     ],
 )
 def test_bad_input_is_refused_before_any_field_is_run(centres, options, words, cache, monkeypatch):

@@ -35,6 +35,8 @@ def test_clashing_atoms_are_named_before_any_field(tmp_path):
     with pytest.raises(ValueError, match=r"He1 and H2 are 0\.30 Å apart. Check the coordinates and their unit"):
         exchange_couplings(clash, [[0], [2]], cache=Cache(tmp_path), **FAST)
     assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"He1 and H2 are 0\.30 Å apart"):
+        clash.optimize("gfn2", 3)
 
 
 @pytest.mark.parametrize("bond", [("H", "H", 0.74), ("H", "F", 0.92), ("N", "N", 1.10), ("C", "O", 1.13)])
@@ -71,6 +73,7 @@ def test_the_estimate_is_the_size_of_the_integrals():
     fit.build()
     needed = memory.fit_memory_mb(mole, "b3lyp")
     assert fit._cderi.nbytes / 1e6 < needed < 2 * fit._cderi.nbytes / 1e6 + 0.2
+    assert memory.fit_memory_mb(mole, "b3lyp", ramp=True) > needed + 2 * fit._cderi.nbytes / 1e6  # a batch of all
     assert 100 < memory.available_memory_mb() < 1e9
     with pytest.raises(ValueError, match="`auxbasis` must be a fitting basis"):
         memory.fit_memory_mb(mole, "b3lyp", "no-such-fit")

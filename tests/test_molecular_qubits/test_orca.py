@@ -1,6 +1,7 @@
 """Import of ORCA outputs: values, conventions and units; whatever leaves one open or contradicts itself is refused."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +223,9 @@ END = "\n                             ****ORCA TERMINATED NORMALLY****\n"
 
 def test_a_coupling_is_read_with_its_convention_and_projected():
     found = read_orca(COPPER + END).exchange
+    collapsed = replace(found, s2_broken_symmetry=0.0)
+    with pytest.raises(ValueError, match=r"<S\^2> near 1\.00, .* but has 0\.0000: it collapsed"):
+        collapsed.project()
     assert found.gap_cm1 == -1063.881
     assert found.printed_cm1 == (-1063.88, -531.94, -1005.96)
     values = found.project((0.5, 0.5))
@@ -266,6 +270,8 @@ def test_a_file_of_one_system_feeds_the_spin_system(tmp_path):
     [
         (COPPER, ("H(HDvV)= -2J*SA*SB", "H"), "state its Hamiltonian"),
         (COPPER, ("-1005.96", "-2011.92"), "does not follow"),
+        (COPPER, ("0.9478", "2.0054"), "a lower <S"),
+        (COPPER, ("=   1.0\n", "=   0.0\n"), "or there is none"),
         (COPPER, ("J(2) =", "J(x) ="), r"J\(2\)"),
         (COPPER, ("cm**-1 (ANTI", "K (ANTI"), "in eV and cm"),
         (COPPER, ("<S**2>(BrokenSym)", "<S2>"), "BrokenSym"),

@@ -41,6 +41,8 @@ def test_rdkit_bonds_agree_with_covalent_radii():
 def test_formal_charges_become_the_total_charge():
     ammonium = Molecule.from_smiles("[NH4+]")
     assert ammonium.charge == 1
+    with pytest.raises(ValueError, match=r"`charge` must agree with the formal charges of '\[NH4\+\]', \+1, but is 0"):
+        Molecule.from_smiles("[NH4+]", charge=0)
     assert ammonium.n_electrons == 10
 
 
@@ -104,6 +106,8 @@ def test_a_relaxation_that_changes_the_molecule_says_so(tmp_path, capsys):
     assert changed_bonds(apart, cached_relaxation(apart, "gfn2", 1, cache)) == ["O0-H2 formed"]
     cached_relaxation(apart, "gfn2", 1, cache)
     assert capsys.readouterr().err.count("changed the molecule: O0-H2 formed") == 2
+    apart.optimize("gfn2")
+    assert "with gfn2 at multiplicity 1 changed the molecule: O0-H2 formed" in capsys.readouterr().err
     cached_relaxation(WATER, "gfn2", 1, cache)
     assert "changed" not in capsys.readouterr().err
 
@@ -240,6 +244,10 @@ def test_optimise_refuses_bad_arguments():
         WATER.optimize("gfn2", 2)
     with pytest.raises(ValueError, match="multiplicity"):
         WATER.with_multiplicity(None).optimize()
+    for wrong in ("abc", float("nan"), [3]):
+        with pytest.raises(ValueError, match="Argument `multiplicity` must be a whole number"):
+            WATER.with_multiplicity(wrong)
+    assert repr(WATER.with_multiplicity(3.0).multiplicity) == "3"
 
 
 @pytest.mark.parametrize("entry", LIBRARY.values(), ids=lambda entry: entry.name)
