@@ -1,5 +1,6 @@
 """A table over seeds: one task, several file sizes, and what each part of the recipe adds."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from compression.training.distillation import LastTeacher
 from compression.training.evaluate import matthews_correlation
 from compression.training.ipq import StageReport
 from compression.training.tasks import find_task
-from shared.artifacts import content_hash, provenance
+from shared.artifacts import content_hash, provenance, write_json
 from shared.config import FrozenConfig, changed, check_left_out
 from shared.progress import say
 
@@ -46,8 +47,8 @@ class StudyConfig(FrozenConfig):
     run
         The recipe.
     sizes
-        Keys of `RunConfig` for each size of the file, by its name. What is chosen for a budget is chosen in the first
-        run and the same for all variants and seeds.
+        Keys of `RunConfig` for each size of the file, by its name. What is chosen for a budget is chosen once, with the
+        settings of the first variant and the fp32 model of the first run, and the same for all variants and seeds.
     variants
         By name. The first is what the others are compared with.
     seeds
@@ -105,7 +106,8 @@ def plan(config: StudyConfig) -> list[Planned]:
     ------
     ValueError
         If the task is a regression, a variant names a size or seed that the study does not have, or a key that a run
-        does not have, the first variant lacks a seed that another one has, or two runs have the same folder.
+        does not have or that is of the choice for a budget, the first variant lacks a seed that another one has, or two
+        runs have the same folder.
     """
     if find_task(config.run.task).regression:
         raise ValueError(f"Key `run.task` must be a classification, but was {config.run.task!r}.")
@@ -117,6 +119,15 @@ def plan(config: StudyConfig) -> list[Planned]:
                     f"Key `variants.{name}.{key}` must hold only {', '.join(map(str, known))}, but has {foreign[0]}."
                 )
     planned = list(_planned(config))
+    for item in planned:
+        wanted = changed(config.run, config.sizes[item.size])
+        for key in ("budget", "n_plan", "share"):
+            value = getattr(item.config, key)
+            if item.config.budget is not None and value != getattr(wanted, key):
+                raise ValueError(
+                    f"Key `variants.{item.variant}.change.{key}` must be left out, as what is chosen for a budget is "
+                    f"the same for all variants, but was {value!r}: make it a size of its own in `sizes`."
+                )
     (first, reference), *others = config.variants.items()
     for name, variant in others:
         for seed in variant.seeds or config.seeds:
@@ -174,7 +185,7 @@ def run_study(
     known
         What this returned on another machine, for the same settings but for the seeds. Seeds of which it has all runs
         are taken from there, and with `finished` every run that `out` lacks. Differences are of runs with the same
-        seed, so that its runs must be of one fp32 model.
+        seed, so that its runs must be of one fp32 model. What it chose for a budget is chosen here, too.
     n_workers
         Processes that cluster, see `compression.quantize_`; the result is the same for any number.
 
@@ -182,19 +193,29 @@ def run_study(
     -------
     dict
         ``rows`` and ``gains`` (see `compression.experiments.study_tables`), ``runs``, ``planned`` (how many runs there
-        are when all are finished) and ``provenance`` with the seconds of the runs, JSON-able.
+        are when all are finished), ``plans`` (the rules chosen for each budget) and ``provenance`` with the seconds of
+        the runs, JSON-able.
 
     Raises
     ------
     ValueError
         See `plan`; if `out` holds runs with other settings, or with `finished` none of the first variant for a seed of
-        another one; if `known` is of other settings, or has another fp32 model for a seed than `out`.
+        another one; if `known` is of other settings, or has another fp32 model for a seed than `out`; if runs of one
+        budget have other block sizes or numbers of codewords.
     """
     out = Path(out)
     planned = plan(config)
     taken = {} if known is None else _known_runs(config, known)
     incomplete = {item.seed for item in planned if item.name not in taken}
+    plans = _plans(config, out, known)
+    if not finished:
+        for size, chosen in plans.items():
+            if not (path := out / "plans" / f"{size}.json").is_file():
+                write_json(path, chosen)
+    first = planned[0].variant
+    settings = {item.size: item.config for item in planned if item.variant == first}
     runs, models, teach_last = [], dict[str, str](), LastTeacher()
+    layers_of: dict[tuple[Any, ...], Any] = {}
     for number, item in enumerate(planned, start=1):
         run = taken.get(item.name)
         if run is None or item.seed in incomplete:
@@ -204,13 +225,13 @@ def run_study(
                 say(f"Run {number} of {len(planned)}: {item.variant}, {item.size}, seed {item.seed}")
                 home = out / "dense" / item.dense
                 home.parent.mkdir(parents=True, exist_ok=True)
-                sizes = out / "plans" / f"{item.size}.json"
                 report = run_task(
                     item.config,
                     target,
                     folder=folder,
                     dense=home,
-                    plan=sizes,
+                    plan=out / "plans" / f"{item.size}.json",
+                    plan_settings=settings.get(item.size),
                     n_workers=n_workers,
                     teach_last=teach_last,
                 )
@@ -223,15 +244,34 @@ def run_study(
                 f"Argument `known` must hold runs of the fp32 models in `out`, but that of {item.name} predicts "
                 "otherwise: take the runs of a seed from one machine."
             )
+        alike = (item.size, item.config.ipq.parts) if item.config.budget is not None and "layers" in run else item.name
+        if run.get("layers") != layers_of.setdefault(alike, run.get("layers")):
+            raise ValueError(
+                f"Argument `out` must hold runs with the sizes of layers that were chosen for {item.size!r}, but "
+                f"{item.name} has others: make it again in a folder with the same `plans`."
+            )
         runs.append(run)
-    first = planned[0].variant
     if not runs or {run["seed"] for run in runs} != {run["seed"] for run in runs if run["variant"] == first}:
         raise ValueError(
             f"Argument `out` must hold a finished run of {first!r} for each seed of another one, but was {str(out)!r}."
         )
     found = {"rows": score_rows(runs), "gains": gain_rows(runs), "runs": runs, "planned": len(planned)}
     seconds = sum(run["seconds"]["whole"] for run in runs)
-    return found | {"sentences": runs[0]["sentences"], "provenance": provenance(config, seconds)}
+    return found | {
+        "sentences": runs[0]["sentences"],
+        "plans": _plans(config, out, known),
+        "provenance": provenance(config, seconds),
+    }
+
+
+def _plans(config: StudyConfig, out: Path, known: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return budget and rules of each size for which they were chosen, in `out` or else where `known` is from."""
+    found = {} if known is None else dict(known.get("plans", {}))
+    for size in config.sizes:
+        if (path := out / "plans" / f"{size}.json").is_file():
+            chosen = json.loads(path.read_text(encoding="utf-8"))
+            found[size] = {key: chosen[key] for key in ("budget", "rules")}
+    return found
 
 
 def _known_runs(config: StudyConfig, known: Mapping[str, Any]) -> dict[tuple[str, str, int], dict[str, Any]]:
@@ -244,7 +284,10 @@ def _known_runs(config: StudyConfig, known: Mapping[str, Any]) -> dict[tuple[str
 
 
 def _record(item: Planned, report: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of a run: sizes, which predictions are right, work on empty clusters, errors, seconds."""
+    """What is kept of a run: sizes, which predictions are right, work on empty clusters, errors, seconds.
+
+    ``layers`` stands for the block size and the number of codewords asked for of each layer.
+    """
     task = find_task(item.config.task)
     split = task.evaluation_splits[0]
     labels = np.array(report["labels"][split])
@@ -266,6 +309,7 @@ def _record(item: Planned, report: Mapping[str, Any]) -> dict[str, Any]:
         "matthews": {name: matthews_correlation(predictions[name], labels) for name in ("fp32", "iPQ")},
         "empty clusters": {key: sum(layer[key] for layer in work) for key in work[0]},
         "relative error": float(np.mean([layer.relative_error for layer in layers])),
+        "layers": content_hash([[layer.name, layer.block_size, layer.n_requested] for layer in layers])[:8],
         "made": {key: report["provenance"].get(key) for key in ("git_commit", "versions")},
         "seconds": {"whole": report["provenance"]["seconds"], "compression": report["compression"]["seconds"]},
     }

@@ -46,6 +46,7 @@ def run_task(
     noise: NoiseHook | None = None,
     dense: str | Path | None = None,
     plan: str | Path | None = None,
+    plan_settings: RunConfig | None = None,
     n_workers: int | None = 1,
     teach_last: LastTeacher | None = None,
 ) -> dict[str, Any]:
@@ -70,6 +71,8 @@ def run_task(
         otherwise it must be of a run with the same fine-tuning, which is not checked.
     plan
         File of the rules chosen for a budget, in place of ``out/plan.json``, for runs that share it in the same way.
+    plan_settings
+        Settings with which these are chosen; `config` if ``None``.
     n_workers
         Processes that cluster, see `compression.quantize_`; the result is the same for any number.
     teach_last
@@ -107,7 +110,8 @@ def run_task(
         _move(teacher, prepared.device)
         if not prepared.rules:
             if rank() == 0:
-                planned_rules(prepared, teacher, plan, n_workers)
+                chosen_with = prepared if plan_settings is None else replace(prepared, config=plan_settings)
+                planned_rules(chosen_with, teacher, plan, n_workers)
             wait_for_all()
             prepared = replace(prepared, rules=planned_rules(prepared, teacher, plan))
         _make_compressed(prepared, out, teacher, teach_last, n_workers)

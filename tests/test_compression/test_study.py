@@ -8,13 +8,14 @@ import pytest
 import yaml
 
 from compression.cli import main
+from compression.experiments import study
 from compression.experiments.presets import REVIEWS, STUDIES, run_file, study_file
 from compression.experiments.run_config import RunConfig
 from compression.experiments.study import StudyConfig, plan, run_study
 from compression.experiments.study_tables import beats_majority, draw_study, gain_rows, score_rows
 from compression.quantization.layer_clustering import cluster_layers
 from compression.training.distillation import teach
-from shared.artifacts import git_commit, versions
+from shared.artifacts import git_commit, versions, write_json
 from shared.config import load_config
 from tests.test_compression.hub_files import write_hub_glue, write_model
 
@@ -215,9 +216,45 @@ def test_the_command_makes_the_table_once(settings, tmp_path, capsys, monkeypatc
     assert "finished run of 'PG' for each seed" in capsys.readouterr().err
 
 
+def test_what_is_chosen_for_a_budget_is_chosen_as_the_first_variant_does_and_travels(tmp_path, monkeypatch):
+    values = {
+        "run": {"model": "minilm", "task": "rt", "weighting": "activation"},
+        "sizes": {"x": {"budget": "12x"}},
+        "variants": {"PG": {}, "Fisher": {"change": {"weighting": "fisher"}}},
+        "seeds": [0],
+    }
+    config = StudyConfig.build(values)
+    asked, layers = [], {"PG": "a", "Fisher": "a"}
+
+    def run_task(config, out, *, plan, plan_settings, **_):
+        asked.append((config.weighting, plan_settings.weighting))
+        if not plan.is_file():
+            write_json(plan, {"budget": "12x", "rules": [{"pattern": "made here"}], "curve": []})
+        return {}
+
+    def record(item, report):
+        seconds = {"seconds": {"whole": 1.0}}
+        return made_up(item.variant, item.seed, 850, 840, item.size) | {"layers": layers[item.variant]} | seconds
+
+    monkeypatch.setattr(study, "run_task", run_task)
+    monkeypatch.setattr(study, "_record", record)
+    found = run_study(config, tmp_path / "here")
+    assert asked == [("activation", "activation"), ("fisher", "activation")]
+    assert found["plans"] == {"x": {"budget": "12x", "rules": [{"pattern": "made here"}]}}
+    there = run_study(StudyConfig.build(values | {"seeds": [1]}), tmp_path / "there", known=found)
+    assert there["plans"] == found["plans"]
+    layers["Fisher"] = "b"
+    with pytest.raises(ValueError, match=r"that were chosen for 'x', but \('Fisher', 'x', 0\) has others"):
+        run_study(config, tmp_path / "other")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"sizes": {"x": {"budget": "20x"}}, "variants": {"PG": {}, "big": {"change": {"budget": "10x"}}}},
+            "Key `variants.big.change.budget` must be left out, .* but was '10x': make it a size",
+        ),
         (
             {"variants": {"PG": {"seeds": [0]}, "released": {}}},
             "Key `variants.PG.seeds` must hold the seeds of all variants, .* lacks 1: .* `variants.released.seeds`",
