@@ -21,7 +21,7 @@ from compression.quantization.hf import architecture
 from compression.quantization.rules import STAGES, Rule, preset_rules
 from compression.quantization.storage import dense_bytes, load_compressed_, round_, save_compressed
 from compression.training.batches import EncodedData, calibration_batches
-from compression.training.data import TextData, load_sentiment
+from compression.training.data import load_sentiment
 from compression.training.distillation import TeacherOutputs, teach
 from compression.training.evaluate import Evaluation, evaluate, paired_bootstrap
 from compression.training.finetune import FinetuneConfig, FinetunedModel, finetuned_minilm, load_classifier
@@ -144,7 +144,7 @@ class Experiment:
     def dense(self) -> FinetunedModel:
         """The fine-tuned fp32 model with its data."""
         train, validation = load_sentiment(self.folder)
-        data = _some(train, self.config.max_train), _some(validation, self.config.max_validation)
+        data = train.sample(self.config.max_train), validation.sample(self.config.max_validation)
         return finetuned_minilm(self.config.finetune, data=data, folder=self.folder)
 
     @cached_property
@@ -488,9 +488,3 @@ def draw_accuracy(rows: Sequence[dict[str, Any]]) -> Any:
     axes.set(xlabel="file (MB)", ylabel="accuracy (%)")
     axes.legend(loc="lower right")
     return figure
-
-
-def _some(data: TextData, count: int | None) -> TextData:
-    if count is None or count >= len(data.texts):
-        return data
-    return data.subset(np.random.default_rng(0).permutation(len(data.texts))[:count].tolist())

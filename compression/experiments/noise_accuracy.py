@@ -3,7 +3,6 @@
 import copy
 import json
 import time
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,13 @@ from torch import nn
 
 from compression.experiments.code_hash import PACKAGES, code_hash
 from compression.experiments.minilm_sizes import check_sizes
+from compression.experiments.study_tables import packed, unpacked
 from compression.quantization.blocks import PQConfig
 from compression.quantization.quant_noise import NoiseConfig, add_quant_noise
 from compression.quantization.rules import STAGES, preset_rules
 from compression.quantization.storage import file_bytes, round_
 from compression.training.batches import EncodedData
-from compression.training.data import TextData, load_sentiment
+from compression.training.data import load_sentiment
 from compression.training.distillation import DistillationConfig, teach
 from compression.training.evaluate import evaluate, paired_bootstrap
 from compression.training.finetune import (
@@ -116,7 +116,7 @@ class NoiseExperiment:
     def dense(self) -> FinetunedModel:
         """The fp32 model that the runs start from, with its data."""
         train, validation = load_sentiment(self.folder)
-        data = _some(train, self.config.max_train), _some(validation, self.config.max_validation)
+        data = train.sample(self.config.max_train), validation.sample(self.config.max_validation)
         return finetuned_minilm(self.config.base, data=data, folder=self.folder)
 
     def run(self, noise: NoiseConfig, block_size: int, seed: int) -> dict[str, Any]:
@@ -196,7 +196,7 @@ class NoiseExperiment:
 
     def _correct(self, model: nn.Module, name: str) -> str:
         evaluation = evaluate(model, self.dense.validation, description=f"Evaluating {name}")
-        return np.packbits(evaluation.correct).tobytes().hex()
+        return packed(evaluation.correct)
 
 
 def measure(config: NoiseAccuracyConfig, folder: str | Path | None = None) -> dict[str, Any]:
@@ -235,13 +235,14 @@ def noise_rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
     for (kind, p, block_size), group in groups.items():
         reference = groups["none", 0.0, block_size]
         for state in ("fp32", "quantized", "distilled"):
-            right, before = (_unpacked([run[state] for run in part], n_sentences) for part in (group, reference))
+            right, before = (unpacked([run[state] for run in part], n_sentences) for part in (group, reference))
             accuracy = paired_bootstrap(right, np.zeros_like(right))
             gain = None if p == 0 else paired_bootstrap(right, before)
             rows.append(
                 {
                     "block size": block_size,
-                    "of fp32": 1.0 if state == "fp32" else group[0]["of_fp32"],
+                    "of fp32": (ratio := 1.0 if state == "fp32" else group[0]["of_fp32"]),
+                    "of fp16": ratio / 2,
                     "state": state,
                     "noise": kind,
                     "p": p,
@@ -254,14 +255,3 @@ def noise_rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
                 }
             )
     return sorted(rows, key=lambda row: (row["block size"], ("fp32", "quantized", "distilled").index(row["state"])))
-
-
-def _unpacked(digits: Sequence[str], n: int) -> np.ndarray:
-    """Whether each prediction is right, (seeds, n) bool."""
-    return np.stack([np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))[:n].astype(bool) for text in digits])
-
-
-def _some(data: TextData, count: int | None) -> TextData:
-    if count is None or count >= len(data.texts):
-        return data
-    return data.subset(np.random.default_rng(0).permutation(len(data.texts))[:count].tolist())

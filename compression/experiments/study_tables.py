@@ -52,7 +52,8 @@ def score_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 {
                     "variant": name,
                     "size": "1x" if state == "fp32" else size,
-                    "of fp32": 1.0 if state == "fp32" else min(run["of_fp32"] for run in group),
+                    "of fp32": (ratio := 1.0 if state == "fp32" else min(run["of_fp32"] for run in group)),
+                    "of fp16": ratio / 2,
                     "seeds": len(group),
                     "accuracy (%)": 100 * score.difference,
                     "95 % interval": f"{100 * score.low:.1f} to {100 * score.high:.1f}",

@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compression.clustering.lloyd import KMeansResult, kmeans, pg_kmeans
 from shared.config import FrozenConfig
@@ -41,6 +41,15 @@ class PQConfig(FrozenConfig):
     tol: float = Field(1e-4, ge=0)
     version: Literal[1] = 1
 
+    @model_validator(mode="after")
+    def _only_pg_consolidates(self) -> "PQConfig":
+        if self.consolidate is not None and not self.init == self.empty == "partition":
+            raise ValueError(
+                "Key `consolidate` must be null unless `init` and `empty` are both 'partition', but was "
+                f"{self.consolidate:g} with {self.init!r} and {self.empty!r}."
+            )
+        return self
+
     def as_baseline(self) -> "PQConfig":
         """Return the same sizes with the released iPQ's k-means: random seeding, perturbation, 15 iterations."""
         return self.model_copy(
@@ -60,8 +69,6 @@ class PQConfig(FrozenConfig):
         }
         if self.init == self.empty == "partition":
             return pg_kmeans(blocks, k, consolidate=self.consolidate, **options)
-        if self.consolidate is not None:
-            raise ValueError("Key `consolidate` must be null unless `init` and `empty` are both 'partition'.")
         return kmeans(blocks, k, init=self.init, empty=self.empty, **options)
 
 

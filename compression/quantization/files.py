@@ -27,6 +27,7 @@ SINGLE = "model.safetensors"
 
 _DIGEST = f"{FORMAT}-sha256"
 _CHECKSUM_DIGITS = 16
+_KINDS = ("linear", "embedding", "conv2d")
 
 
 class CompressedFileError(ValueError):
@@ -197,6 +198,12 @@ def read_tensors(path: str | Path | Sequence[str | Path]) -> tuple[dict[str, Any
         _check_index(index, tensors, places, path)
     if header["version"] > 1:
         _check(tensors, header["checksums"], path)
+    for name, layer in header["layers"].items():
+        for needed in (f"{name}.codes", f"{layer.get('codebook', name)}.centroids"):
+            if needed not in tensors:
+                raise CompressedFileError(
+                    f"File {str(path)!r} is damaged in layer {name!r}: it lacks the tensor {needed!r}."
+                )
     return header, tensors
 
 
@@ -294,7 +301,8 @@ def _header(file: Any, path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise CompressedFileError(f"File {str(path)!r} is damaged: its description cannot be read.") from error
     sound = metadata.keys() == {"format", FORMAT, _DIGEST} and metadata["format"] == "pt"
-    if version != 1 and not (sound and metadata[_DIGEST] == hashlib.sha256(text.encode()).hexdigest()):
+    unsealed = version == 1 and _DIGEST not in metadata  # a seal that is there counts, whatever the version says
+    if not unsealed and not (sound and metadata[_DIGEST] == hashlib.sha256(text.encode()).hexdigest()):
         raise CompressedFileError(
             f"File {str(path)!r} is damaged: its description does not have the checksum with which it was saved."
         )
@@ -303,4 +311,24 @@ def _header(file: Any, path: Path) -> dict[str, Any]:
             f"File {str(path)!r} has version {version}, but this reads {', '.join(map(str, READABLE))}: get a newer "
             "release of this package."
         )
+    if not _describes_layers(header, version):
+        raise CompressedFileError(
+            f"File {str(path)!r} is damaged or foreign: its description does not say how its layers are stored."
+        )
     return header
+
+
+def _describes_layers(header: Mapping[str, Any], version: int) -> bool:
+    layers = header.get("layers")
+    if not isinstance(layers, dict) or not (version == 1 or isinstance(header.get("checksums"), list)):
+        return False
+    return all(
+        isinstance(layer, dict)
+        and layer.get("kind") in _KINDS
+        and isinstance(layer.get("bits"), int)
+        and isinstance(layer.get("shape"), list)
+        and len(layer["shape"]) == 2
+        and all(isinstance(n, int) and n > 0 for n in layer["shape"])
+        and isinstance(layer.get("codebook", ""), str)
+        for layer in layers.values()
+    )

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,7 @@ def plan(
     budget_bytes = parse_budget(budget, size)
     if sensitivity not in ("loss", "output"):
         raise ValueError(f"Argument `sensitivity` must be 'loss' or 'output', but was {sensitivity!r}.")
+    _check_choice(sizes, exclude)
     batches = check_batches(calibration)
     names = _quantizable(model, exclude, sizes)
     base = base or PQConfig()
@@ -250,6 +252,26 @@ def fixed_bytes(model: nn.Module, names: Sequence[str], sizes: Sequence[tuple[in
 
 
 _HEADER_SLACK = 96  # for a layer: the scale of an int8 codebook, and longer numbers where a weight is kept
+
+
+def _check_choice(sizes: Sequence[tuple[int, int]], exclude: Sequence[str]) -> None:
+    """Refuse `sizes` that are not pairs of integers, and `exclude` that are not regular expressions."""
+    for size in sizes:
+        pair = size if isinstance(size, Sequence) and len(size) == 2 else (0, 0)
+        if not (all(isinstance(n, Integral) for n in pair) and pair[0] >= 1 and 2 <= pair[1] <= 65_536):
+            raise ValueError(
+                "Argument `sizes` must hold pairs of a block size of at least 1 and 2 to 65,536 codewords, but holds "
+                f"{size!r}."
+            )
+    if isinstance(exclude, str):
+        raise ValueError(f"Argument `exclude` must be a list of patterns, but was the text {exclude!r}.")
+    for pattern in exclude:
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            raise ValueError(
+                f"Argument `exclude` must hold regular expressions, but holds {pattern!r}: {error}."
+            ) from None
 
 
 def _quantizable(model: nn.Module, exclude: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[str]:

@@ -313,6 +313,13 @@ def _smallest(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.contiguous().clone()
 
 
+_PLACES = {
+    "linear": (nn.Linear, PQLinear),
+    "embedding": (nn.Embedding, PQEmbedding),
+    "conv2d": (nn.Conv2d, PQConv2d),
+}
+
+
 def build_layers(
     layers: dict[str, dict[str, Any]], tensors: dict[str, torch.Tensor], model: nn.Module, path: str | Path
 ) -> dict[str, _PQWeight]:
@@ -349,6 +356,10 @@ def _build(
     except AttributeError as error:
         raise CompressedFileError(f"File {str(path)!r} does not fit the model: it has no layer {name!r}.") from error
     dtype = next(old.parameters()).dtype
+    biased = f"{name}.bias" in tensors
+    if not isinstance(old, _PLACES[layer["kind"]]) or biased != (getattr(old, "bias", None) is not None):
+        with_bias = f"{layer['kind']}, {'with' if biased else 'without'} bias"
+        raise CompressedFileError(f"File {str(path)!r} does not fit the model: {name!r} is {with_bias}, not {old}.")
     rows, blocks = layer["shape"]
     try:
         owner = layer.get("codebook", name)
@@ -372,6 +383,8 @@ def _build(
         raise CompressedFileError(f"File {str(path)!r} is damaged in layer {name!r}: {error}.") from error
     module.codebook_dtype = layer.get("codebook_dtype", "float16")
     module.activations = inputs
+    if biased:
+        module.get_parameter("bias").requires_grad_(old.get_parameter("bias").requires_grad)
     have, need = (rows, blocks * module.block_size), _dense_shape(old)
     if have != need:
         raise CompressedFileError(f"File {str(path)!r} does not fit the model: {name!r} is {have}, not {need}.")

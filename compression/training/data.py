@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from compression.training.packages import DataError, damaged, package_paths, read_member
 from shared.artifacts import content_hash
 
@@ -85,6 +87,12 @@ class TextData:
         second = None if self.second_texts is None else tuple(self.second_texts[i] for i in indices)
         texts, labels = tuple(self.texts[i] for i in indices), tuple(self.labels[i] for i in indices)
         return replace(self, texts=texts, labels=labels, second_texts=second)
+
+    def sample(self, count: int | None) -> "TextData":
+        """Return `count` random rows, always the same, or all if there are no more or `count` is ``None``."""
+        if count is None or count >= len(self.texts):
+            return self
+        return self.subset(np.random.default_rng(0).permutation(len(self.texts))[:count].tolist())
 
     @cached_property
     def sha256(self) -> str:

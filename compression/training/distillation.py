@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 from torch.nn import functional
 
@@ -37,6 +37,14 @@ class DistillationConfig(FrozenConfig):
     hidden_weight: float = Field(0.0, ge=0)
     hidden_layers: tuple[int, ...] = (-1,)
     label_weight: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _weighted_layers_are_named(self) -> "DistillationConfig":
+        if self.hidden_weight > 0 and not self.hidden_layers:
+            raise ValueError(
+                f"Key `hidden_layers` must name a layer where `hidden_weight` is {self.hidden_weight:g}, but is empty."
+            )
+        return self
 
     @property
     def needed_layers(self) -> tuple[int, ...]:

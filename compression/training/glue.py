@@ -1,6 +1,7 @@
 """GLUE from the hub, from local files in the hub's own layout, or from the original TSV files."""
 
 import csv
+import math
 import os
 import sys
 import tempfile
@@ -199,6 +200,7 @@ def _labels(
                 f"The labels of {where} must be {', '.join(task.label_names)}, but are {', '.join(names)}."
             )
         order |= {number: order[name] for number, name in enumerate(names)} | {-1: -1}
+    (low, high), hidden = task.label_range, all(value == -1 for value in values)
     labels = []
     for row, value in enumerate(values):
         try:
@@ -207,10 +209,12 @@ def _labels(
                 label = float("nan")  # no class
         except (TypeError, ValueError, OverflowError):
             label = float("nan")
+        if task.regression and not ((low <= label <= high and math.isfinite(label)) or hidden):
+            label = float("nan")
         if label != label:
-            kind = (
-                "a number" if task.regression else f"0..{task.num_labels - 1} or one of {', '.join(task.label_names)}"
-            )
+            kind = f"0..{task.num_labels - 1} or one of {', '.join(task.label_names)}"
+            if task.regression:
+                kind = f"numbers from {low:g} to {high:g}"
             raise ValueError(f"Column {_COLUMN_OF_LABELS!r} of {where} must hold {kind}, but row {row} has {value!r}.")
         labels.append(label)
     return tuple(labels)

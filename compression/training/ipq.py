@@ -487,6 +487,10 @@ class _Store:
             remove(self.latents_file(earlier))
 
 
+_LEFT_OUT = {"activations": "float32"}
+"""Keys that a configuration leaves out where they have these values."""
+
+
 def _check_same(found: Mapping[str, Any], parts: Mapping[str, Any], folder: Path) -> None:
     """Refuse to continue a run with other arguments."""
     for name, value in parts.items():
@@ -495,7 +499,7 @@ def _check_same(found: Mapping[str, Any], parts: Mapping[str, Any], folder: Path
                 f"Argument `{name}` must be that of the run whose checkpoints are in {str(folder)!r}, but is another. "
                 "Give the same, or another folder, or delete this one."
             )
-    before, now = found["config"], parts["config"]
+    before, now = ({**_LEFT_OUT, **config} for config in (found["config"], parts["config"]))
     for name in now:
         if before.get(name) != now[name]:
             raise ValueError(

@@ -59,6 +59,8 @@ class Latents:
             weights = None if entries is None else to_blocks(entries, module.block_size)
             if weights is not None and bool((weights == weights[:, :1]).all()):
                 weights = None  # one weight a block changes no nearest codeword
+            if blocks.dtype == torch.bfloat16:  # which NumPy does not have
+                blocks = blocks.float()
             codes = nearest_centroids(blocks, module.centroids.detach().to(blocks.dtype), sample_weight=weights)
             codes = codes.reshape(module.codes.shape).to(module.codes.dtype)
             changed += int((codes != module.codes).sum())

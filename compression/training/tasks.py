@@ -28,6 +28,8 @@ class Task:
         Labelled splits that models are evaluated on.
     test_splits
         Splits whose labels are hidden (-1).
+    label_range
+        Least and largest label of a regression.
     packaged
         Whether the rows come from a package that ``pg-ipq fetch-data`` gets, not from the hub.
     """
@@ -39,6 +41,7 @@ class Task:
     more_metrics: tuple[str, ...] = ()
     evaluation_splits: tuple[str, ...] = ("validation",)
     test_splits: tuple[str, ...] = ("test",)
+    label_range: tuple[float, float] = (-np.inf, np.inf)
     packaged: bool = False
 
     @property
@@ -85,7 +88,7 @@ GLUE = {
         Task("sst2", ("sentence",), ("negative", "positive")),
         Task("mrpc", ("sentence1", "sentence2"), ("not_equivalent", "equivalent"), ("accuracy", "f1")),
         Task("qqp", ("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1")),
-        Task("stsb", ("sentence1", "sentence2"), (), ("pearson", "spearman")),
+        Task("stsb", ("sentence1", "sentence2"), (), ("pearson", "spearman"), label_range=(0.0, 5.0)),
         Task(
             "mnli",
             ("premise", "hypothesis"),

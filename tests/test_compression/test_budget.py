@@ -142,6 +142,13 @@ def test_bad_arguments(tiny_roberta, batches):
     for name, value in (("weighting", "fish"), ("sensitivity", "fish"), ("exclude", (r"fish",)), ("sizes", ((7, 4),))):
         with pytest.raises(ValueError, match=f"`{name}`"):
             compress(model, "4x", calibration=batches, **{name: value})
+    for sizes in (((0, 4),), ((2, -4),), ((2.0, 4),), (2, 4), ((2, 1),), ((4, 65_537),), ("24",)):
+        with pytest.raises(ValueError, match=r"`sizes` must hold pairs of a block size .* but holds"):
+            compress(model, "4x", calibration=batches, sizes=sizes)
+    with pytest.raises(ValueError, match=r"`exclude` must hold regular expressions, but holds '\('"):
+        compress(model, "4x", calibration=batches, exclude=("(",))
+    with pytest.raises(ValueError, match=r"`exclude` must be a list of patterns, but was the text 'head'"):
+        compress(model, "4x", calibration=batches, exclude="head")
     for calibration in ([], ["text"]):
         with pytest.raises(ValueError, match="`calibration`"):
             compress(model, "4x", calibration=calibration)

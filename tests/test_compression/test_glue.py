@@ -119,6 +119,14 @@ def write_split(folder, columns, features=None, name="rte"):
     return folder
 
 
+@pytest.mark.parametrize("score", [5.5, -1.0, float("inf"), 1e30])
+def test_a_score_off_the_scale_is_refused(tmp_path, datasets_cache, score):
+    columns = {"sentence1": ["a", "b"], "sentence2": ["c", "d"], "label": [2.5, score]}
+    write_split(tmp_path, columns, name="stsb")
+    with pytest.raises(ValueError, match=rf"must hold numbers from 0 to 5, but row 1 has {re.escape(str(score))}"):
+        load_glue(GLUE["stsb"], "train", tmp_path)
+
+
 def test_labels_are_mapped_by_name_where_the_order_differs(tmp_path, datasets_cache):
     from datasets import ClassLabel, Features, Value
 

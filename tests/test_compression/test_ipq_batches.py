@@ -223,6 +223,30 @@ def test_resumed_run_equals_an_uninterrupted_one(teacher, interrupt, tmp_path, r
     assert [stage.losses for stage in report.stages] == [stage.losses for stage in expected.stages]
 
 
+def test_a_frozen_bias_stays_frozen_in_a_resumed_run(teacher, interrupt, tmp_path):
+    start = copy.deepcopy(teacher)
+    frozen = [name for name, bias in start.named_parameters() if name.endswith("bias")]
+    for name in frozen:
+        start.get_parameter(name).requires_grad_(False)
+    run = {"train_data": BATCHES, "teacher": teacher, "config": SHORT}
+    whole, resumed = copy.deepcopy(start), copy.deepcopy(start)
+    ipq(whole, RULES, **run)
+    with pytest.raises(KeyboardInterrupt):
+        ipq(interrupt(copy.deepcopy(start), 8), RULES, checkpoints=tmp_path, **run)
+    ipq(resumed, RULES, checkpoints=tmp_path, **run)
+    assert equal(resumed, whole)
+    assert all(torch.equal(resumed.get_parameter(name), start.get_parameter(name)) for name in frozen)
+
+
+@pytest.mark.parametrize("reassign", ["stage", "steps"])
+def test_codes_of_a_bfloat16_model_are_reassigned(teacher, reassign):
+    model = copy.deepcopy(teacher).bfloat16()
+    inputs = [batch.bfloat16() if batch.is_floating_point() else batch for batch in BATCHES]
+    config = SHORT.model_copy(update={"reassign": reassign, "reassign_every": 1, "latent_lr": 1e-3})
+    ipq(model, RULES, train_data=inputs, teacher=copy.deepcopy(model), config=config)
+    assert all(layer.centroids.dtype == torch.bfloat16 for layer in pq_modules(model).values())
+
+
 def test_another_run_is_refused_in_the_same_folder(teacher, tmp_path):
     config = SHORT.model_copy(update={"steps_per_stage": 1})
     run = {"train_data": BATCHES, "teacher": teacher, "config": config, "checkpoints": tmp_path}
@@ -236,6 +260,12 @@ def test_another_run_is_refused_in_the_same_folder(teacher, tmp_path):
     ):
         with pytest.raises(ValueError, match=f"`{name}` must be that of the run"):
             ipq(copy.deepcopy(teacher), RULES, **run | other)
+    for before, after in (("float32", "int8"), ("int8", "float32")):
+        folder = {"checkpoints": tmp_path / before}
+        settings = [config.model_copy(update={"activations": value}) for value in (before, after)]
+        ipq(copy.deepcopy(teacher), RULES, **run | folder | {"config": settings[0]})
+        with pytest.raises(ValueError, match=f"`activations` must be '{before}' .* but is '{after}'"):
+            ipq(copy.deepcopy(teacher), RULES, **run | folder | {"config": settings[1]})
     strange = [object()]
     own = {"train_step": lambda model, _: model(BATCHES[0]).square().mean(), "teacher": None, "train_data": strange}
     with pytest.raises(ValueError, match=r"with `checkpoints`.* holds object"):

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from benchmarks.storage.__main__ import TABLE_BITS, entropy_bytes
-from compression import PQConfig, PQLinear, load_compressed_, quantize_, save_compressed
+from compression import PQConfig, PQLinear, Rule, load_compressed_, quantize_, save_compressed
+from compression.cli import main
 from compression.quantization.files import FORMAT, read_tensors, sealed
 from compression.quantization.storage import CompressedFileError, file_bytes, layer_bytes, read_header, round_
 
@@ -121,6 +122,58 @@ def test_damage_in_a_tensor_names_it(saved, tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(CompressedFileError, match=f"tensor '{name}' does not have the checksum"):
             load_compressed_(make_net(), path)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_flipped_bit_of_the_version_does_not_switch_off_the_checksums(tmp_path, version):
+    net = make_net()
+    net[3] = nn.Linear(32, 2, bias=False)
+    shared = Rule(pattern="1|3", config=PQConfig(n_centroids=8, block_size=4), shared=version == 3)
+    quantize_(net, [shared])
+    round_(net)
+    path = tmp_path / "model.safetensors"
+    save_compressed(net, path)
+    content = path.read_bytes()
+    place = content.index(b'version\\": ') + len(b'version\\": ')
+    assert content[place : place + 1] == str(version).encode()
+    for bit in range(8):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
+        with pytest.raises(CompressedFileError):
+            read_tensors(path)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        None,
+        [],
+        {"a": {}},
+        {"a": {"kind": "linear", "bits": 2, "shape": [4]}},
+        {"a": {"kind": "linear", "bits": 2, "shape": [4, 2], "codebook": 1}},
+        {"a": {"kind": "linear", "bits": 2, "shape": [4, 2]}},  # without its tensors
+    ],
+)
+@pytest.mark.parametrize("old", [True, False])
+def test_a_foreign_description_is_an_error(tmp_path, capsys, layers, old):
+    path = tmp_path / "model.safetensors"
+    tensors = {"b": torch.zeros(1)}
+    header = {"version": 1 if old else 2, "extra": {}} | ({} if layers is None else {"layers": layers})
+    save_file(tensors, path, metadata={FORMAT: json.dumps(header)} if old else sealed(tensors, header))
+    for read in (layer_bytes, lambda path: load_compressed_(make_net(), path)):
+        with pytest.raises(CompressedFileError, match=r"is damaged or foreign|is damaged in layer 'a': it lacks"):
+            read(path)
+    assert main(["inspect", str(path)]) == 2
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_a_layer_of_another_kind_or_with_another_bias_does_not_fit(tmp_path):
+    net = nn.Sequential(nn.Linear(8, 16, bias=False))
+    quantize_(net, {"0": PQConfig(n_centroids=4, block_size=4)})
+    save_compressed(net, tmp_path / "model.safetensors")
+    for other in (nn.Embedding(16, 8), nn.Linear(8, 16)):
+        with pytest.raises(CompressedFileError, match="does not fit the model: '0' is linear, without bias, not "):
+            load_compressed_(nn.Sequential(other), tmp_path)
+    assert isinstance(load_compressed_(nn.Sequential(nn.Linear(8, 16, bias=False)), tmp_path)[0], PQLinear)
 
 
 def test_every_tensor_has_its_checksum(saved, tmp_path):

@@ -546,6 +546,12 @@ def test_budgets_that_cannot_be_are_refused_before_training(models, glue, tmp_pa
     assert "6MB" in refused(capsys, command(models, glue, out, "--set", "budget=much"), out)
     error = refused(capsys, command(models, glue, out, "--set", "budget=6x", "--set", "noise={kind: proxy}"), out)
     assert "`noise` must be null with a budget" in error
+    for name, value in (("share", "true"), ("n_plan", "16")):
+        error = refused(capsys, command(models, glue, out, "--set", f"{name}={value}"), out)
+        assert f"`{name}` must be left out without a `budget`" in error
+    consolidated = "pq={init: random, empty: perturb, consolidate: 0.1}"
+    error = refused(capsys, command(models, glue, out, "--set", consolidated), out)
+    assert "`consolidate` must be null unless `init` and `empty` are both 'partition', but was 0.1" in error
     rule = "--set=rules=[{pattern: '.*dense', config: {}}]"
     error = refused(capsys, command(models, glue, out, "--set", "budget=6x", rule), out)
     assert "`budget` must be null where `rules` are given, but was '6x'" in error

@@ -195,6 +195,8 @@ def test_bad_arguments_come_before_any_work(tiny_roberta, tiny_data, teacher):
     hidden = IPQConfig(distillation=DistillationConfig(hidden_weight=1.0, hidden_layers=(0,)))
     with pytest.raises(ValueError, match="hidden states"):
         ipq(model, rules(), train_data=tiny_data, teacher=teacher, config=hidden)
+    with pytest.raises(ConfigError, match="`hidden_layers` must name a layer where `hidden_weight` is 1"):
+        DistillationConfig(hidden_weight=1.0, hidden_layers=())
     for layer in (3, -4):
         hidden = IPQConfig(distillation=DistillationConfig(hidden_weight=1.0, hidden_layers=(-1, layer)))
         with pytest.raises(ValueError, match=f"`distillation.hidden_layers` .* from -3 to 2 .* but holds {layer}"):
