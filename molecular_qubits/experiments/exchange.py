@@ -39,6 +39,7 @@ class ExchangeConfig(FrozenConfig):
     radical_triplet: str = "naphthylmethyl-nitroxide"
     diradical: str = "phenylene-bis-nitroxide"
     benchmark_distances_angstrom: tuple[float, ...] = (1.25, 1.5, 1.75, 2.0)
+    stretched_h2_angstrom: tuple[float, ...] = (2.0, 2.5, 3.0, 4.0)
     benchmark_basis: str = "6-311g**"
     benchmark_grid_level: int = Field(5, ge=0, le=9)
     benchmark_conv_tol: float = Field(1e-11, gt=0, le=1e-3)
@@ -141,6 +142,36 @@ def write_benchmark(writer: ResultsWriter, config: ExchangeConfig) -> list[dict[
         + " ".join(_against_full_ci(rows, distance) for distance in config.benchmark_distances_angstrom),
     )
     writer.table(rows, "h_he_h", "H–He–H: computed values against the reference.", digits=5)
+    writer.table(
+        stretched_h2_rows(config),
+        "stretched_h2",
+        f"Stretched H2, {config.benchmark_basis}: 2J by full CI, and by broken symmetry (Yamaguchi) with its ratio to "
+        "full CI.",
+        digits=5,
+    )
+    return rows
+
+
+def stretched_h2_rows(config: ExchangeConfig) -> list[dict[str, Any]]:
+    """Return one row for each distance of H2: 2J by full CI, by Hartree-Fock and by B3LYP, and <S²> of the latter."""
+    rows = []
+    for distance in config.stretched_h2_angstrom:
+        molecule = Molecule(("H", "H"), ((0.0, 0.0, 0.0), (0.0, 0.0, distance)))
+        exact = full_ci_gap(molecule, config.benchmark_basis).gap_cm1
+        row: dict[str, Any] = {"R(H-H) (Å)": distance, "full CI (cm^-1)": exact}
+        for xc in ("hf", "b3lyp"):
+            result = exchange_couplings(
+                molecule,
+                [[0], [1]],
+                xc=xc,
+                basis=config.benchmark_basis,
+                grid_level=config.benchmark_grid_level,
+                conv_tol=config.benchmark_conv_tol,
+                cache=_cache(config, "scf"),
+            )
+            found = 2 * float(result.j_yamaguchi_cm1[0, 1])
+            row |= {f"{xc} (cm^-1)": found, f"{xc}, ratio": found / exact, f"{xc}, <S²>": result.states[1].s2}
+        rows.append(row)
     return rows
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from molecular_qubits.experiments import exchange, numerical_error
-from molecular_qubits.experiments.exchange import ExchangeConfig, benchmark_rows
+from molecular_qubits.experiments.exchange import ExchangeConfig, benchmark_rows, stretched_h2_rows
 from molecular_qubits.experiments.reproduce import CONFIGS, ReproduceConfig, load_reproduce_config
 from molecular_qubits.experiments.spin_density_figure import map_spin_densities
 from shared.config import ConfigError, load_config
@@ -33,6 +33,15 @@ def test_fast_benchmark_reproduces_the_reference_within_one_percent(tmp_path):
         assert abs(row["deviation (%)"]) < 1.0, row
 
 
+def test_stretched_h2_is_near_full_ci_by_hartree_fock_and_not_by_b3lyp(tmp_path):
+    fast = load_reproduce_config(fast=True, overrides=[f"exchange.cache_folder={tmp_path}"]).exchange
+    (row,) = stretched_h2_rows(fast)
+    assert row["full CI (cm^-1)"] == pytest.approx(-1570.64, abs=0.01)
+    assert row["hf, ratio"] == pytest.approx(0.932, abs=0.001)
+    assert row["b3lyp, ratio"] == pytest.approx(1.967, abs=0.01)
+    assert row["b3lyp, <S²>"] == pytest.approx(0.932, abs=0.002)
+
+
 def test_committed_numerical_error_is_below_one_wavenumber():
     measured = numerical_error.read()
     assert [(row["grid level"], row["integrals"] != "exact") for row in measured["rows"]] == list(
@@ -48,7 +57,15 @@ def test_fast_experiment_writes_every_table_and_figure(tmp_path):
     results = exchange.run(writer, config)
     writer.finish()
     folder = tmp_path / "molecular_qubits"
-    for name in ("h_he_h", "radical_triplet_j", "diradical_j", "numerical_error", "mono_j", "mono_states"):
+    for name in (
+        "h_he_h",
+        "stretched_h2",
+        "radical_triplet_j",
+        "diradical_j",
+        "numerical_error",
+        "mono_j",
+        "mono_states",
+    ):
         assert (folder / f"{name}.csv").is_file()
         assert (folder / f"{name}.md").is_file()
     for ending in (".png", ".pdf", "_dark.png"):
