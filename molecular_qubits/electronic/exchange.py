@@ -24,6 +24,7 @@ from molecular_qubits.electronic.projection import (
     HeisenbergFit,
     ProjectedJ,
     convergence_error,
+    fit_products,
     map_heisenberg,
     map_yamaguchi,
     project_j,
@@ -104,6 +105,14 @@ class ExchangeResult:
         s2, determinants = [state.s2 for state in self.states], [state.determinant for state in self.states]
         energies_cm1 = np.array([state.energy_hartree for state in self.states]) * HARTREE_TO_CM1
         return convergence_error(self.settings.conv_tol, energies_cm1, s2, self.spins, determinants)
+
+    @property
+    def j_local_cm1(self) -> np.ndarray:
+        """Couplings ``(n, n)`` by <S_i.S_j> between the atoms of the centres in each determinant, in place of <S^2> of
+        the whole; see the notes of `map_yamaguchi` for where they go wrong.
+        """
+        energies_cm1 = np.array([state.energy_hartree for state in self.states]) * HARTREE_TO_CM1
+        return fit_products(energies_cm1, [state.spin_products for state in self.states]).j_cm1
 
     @property
     def residual_s2(self) -> np.ndarray:
