@@ -369,11 +369,15 @@ def _compress(arguments: argparse.Namespace) -> None:
     from shared.results import markdown_table
 
     values = {"budget": arguments.budget, "n_calibration": arguments.sentences, "steps": arguments.steps}
+    try:
+        config = CompressConfig.build(values)
+    except ValueError as error:
+        raise ValueError(str(error).replace("Key `n_calibration`", "Option `--sentences`")) from error
     with _executor(arguments):
         rows = compress_folder(
             arguments.model,
             arguments.out,
-            CompressConfig.build(values),
+            config,
             calibration=arguments.calibration,
             n_workers=arguments.workers,
             folder=arguments.folder,
@@ -401,8 +405,13 @@ def _inspect(arguments: argparse.Namespace) -> None:
 def _export_onnx(arguments: argparse.Namespace) -> None:
     from compression.quantization.folder import load_folder
     from compression.quantization.onnx_export import export_onnx
+    from shared.files import check_file
 
-    model, names = load_folder(arguments.model)
+    check_file(arguments.file, "Argument `file`")
+    try:
+        model, names = load_folder(arguments.model)
+    except ValueError as error:
+        raise ValueError(str(error).replace("Argument `folder`", "Argument `model`")) from error
     report = export_onnx(model, arguments.file, inputs=names)
     print(
         f"{report.path}: {report.bytes:,} bytes, {report.nodes} operations, inputs {', '.join(report.inputs)}; outputs "

@@ -238,7 +238,7 @@ def run_epr(arguments: argparse.Namespace) -> None:
     from shared.config import load_config
     from shared.results import markdown_table
 
-    shown(arguments, load_config(EprConfig, arguments.config, arguments.set))
+    shown(arguments, load_config(EprConfig, arguments.config, arguments.set), arguments.config.parent, "system")
     rows = run(arguments.config, arguments.set, arguments.out)
     print(markdown_table(rows, digits=6) if rows else "No lines between these fields along x, y and z.")
     print(f"{arguments.out / 'spectrum.nc'}")
@@ -250,10 +250,11 @@ def run_gate(arguments: argparse.Namespace) -> None:
     from molecular_qubits.experiments.gate import GateConfig, run
     from shared.config import load_config
 
-    config = shown(arguments, load_config(GateConfig, arguments.config, arguments.set))
+    folder = arguments.config.parent if arguments.config else Path()
+    config = shown(arguments, load_config(GateConfig, arguments.config, arguments.set), folder, "exchange")
     exchange = None
     if config.exchange is not None:
-        path = (arguments.config.parent if arguments.config else Path()) / config.exchange
+        path = folder / config.exchange
         if not path.is_file():
             raise ValueError(f"Key `exchange` must name a result file, but there is no file {str(path)!r}.")
         exchange = ExchangeResult.from_json(path)
@@ -303,7 +304,7 @@ def run_network(arguments: argparse.Namespace) -> None:
     config = load_config(NetworkConfig, path, arguments.set)
     if arguments.circuit is not None:
         config = config.model_copy(update={"circuit": str(arguments.circuit.resolve())})
-    shown(arguments, config)
+    shown(arguments, config, path.parent, "circuit")
     for name, value in run(config, arguments.out, path.parent, arguments.screenshot).items():
         print(f"{name:<34s}{value:.4g}" if isinstance(value, float) else f"{name:<34s}{value}")
     if arguments.screenshot is not None:

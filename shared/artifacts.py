@@ -17,6 +17,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from shared.files import check_no_file
+
 PACKAGES = ("torch", "numpy", "numba", "scipy", "faiss-cpu", "transformers", "jax", "pyscf", "qutip", "rdkit", "tblite")
 """Packages whose versions are part of every provenance record."""
 
@@ -178,9 +180,13 @@ def machine() -> dict[str, Any]:
     return {"processor": processor, "cores": cores, "memory_gib": memory_gib, "system": platform.platform(terse=True)}
 
 
+_CACHE_VARIABLE = "MOLECULAR_COMPRESSION_CACHE"
+
+
 def default_cache_dir() -> Path:
     """Return ``$MOLECULAR_COMPRESSION_CACHE``, or a folder of the project in the user's cache folder."""
-    if chosen := os.environ.get("MOLECULAR_COMPRESSION_CACHE"):
+    if chosen := os.environ.get(_CACHE_VARIABLE):
+        check_no_file(chosen, f"The variable ${_CACHE_VARIABLE}")
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "molecular-compression"
 
@@ -198,6 +204,21 @@ class Cache:
 
     def __init__(self, root: str | Path | None = None, name: str = "cache") -> None:
         self.folder = Path(root if root is not None else default_cache_dir()) / name
+
+    @classmethod
+    def of(cls, cache: "Cache | str | Path | None", name: str) -> "Cache":
+        """Return a cache as it is, or that of a folder (`default_cache_dir` for ``None``) and `name`.
+
+        Raises
+        ------
+        TypeError
+            If it is neither a cache nor a folder.
+        """
+        if isinstance(cache, Cache):
+            return cache
+        if not isinstance(cache, str | Path | None):
+            raise TypeError(f"Argument `cache` must be a Cache, a folder or None, but was a {type(cache).__name__}.")
+        return cls(cache, name=name)
 
     def path(self, key: Mapping[str, Any]) -> Path:
         """Return where the entry of `key` lies, whether it exists or not."""

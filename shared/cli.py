@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
-from shared.files import FULL_DISK, check_file, check_folder, reason
+from shared.files import FULL_DISK, check_file, check_folder, check_no_file, reason
 
 if TYPE_CHECKING:
     from shared.config import FrozenConfig
@@ -69,6 +69,9 @@ def _exit_code(command: Callable[[], object], arguments: argparse.Namespace | No
         return BAD_INPUT
     except BrokenPipeError:
         raise
+    except MemoryError as error:
+        print(f"error: There is too little memory for this{f': {error}' if str(error) else ''}.", file=sys.stderr)
+        return FAILED
     except (RuntimeError, OSError) as error:
         remedy = ""
         if isinstance(error, OSError) and error.errno in FULL_DISK:
@@ -110,10 +113,15 @@ def _streams() -> list[TextIO]:
     return [stream for stream in (sys.stdout, sys.stderr) if stream is not None]  # None: closed from the start
 
 
-def shown(arguments: argparse.Namespace, config: Config) -> Config:
-    """Return the settings of a command; with ``--show-config`` print them as YAML and end it."""
+def shown(arguments: argparse.Namespace, config: Config, folder: Path | None = None, *files: str) -> Config:
+    """Return the settings of a command; with ``--show-config`` print them as YAML and end it.
+
+    The keys `files` hold paths from `folder`, which are printed from the root, so that the output is valid anywhere.
+    """
     if arguments.show_config:
-        print(config.to_yaml(), end="")
+        given = {name: value for name in files if (value := getattr(config, name)) is not None}
+        paths = {name: str(((folder or Path()) / value).resolve()) for name, value in given.items()}
+        print(config.model_copy(update=paths).to_yaml(), end="")
         raise _Shown
     return config
 
@@ -157,7 +165,8 @@ def add_settings(
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
-    for name, check in (("out", check_folder), ("plots", check_folder), ("cache", check_folder), ("json", check_file)):
+    checks = {"out": check_folder, "plots": check_folder, "cache": check_folder, "json": check_file}
+    for name, check in (checks | {"folder": check_no_file}).items():  # the last is read only, where all is fetched
         path = getattr(arguments, name, None)
         if path is not None:
             check(path, f"Option `--{name}`")

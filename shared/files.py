@@ -34,11 +34,7 @@ def check_folder(path: str | Path, name: str = "Argument `out`") -> None:
     OSError
         If the disk is full.
     """
-    path = Path(path)
-    there = next(part for part in (path, *path.absolute().parents) if os.path.lexists(part))
-    if not there.is_dir():
-        where = "it" if there == path else repr(str(there))
-        raise ValueError(f"{name} must name a folder, but was {str(path)!r}: {where} is a file.")
+    path, there = Path(path), check_no_file(path, name)
     try:  # permissions do not tell: a superuser has them all, and yet nothing can be made in /proc
         os.rmdir(tempfile.mkdtemp(prefix=".", dir=there))
     except OSError as error:
@@ -48,6 +44,16 @@ def check_folder(path: str | Path, name: str = "Argument `out`") -> None:
             f"{name} must be a folder to write to, but was {str(path)!r}: nothing can be made in {str(there)!r} "
             f"({reason(error)})."
         ) from error
+
+
+def check_no_file(path: str | Path, name: str) -> Path:
+    """Refuse a folder that is a file, or lies below one; return it, or what there is above it."""
+    path = Path(path)
+    there = next(part for part in (path, *path.absolute().parents) if os.path.lexists(part))
+    if not there.is_dir():
+        where = "it" if there == path else repr(str(there))
+        raise ValueError(f"{name} must name a folder, but was {str(path)!r}: {where} is a file.")
+    return there
 
 
 def check_file(path: str | Path, name: str) -> None:

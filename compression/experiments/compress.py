@@ -15,7 +15,7 @@ from compression.quantization.calibration import activation_weights, all_logits,
 from compression.quantization.files import state_digest
 from compression.quantization.folder import save_folder
 from compression.quantization.hf import architecture
-from compression.quantization.plan import Plan, check_budget, plan
+from compression.quantization.plan import Plan, check_budget, parse_budget, plan
 from compression.quantization.storage import CompressedFileError, file_bytes, round_
 from compression.training.batches import EncodedData, calibration_batches, encode
 from compression.training.classifiers import PACKAGED_MODELS, encode_for, find_trained
@@ -112,6 +112,7 @@ def compress_folder(
     """
     out = Path(out)
     check_folder(out)
+    parse_budget(config.budget, 10**12)  # as text; whether the model can meet it is asked below
     classifier, tokenizer, data, validation = _loaded(model, calibration, config, folder)
     extra = {"architecture": architecture(classifier.config)}
     check_budget(classifier, config.budget, extra)

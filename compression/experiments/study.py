@@ -251,7 +251,12 @@ def run_study(
                 f"{item.name} has others: make it again in a folder with the same `plans`."
             )
         runs.append(run)
-    if not runs or {run["seed"] for run in runs} != {run["seed"] for run in runs if run["variant"] == first}:
+    if not runs:
+        raise ValueError(
+            f"Argument `out` must hold a finished run, but {str(out)!r} has none: leave `finished` out to make it, or "
+            "give in `known` what another machine found."
+        )
+    if {run["seed"] for run in runs} != {run["seed"] for run in runs if run["variant"] == first}:
         raise ValueError(
             f"Argument `out` must hold a finished run of {first!r} for each seed of another one, but was {str(out)!r}."
         )

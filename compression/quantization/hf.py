@@ -94,10 +94,10 @@ class PGIPQQuantizer(HfQuantizer):
         attach_quantizer_(compact_(model.eval()))  # to the encoder in the model, too
         return model
 
-    def _dequantize(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    def _dequantize(self, model: PreTrainedModel, dtype: torch.dtype | str | None = None) -> PreTrainedModel:
         decode_(model)
-        if dtype is not None:
-            torch.nn.Module.to(model, dtype=dtype)
+        if dtype is not None:  # by its name in a configuration that was saved
+            torch.nn.Module.to(model, dtype=getattr(torch, dtype) if isinstance(dtype, str) else dtype)
         return model
 
     def get_state_dict_and_metadata(self, model: PreTrainedModel) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
+from compression.clustering.inputs import check_integer
 from compression.clustering.lloyd import Iteration
 from compression.quantization.blocks import PQConfig, check_divides, code_bits, codebook_bytes
 from compression.quantization.convolution import PQConv2d
@@ -171,6 +172,27 @@ FAMILIES = tuple(_PATTERNS)
 """Families of encoders that have preset rules, by the ``model_type`` of their configuration."""
 
 
+def read_rules(rules: Sequence[Rule] | Mapping[str, PQConfig]) -> tuple[Rule, ...]:
+    """Return rules in order; of a mapping from patterns to configurations those that it stands for.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are neither, or there is none.
+    """
+    if isinstance(rules, Mapping):
+        rules = [Rule(pattern=pattern, config=config) for pattern, config in rules.items()]
+    if not isinstance(rules, Sequence) or not all(isinstance(rule, Rule) for rule in rules):
+        foreign = rules if not isinstance(rules, Sequence) else next(r for r in rules if not isinstance(r, Rule))
+        raise TypeError(
+            "Argument `rules` must be a list of `Rule`, or a mapping from patterns to `PQConfig`, but "
+            f"{'was' if foreign is rules else 'holds'} a {type(foreign).__name__}."
+        )
+    if not rules:
+        raise ValueError("Argument `rules` must hold at least one rule, but is empty.")
+    return tuple(rules)
+
+
 def match_rules(model: nn.Module, rules: Sequence[Rule], *, stage: str | None = None) -> list[tuple[str, Rule]]:
     """Pair each layer with the first rule that matches it.
 
@@ -288,9 +310,8 @@ def quantize_(
         is computed from other tensors (pruning, a parametrization); or if `sample_weights` has an unknown layer or
         another shape.
     """
-    if isinstance(rules, Mapping):
-        rules = [Rule(pattern=pattern, config=config) for pattern, config in rules.items()]
-    pairs = quantizable(model, rules, stage=stage)
+    seed = check_integer(seed, "seed", 0)
+    pairs = quantizable(model, read_rules(rules), stage=stage)
     groups = _groups(model, pairs)
     sample_weights = sample_weights or {}
     known = {name for name, _ in model.named_modules()}
@@ -305,6 +326,10 @@ def quantize_(
                 f"Argument `sample_weights` must have the shape {tuple(weight.shape)} of the weight for layer "
                 f"{name!r}, but has {tuple(weights.shape)}."
             )
+        if not bool(weight.isfinite().all()):
+            raise ValueError(f"The weight of layer {name!r} must be finite, but holds NaN or infinity.")
+        if weights is not None and not bool(((weights > 0) & weights.isfinite()).all()):
+            raise ValueError(f"Argument `sample_weights` must be positive and finite, but is not for layer {name!r}.")
         jobs.append(ClusterJob.of(weight, rule.config, layer_seed(seed, number), weights))
     clusterings = cluster_layers(jobs, groups, n_workers=n_workers)
     reports = []

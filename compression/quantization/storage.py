@@ -21,6 +21,7 @@ from compression.quantization.files import (
 )
 from compression.quantization.layers import PQEmbedding, PQLinear, _PQWeight, pq_modules
 from compression.quantization.saving import follow_layers_
+from shared.files import check_file
 
 __all__ = [
     "CompressedFileError",
@@ -87,6 +88,9 @@ def save_compressed(
     int
         Size of the file, or of all files, in bytes.
     """
+    check_file(path, "Argument `path`")
+    if extra is not None and not isinstance(extra, dict):
+        raise TypeError(f"Argument `extra` must be a dict or None, but was a {type(extra).__name__}.")
     tensors, header = packed_state(model, extra)
     return write_tensors(tensors, header, path, max_shard_bytes)
 

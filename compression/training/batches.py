@@ -38,6 +38,18 @@ class EncodedData:
     token_type_ids: tuple[tuple[int, ...], ...] | None = None
     pad_token_id: int = 0
 
+    def __post_init__(self) -> None:
+        n = len(self.input_ids)
+        if self.labels.shape != (n,):
+            raise ValueError(
+                f"Argument `labels` must have shape ({n},), one for each of `input_ids`, but has "
+                f"{tuple(self.labels.shape)}."
+            )
+        if self.token_type_ids is not None and len(self.token_type_ids) != n:
+            raise ValueError(
+                f"Argument `token_type_ids` must hold {n} rows as `input_ids`, but holds {len(self.token_type_ids)}."
+            )
+
     def __len__(self) -> int:
         return len(self.input_ids)
 

@@ -19,7 +19,7 @@ from compression.quantization.blocks import PQConfig
 from compression.quantization.convolution import PQConv2d
 from compression.quantization.files import state_digest
 from compression.quantization.layers import PQLinear, pq_modules
-from compression.quantization.rules import LayerReport, Rule, match_rules, quantizable, quantize_
+from compression.quantization.rules import LayerReport, Rule, match_rules, quantizable, quantize_, read_rules
 from compression.quantization.storage import CompressedFileError, load_compressed_, read_header, save_compressed
 from compression.training.batches import EncodedData
 from compression.training.distillation import DistillationConfig, TeacherOutputs, check_layers
@@ -30,6 +30,7 @@ from compression.training.precision import Precision
 from compression.training.reassignment import Latents
 from shared.artifacts import atomic_path, content_hash, remove, write_json
 from shared.config import FrozenConfig
+from shared.files import check_folder
 from shared.progress import say
 
 _SEED_STRIDE = 1009
@@ -261,10 +262,12 @@ def ipq(
     5
     """
     config = config or IPQConfig()
-    if isinstance(rules, Mapping):
-        rules = [Rule(pattern=pattern, config=rule) for pattern, rule in rules.items()]
-    rules = tuple(rules)
-    if "stages" not in config.model_fields_set and rules:
+    if not isinstance(config, IPQConfig):
+        raise TypeError(f"Argument `config` must be an IPQConfig or None, but was a {type(config).__name__}.")
+    if checkpoints is not None:
+        check_folder(checkpoints, "Argument `checkpoints`")
+    rules = read_rules(rules)
+    if "stages" not in config.model_fields_set:
         config = config.model_copy(update={"stages": tuple(dict.fromkeys(rule.stage for rule in rules))})
     if teacher is model:
         raise ValueError("Argument `teacher` must be another object than `model`, which is changed in place.")

@@ -8,7 +8,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from compression.quantization.blocks import PQConfig
 from compression.quantization.quant_noise import NoiseConfig, QuantNoise, add_quant_noise, remove_quant_noise
-from compression.quantization.rules import Rule, match_rules
+from compression.quantization.rules import Rule, match_rules, read_rules
 
 
 class QuantNoiseCallback(TrainerCallback):
@@ -38,11 +38,11 @@ class QuantNoiseCallback(TrainerCallback):
         config: NoiseConfig | None = None,
         model: nn.Module | None = None,
     ) -> None:
-        if isinstance(rules, Mapping):
-            rules = [Rule(pattern=pattern, config=rule) for pattern, rule in rules.items()]
+        self.rules = read_rules(rules)
+        if config is not None and not isinstance(config, NoiseConfig):
+            raise TypeError(f"Argument `config` must be a NoiseConfig or None, but was a {type(config).__name__}.")
         if model is not None:
-            match_rules(model, rules)
-        self.rules = tuple(rules)
+            match_rules(model, self.rules)
         self.config = config or NoiseConfig()
         self.noise: QuantNoise | None = None
 

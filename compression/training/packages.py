@@ -142,6 +142,7 @@ def package_paths(name: str, folder: str | Path | None = None) -> tuple[Path, ..
     missing = missing_packages(PACKAGES[name], where)
     if missing:
         command = "pg-ipq fetch-data" + ("" if name in DEFAULT_NAMES else f" {name}")
+        command += "" if folder is None else f" --folder {folder}"
         raise DataError(
             f"The data {name!r} are not in {where} ({missing[0].filename} is missing). Run `{command}` first."
         )

@@ -62,11 +62,22 @@ def average_gate_fidelity(channel: Any, target: Any) -> Any:
     -------
     array, shape (...)
 
+    Raises
+    ------
+    ValueError
+        If one is no such matrix, a unitary for instance.
+
     References
     ----------
     L. H. Pedersen, N. M. Moeller, K. Moelmer, Phys. Lett. A 367, 47 (2007), for maps that lose norm;
     C. J. Wood, J. M. Gambetta, Phys. Rev. A 97, 032306 (2018), eq. (12), with leakage.
     """
+    for name, matrix in (("channel", channel), ("target", target)):
+        if matrix.shape[-2:] != (16, 16):
+            raise ValueError(
+                f"Argument `{name}` must be a Pauli transfer matrix (16, 16), but has shape {tuple(matrix.shape)}: "
+                "`transfer_matrix` makes one of a unitary."
+            )
     process = (channel * target).sum(axis=(-2, -1)) / 16
     return (4 * process + channel[..., 0, 0]) / 5
 
@@ -95,6 +106,11 @@ def best_local_fidelity(
     target_matrix : ndarray, shape (16, 16)
         Pauli transfer matrix of the rotated gate that is reached best.
     """
+    gate = np.asarray(target)
+    if gate.shape != (4, 4) or not np.allclose(gate @ gate.conj().T, np.eye(4), atol=1e-8):
+        raise ValueError(f"Argument `target` must be a unitary matrix (4, 4), but is not: {gate.tolist()}.")
+    if restarts < 1:
+        raise ValueError(f"Argument `restarts` must be at least 1, but was {restarts}.")
     core, found = transfer_matrix(target), np.asarray(channel)
     turns = proper_rotations(np.random.default_rng(seed).normal(size=(restarts - 1, 4, 3, 3)))
     start = np.concatenate([np.broadcast_to(np.eye(3), (1, 4, 3, 3)), turns])

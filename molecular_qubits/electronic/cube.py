@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from molecular_qubits.fields.populations import checked_density
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.pyscf_input import build_mole
 from molecular_qubits.units import BOHR_TO_ANGSTROM
 from shared.artifacts import atomic_path
+from shared.files import check_file
 
 
 def write_spin_density_cube(
@@ -49,11 +51,9 @@ def write_spin_density_cube(
     for name, value in (("spacing_angstrom", spacing_angstrom), ("margin_angstrom", margin_angstrom)):
         if not value > 0:
             raise ValueError(f"Argument `{name}` must be positive, but is {value!r}.")
+    check_file(path, "Argument `path`")
     mole = build_mole(molecule, basis, molecule.n_electrons % 2)
-    if density.shape != (2, mole.nao, mole.nao):
-        raise ValueError(
-            f"Argument `density` must have shape (2, {mole.nao}, {mole.nao}) in {basis}, but has {density.shape}."
-        )
+    density = checked_density(density, mole, basis)
     from pyscf.tools import cubegen
 
     with atomic_path(path) as temporary:

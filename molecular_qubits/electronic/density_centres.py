@@ -57,7 +57,7 @@ def centres_from_density(
     everything = tuple(range(molecule.n_atoms))
     runner = StateRunner(
         Workspace(molecule, settings), (everything,), ((multiplicity - 1) / 2,),
-        Cache(name="scf") if cache is None else cache, guess_basis=guess_basis,
+        Cache.of(cache, "scf"), guess_basis=guess_basis,
     )  # fmt: skip
     found = find_spin_centres(molecule, runner.high_spin_atomic_spins(), threshold=threshold)
     total = sum(centre.spin for centre in found)

@@ -303,7 +303,7 @@ def exchange_couplings(
         solvent_epsilon=solvent_epsilon, dispersion=dispersion, device=device,
     )  # fmt: skip
     runner = StateRunner(
-        Workspace(molecule, settings), sets, values, Cache(name="scf") if cache is None else cache,
+        Workspace(molecule, settings), sets, values, Cache.of(cache, "scf"),
         solvers=solvers, guesses=guesses, guess_basis=guess_basis, stability=stability,
     )  # fmt: skip
     found = _run_states(runner, enumerate_determinants(values))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from molecular_qubits.fields.populations import checked_density
 from molecular_qubits.structure.elements import ELEMENTS
 from molecular_qubits.structure.interfaces import isotope_labels
 from molecular_qubits.structure.molecule import Molecule
@@ -130,11 +131,7 @@ def hyperfine_couplings(
     Phys. 118, 3939 (2003).
     """
     mole = build_mole(molecule, basis, molecule.n_electrons % 2)
-    density = np.asarray(density, dtype=float)
-    if density.shape != (2, mole.nao, mole.nao):
-        raise ValueError(
-            f"Argument `density` must have shape (2, {mole.nao}, {mole.nao}) in {basis}, but has {density.shape}."
-        )
+    density = checked_density(density, mole, basis)
     difference = density[0] - density[1]
     unpaired = round(float(np.einsum("ij,ji->", difference, mole.intor_symmetric("int1e_ovlp"))))
     if unpaired < 1:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from molecular_qubits.electronic.dipolar_integrals import DipolarPair, Integrals, dipolar_pairs
-from molecular_qubits.fields.populations import atom_of_orbital, square_root
+from molecular_qubits.fields.populations import atom_of_orbital, checked_density, square_root
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.pyscf_input import build_mole
 from molecular_qubits.units import FINE_STRUCTURE, HARTREE_TO_CM1
@@ -225,12 +225,7 @@ def _checked(molecule: Molecule, basis: str, density: np.ndarray, g: float) -> t
     if not np.isfinite(g) or g <= 0:
         raise ValueError(f"Argument `g` must be a positive number, but is {g!r}.")
     mole = build_mole(molecule, basis, molecule.n_electrons % 2)
-    density = np.asarray(density, dtype=float)
-    if density.shape != (2, mole.nao, mole.nao):
-        raise ValueError(
-            f"Argument `density` must have shape (2, {mole.nao}, {mole.nao}) in {basis}, but has {density.shape}."
-        )
-    return mole, density
+    return mole, checked_density(density, mole, basis)
 
 
 def _spin_density(density: np.ndarray, overlap: np.ndarray, n_unpaired: int, kind: str) -> np.ndarray:

@@ -39,13 +39,13 @@ class EprConfig(FrozenConfig):
     system: str
     frequency_ghz: float = Field(9.5, gt=0)
     field_tesla: tuple[float, float] = (0.28, 0.40)
-    points: int = Field(1201, ge=2)
+    points: int = Field(1201, ge=2, le=1_000_000)
     temperature_k: float | None = Field(None, gt=0)
     populations: tuple[float, ...] | None = None
     linewidth_pp_mt: float = Field(0.7, gt=0)
     shape: Literal["gaussian", "lorentzian"] = "gaussian"
     harmonic: Literal[0, 1] = 0
-    n_orientations: int = Field(5000, ge=1)
+    n_orientations: int = Field(5000, ge=1, le=1_000_000)
 
     @model_validator(mode="after")
     def _one_state(self) -> "EprConfig":

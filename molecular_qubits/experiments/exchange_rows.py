@@ -95,7 +95,7 @@ class Calculation:
 
 def geometry(calculation: Calculation, cache: Cache | None = None) -> Molecule:
     """Return the geometry of a calculation (cached), relaxed in the spin state and at the level that it names."""
-    cache = Cache(name="geometry") if cache is None else cache
+    cache = Cache.of(cache, "geometry")
     entry = library_entry(calculation.molecule)
     state = calculation.geometry or calculation.state
     spins = [spin for spin in entry.spins if state == "excited" or spin == 0.5]

@@ -25,6 +25,9 @@ MONO_EXCHANGE = Path(__file__).resolve().parent / "data" / "mono_exchange.json"
 _CURVE_POINTS = 601
 
 
+_SOURCES = "molecule, exchange, j_on_cm1 (e.g. `--set j_on_cm1=0.25`)"
+
+
 class GateConfig(FrozenConfig):
     """The gate of one molecule.
 
@@ -62,10 +65,8 @@ class GateConfig(FrozenConfig):
     @model_validator(mode="after")
     def _one_source(self) -> GateConfig:
         given = [name for name in ("molecule", "exchange", "j_on_cm1") if getattr(self, name) is not None]
-        if len(given) != 1:
-            keys = "molecule, exchange, j_on_cm1 (e.g. `--set j_on_cm1=0.25`)"
-            was = " and ".join(given) + " were given" if given else "none was given"
-            raise ValueError(f"Give exactly one of the keys {keys}, but {was}.")
+        if len(given) > 1:
+            raise ValueError(f"Give exactly one of the keys {_SOURCES}, but {' and '.join(given)} were given.")
         for name in ("map_j_cm1", "map_t2_ns", "map_lifetime_ns"):
             axis = getattr(self, name)
             if len(axis) < 2 or axis[0] <= 0 or np.any(np.diff(axis) <= 0):
@@ -96,6 +97,8 @@ def run(config: GateConfig, folder: Path, exchange: ExchangeResult | None = None
     from shared.artifacts import atomic_path, provenance, write_json
     from shared.plotting import save_figure, style
 
+    if exchange is None and config.j_on_cm1 is None:
+        raise ValueError(f"Give exactly one of the keys {_SOURCES}, but none was given.")
     start = time.monotonic()
     coupling: dict[str, Any] = {"j_on_cm1": config.j_on_cm1, "j_on_error_cm1": config.j_on_error_cm1}
     if exchange is not None:

@@ -79,8 +79,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m molecular_qubits.experiments.spin_density_maps", description=__doc__
     )
-    parser.add_argument("names", nargs="*", default=list(MAPS), help=f"some of {', '.join(MAPS)} (default: all)")
-    for name in parser.parse_args().names:
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(MAPS)} (default: all)")
+    names = parser.parse_args().names
+    if foreign := [name for name in names if name not in MAPS]:
+        parser.error(f"NAME must be one of {', '.join(MAPS)}, but was {foreign[0]!r}")
+    for name in names or MAPS:
         save(name)
 
 

@@ -6,6 +6,18 @@ from typing import Any
 import numpy as np
 
 
+def checked_density(density: Any, mole: Any, basis: str) -> np.ndarray:
+    """Return density matrices of α and β ``(2, n_ao, n_ao)`` of a PySCF molecule; a `ValueError` if they are none."""
+    found = np.asarray(density, dtype=float)
+    if found.shape != (2, mole.nao, mole.nao):
+        raise ValueError(
+            f"Argument `density` must have shape (2, {mole.nao}, {mole.nao}) in {basis}, but has {found.shape}."
+        )
+    if not np.isfinite(found).all():
+        raise ValueError("Argument `density` must be finite, but holds NaN or infinity.")
+    return found
+
+
 def spin_squared(density: np.ndarray, overlap: np.ndarray) -> float:
     """Return <S^2> of an unrestricted determinant.
 

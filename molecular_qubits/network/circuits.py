@@ -5,6 +5,7 @@ Qubit 0 is the first factor of a product, as in QuTiP.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +130,11 @@ def read_circuit(source: Any) -> Circuit:
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"The circuit file {str(source)!r} cannot be read: {reason(error)}.") from error
     if isinstance(source, str):
+        if "\n" not in source.strip() and (source.strip().endswith(".qasm") or os.path.isfile(source)):
+            raise ValueError(
+                f"Argument `circuit` must be OpenQASM text or the Path of a file, but was the text {source!r}: give a "
+                "file as `Path`."
+            )
         from molecular_qubits.network.qasm import read_qasm
 
         return read_qasm(source)

@@ -20,6 +20,9 @@ from molecular_qubits.network.qasm_text import QasmError, statements
 from molecular_qubits.spins.operators import ComplexArray
 from shared.config import nearest
 
+MAX_REGISTER = 1_000_000
+"""Qubits or bits of one register at most."""
+
 MOST_CONTROLLED = 8
 """Qubits of the largest gate that is kept as one matrix: gates under modifiers."""
 
@@ -136,6 +139,8 @@ class _Reader:
         found = 1 if size is None else self.whole(size)
         if found < 1:
             raise self.fail(f"a register must have at least 1 {what}, but {name!r} has {found}.")
+        if found > MAX_REGISTER:
+            raise self.fail(f"a register must have at most {MAX_REGISTER:,} {what}s, but {name!r} has {found:,}.")
         return found
 
     def bits_declared(self, node: Any) -> None:

@@ -117,7 +117,7 @@ def cached_relaxation(
         **({"options": changed} if changed else {}),
         "versions": versions(("tblite", "ase", "pyscf", "geometric")),
     }
-    cache = Cache(name="geometry") if cache is None else cache
+    cache = Cache.of(cache, "geometry")
 
     made = []
 

@@ -195,6 +195,10 @@ def test_sample_is_without_replacement_and_depends_on_the_seed_alone(tiny_data):
 
 
 def test_pairs_carry_segments():
+    with pytest.raises(ValueError, match=r"`labels` must have shape \(2,\), one for each .* but has \(3,\)"):
+        EncodedData("pairs", ((1, 5, 2), (1, 2)), torch.zeros(3))
+    with pytest.raises(ValueError, match="`token_type_ids` must hold 2 rows as `input_ids`, but holds 1"):
+        EncodedData("pairs", ((1, 5, 2), (1, 2)), torch.zeros(2), ((0, 1, 1),))
     data = EncodedData("pairs", ((1, 5, 2), (1, 2)), torch.tensor([0, 1]), ((0, 1, 1), (0, 1)))
     assert data.batch([1, 0])["token_type_ids"].tolist() == [[0, 1, 0], [0, 1, 1]]
 

@@ -12,7 +12,18 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from compression import PQConfig, PQEmbedding, PQLinear, load_compressed_, preset_rules, quantize_, save_compressed
+from compression import (
+    PQConfig,
+    PQEmbedding,
+    PQLinear,
+    QuantNoiseCallback,
+    add_quant_noise,
+    ipq,
+    load_compressed_,
+    preset_rules,
+    quantize_,
+    save_compressed,
+)
 from compression.quantization.blocks import code_bits, code_dtype, pack_codes, to_blocks, unpack_codes
 from compression.quantization.layers import gather_codewords, pq_modules
 from compression.quantization.rules import Rule, match_rules
@@ -332,6 +343,49 @@ def test_weights_of_the_clustering_must_fit(tiny_roberta):
         quantize_(tiny_roberta(0), rules, sample_weights={name: torch.ones(shape).T})
     with pytest.raises(ValueError, match=r"`sample_weights` must hold names of layers .* has 'robert.encoder'"):
         quantize_(tiny_roberta(0), rules, sample_weights={"robert.encoder": torch.ones(3)})
+    with pytest.raises(ValueError, match=f"must be positive and finite, but is not for layer '{name}'"):
+        quantize_(tiny_roberta(0), rules, sample_weights={name: torch.zeros(shape)})
+    broken = tiny_roberta(0)
+    broken.get_parameter(f"{name}.weight").data[0, 0] = float("nan")
+    with pytest.raises(ValueError, match=f"weight of layer '{name}' must be finite, but holds NaN"):
+        quantize_(broken, rules)
+
+
+@pytest.mark.parametrize(
+    ("rules", "error", "words"),
+    [
+        ([], ValueError, "at least one rule, but is empty"),
+        ({}, ValueError, "at least one rule, but is empty"),
+        ([3], TypeError, "holds a int"),
+        (Rule(pattern=".*", config=PQConfig()), TypeError, "was a Rule"),
+        (None, TypeError, "was a NoneType"),
+    ],
+)
+def test_rules_must_be_rules(rules, error, words):
+    for use in (
+        lambda: quantize_(Net(), rules),
+        lambda: add_quant_noise(Net(), rules),
+        lambda: QuantNoiseCallback(rules),
+        lambda: ipq(Net(), rules, train_data=[torch.zeros(1)], teacher=Net()),
+    ):
+        with pytest.raises(error, match=f"`rules` must .*{words}"):
+            use()
+    with pytest.raises(TypeError, match="`config` must be a NoiseConfig or None, but was a str"):
+        QuantNoiseCallback({".*": PQConfig()}, "pq")
+    with pytest.raises(TypeError, match="`config` must be an IPQConfig or None, but was a str"):
+        ipq(Net(), {".*": PQConfig()}, train_data=[torch.zeros(1)], teacher=Net(), config="x")
+
+
+def test_what_is_written_is_checked_first(tmp_path):
+    for path, options, words in (
+        (tmp_path, {}, "`path` must name a file, but .* is a folder"),
+        (tmp_path / "x", {"extra": 3}, "`extra` must be a dict or None, but was a int"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=words):
+            save_compressed(Net(), path, **options)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="`checkpoints` must name a folder"):
+        ipq(Net(), RULES, train_data=[], teacher=Net(), checkpoints=tmp_path / "file")
 
 
 def test_weights_that_are_computed_from_others_are_refused():

@@ -280,7 +280,7 @@ def test_a_variant_after_the_first_may_have_fewer_seeds_and_shipped_studies_are_
 
 def test_nothing_finished_is_an_error(settings, tmp_path, capsys):
     assert main(["study", "--config", str(settings), "--out", str(tmp_path / "runs"), "--finished"]) == 2
-    assert "finished run of 'PG'" in capsys.readouterr().err
+    assert "`out` must hold a finished run, but" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 
 from molecular_qubits import cli
 from molecular_qubits.electronic import memory
+from molecular_qubits.experiments.network import CONFIGS
 from molecular_qubits.structure import relaxation
 from molecular_qubits.structure.library import LIBRARY, start_geometry
 from molecular_qubits.structure.molecule import Molecule
@@ -287,6 +288,8 @@ def test_bad_settings_are_one_sentence(arguments, words, capsys):
     [
         (["gate", "--set", "j_on_cm1=1"], "j_on_cm1: 1.0\nj_on_error_cm1: 0.0\n"),
         (["epr", str(Path(cli.__file__).parent / "experiments/configs/epr_quintet.yaml")], "frequency_ghz: "),
+        (["gate"], "j_on_cm1: null\n"),
+        (["network"], f"circuit: {CONFIGS / 'network_ghz.qasm'}\n"),
         (["network", "--set", "rows=5"], "rows: 5\n"),
         (["run-circuit", "nowhere.qasm"], "rows: 3\n"),
         (["screen", "nowhere.csv", "--config", "cheap"], "retries: 2\n"),

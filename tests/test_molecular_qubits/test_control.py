@@ -63,6 +63,8 @@ def test_transfer_matrices_multiply_as_their_gates(seed):
 
 def test_depolarising_channel_and_leakage():
     shrunk = np.diag([1.0, *[0.9] * 15])
+    with pytest.raises(ValueError, match=r"`channel` must be a Pauli transfer matrix .* \(4, 4\): `transfer_matrix`"):
+        average_gate_fidelity(np.eye(4), transfer_matrix(IDENTITY))
     assert average_gate_fidelity(shrunk, transfer_matrix(IDENTITY)) == pytest.approx(1 - 0.1 * 3 / 4, abs=1e-12)
     # one qubit state of four is lost: F = (|Tr M|^2 + Tr M^+ M) / 20 of the operator M that remains (Pedersen 2007)
     kept = np.diag([1.0, 1.0, 1.0, 0.0])

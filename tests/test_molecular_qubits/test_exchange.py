@@ -177,6 +177,14 @@ def test_bad_input_is_refused_before_any_field_is_run(centres, options, words, c
     assert not cache.folder.exists()
 
 
+def test_a_cache_may_be_a_folder(tmp_path):
+    molecule = hydrogens((0, 0, 0), (0, 0, 3.0))
+    exchange_couplings(molecule, [[0], [1]], xc="hf", basis="sto-3g", cache=str(tmp_path))
+    assert list((tmp_path / "scf").iterdir())
+    with pytest.raises(TypeError, match="`cache` must be a Cache, a folder or None, but was a int"):
+        exchange_couplings(molecule, [[0], [1]], xc="hf", basis="sto-3g", cache=3)
+
+
 def test_finished_states_come_from_the_cache(cache, monkeypatch):
     molecule = hydrogens((0, 0, 0), (0, 0, 3.0))
     first = exchange_couplings(molecule, [[0], [1]], xc="hf", basis="6-31g", cache=cache)

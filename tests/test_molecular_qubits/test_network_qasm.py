@@ -155,6 +155,8 @@ def test_a_file_is_read_from_its_path(tmp_path):
     ("text", "message"),
     [
         ("qubit q;", "Line 1: an OpenQASM program must begin with its version"),
+        ("bell.qasm", "`circuit` must be OpenQASM text .* but was the text 'bell.qasm': give a file as `Path`"),
+        ("OPENQASM 3; qubit[1000000001] q;", "at most 1,000,000 qubits, but 'q' has 1,000,000,001"),
         ("OPENQASM 4;\nqubit q;", "Line 1: the version must be 2 or 3, but is 4"),
         ("OPENQASM 3;\nqubit q\nx q;", "Line 3: the program cannot be parsed at 'x'"),
         ("OPENQASM 2.0;\nqreg q[2];\nopaque g a;", "Line 3: the program cannot be parsed"),

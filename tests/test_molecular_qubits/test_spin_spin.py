@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from molecular_qubits.electronic import dipolar_integrals
+from molecular_qubits.electronic.cube import write_spin_density_cube
 from molecular_qubits.electronic.dipolar_integrals import dipolar_pairs
+from molecular_qubits.electronic.hyperfine import hyperfine_couplings
 from molecular_qubits.electronic.scf import SCFSettings, Workspace, run_scf
 from molecular_qubits.electronic.spin_spin import partial_spin_tensors, spin_spin_zfs
 from molecular_qubits.spins.system import SpinSystem
@@ -227,6 +229,20 @@ def test_bad_input_names_the_argument(change, message):
     arguments = {"basis": "6-31g", "parts": [[3], [0, 1, 2]], "spins": [0.5, 1.0]} | change
     with pytest.raises(ValueError, match=message):
         partial_spin_tensors(QUARTET, density=high_spin_density(QUARTET, 3), **arguments)
+
+
+def test_a_density_that_is_not_finite_is_refused(tmp_path):
+    density = np.full_like(high_spin_density(QUARTET, 3), np.nan)
+    for use in (
+        lambda: spin_spin_zfs(QUARTET, "6-31g", density),
+        lambda: hyperfine_couplings(QUARTET, "6-31g", density),
+        lambda: write_spin_density_cube(tmp_path / "spin.cube", QUARTET, "6-31g", density),
+    ):
+        with pytest.raises(ValueError, match="`density` must be finite, but holds NaN"):
+            use()
+    with pytest.raises(ValueError, match=r"`path` must name a file, but .* is a folder"):
+        write_spin_density_cube(tmp_path, QUARTET, "6-31g", density)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_doublet_has_no_zero_field_splitting():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.artifacts import default_cache_dir
 from shared.cli import add_settings, run_command, shown
 from shared.config import FrozenConfig, load_config
 
@@ -19,6 +20,7 @@ ROOT = str(Path(__file__).parents[2])
         (ValueError("Argument `x` must be 1."), 2, "error: Argument `x` must be 1.\n"),
         (FileNotFoundError(errno.ENOENT, "No such file", "a.xyz"), 2, "error: 'a.xyz': no such file.\n"),
         (RuntimeError("The field did not converge."), 1, "did not converge"),
+        (MemoryError("Unable to allocate 7 TiB"), 1, "too little memory for this: Unable to allocate 7 TiB."),
         (
             OSError(errno.ENOSPC, "No space left on device", "results/a.csv"),
             1,
@@ -65,6 +67,24 @@ def test_settings_are_shown_as_a_file_that_gives_them_again(tmp_path, capsys):
     path.write_text(printed, encoding="utf-8")
     assert load_config(Settings, path) == config
     assert shown(parsed(), config) is config
+
+
+def test_paths_of_a_file_are_shown_from_the_root(tmp_path, capsys):
+    config = load_config(Settings, None, ["name=system.json"])
+    run_command(lambda: shown(parsed("--show-config"), config, tmp_path, "name"))
+    assert f"name: {tmp_path / 'system.json'}\n" in capsys.readouterr().out
+    run_command(lambda: shown(parsed("--show-config"), Settings(), tmp_path, "name"))
+    assert "name: null\n" in capsys.readouterr().out
+
+
+def test_a_cache_that_is_a_file_is_refused(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    options = argparse.Namespace(folder=tmp_path / "file")
+    assert run_command(lambda: pytest.fail("it began"), options) == 2
+    assert "Option `--folder` must name a folder, but was" in capsys.readouterr().err
+    monkeypatch.setenv("MOLECULAR_COMPRESSION_CACHE", str(tmp_path / "file"))
+    assert run_command(default_cache_dir) == 2
+    assert "The variable $MOLECULAR_COMPRESSION_CACHE must name a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def zero_field_state(system: SpinSystem, populations: Sequence[float]) -> Comple
     dimension = system.dimension
     if shares.shape != (dimension,) or not np.all(np.isfinite(shares)) or np.any(shares < 0):
         raise ValueError(
-            f"Argument `populations` must hold {dimension} numbers, not negative, but was {list(np.ravel(shares))}."
+            f"Argument `populations` must hold {dimension} numbers, not negative, but was {np.ravel(shares).tolist()}."
         )
     if abs(shares.sum() - 1) > 1e-9:
         raise ValueError(f"Argument `populations` must have the sum 1, but has {shares.sum():.12g}.")
