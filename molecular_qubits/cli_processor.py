@@ -29,7 +29,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     run.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     run.add_argument("--max-bond", type=int, default=None, help="of matrix-product states (default: 512)")
     run.add_argument("--memory-limit", type=float, default=4.0, metavar="GIB", help="(default: %(default)s)")
-    run.add_argument("--without", nargs="*", default=[], metavar="SOURCE", help="sources of error left out")
+    run.add_argument(
+        "--without", nargs="*", default=[], metavar="SOURCE", help="sources of error left out; a wrong name lists them"
+    )
     run.add_argument("--budget", action="store_true", help="attribute the error to its sources (to 10 radicals)")
     run.add_argument("--out", type=Path, default=Path("results/run_circuit"), help="folder (default: %(default)s)")
     run.set_defaults(action=run_circuit)
