@@ -10,7 +10,8 @@ import signal
 
 from hypothesis import settings
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+# A parallel function of numba sets the threads of OpenMP, and so of xTB and PySCF, for all that follows.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
