@@ -174,9 +174,8 @@ def prepare(config: RunConfig, folder: str | Path | None = None, plan: Path | No
         raise ValueError(f"Key `finetune` must not be null: model {config.model!r} has no head for {task.name!r} yet.")
     if config.finetune is None and config.noise is not None:
         raise ValueError("Key `noise` must be null where `finetune` is: nothing is trained that it could act on.")
-    for name in ("share", "n_plan"):
-        if config.budget is None and getattr(config, name) != RunConfig.model_fields[name].default:
-            raise ValueError(f"Key `{name}` must be left out without a `budget`, but was {getattr(config, name)!r}.")
+    if config.share and config.budget is None:
+        raise ValueError("Key `share` must be left out without a `budget`, which chooses what to share, but was True.")
     check_layers(config.ipq.distillation, source.config, "ipq.distillation")
     rules = _rules(config, source, plan)
     skeleton = source.empty()
