@@ -40,7 +40,7 @@ test: .venv/installed
 	@echo "==> Fetching the offline weights and text (120 MB, once)"
 	@$(BIN)/pg-ipq fetch-data minilm rt vader boolq
 	@echo "==> Running the tests and the notebooks in two processes"
-	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20
 
 test-fast: .venv/installed
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not data" tests
