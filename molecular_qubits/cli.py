@@ -357,7 +357,6 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     """Return the exchange couplings that the arguments of ``exchange`` ask for."""
     from molecular_qubits.electronic.exchange import check_high_spin, exchange_couplings, prepare_settings
     from molecular_qubits.fields.alignments import check_centres, check_spins
-    from molecular_qubits.structure.clashes import check_clashes
     from molecular_qubits.structure.library import start_geometry
     from molecular_qubits.structure.relaxation import cached_relaxation
     from shared.artifacts import Cache
@@ -401,7 +400,6 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         raise ValueError(str(error).replace("Argument `solvent_epsilon`", "Option `--solvent`")) from error
     geometry = arguments.geometry or ("as-is" if molecule.smiles is None else "gfn2")
     if geometry != "as-is":
-        check_clashes(molecule)  # before the cache is made
         say(f"Relaxing the geometry with {geometry} at multiplicity {multiplicity}.")
         cache = Cache(arguments.cache, name="geometry")
         if molecule.smiles is not None:  # a file's conformer is kept
@@ -525,10 +523,9 @@ def describe(result: ExchangeResult) -> str:
     ]
     for state in result.states:
         spins = " ".join(f"{x:+.3f}" for x in state.lowdin_spins)
-        stable = {True: "yes", False: "no", None: "not known"}[state.stable]
         lines.append(
             f"{state.label:<28s} {state.energy_hartree:16.8f} {state.s2:9.4f}  {spins:<24s} {state.cycles:6d}"
-            f"  {state.seconds:7.1f}  {stable}"
+            f"  {state.seconds:7.1f}  {state.stability}"
         )
     lines.append("J in cm^-1, H = -2 J Si.Sj   Yamaguchi  Noodleman  unprojected")
     for i in range(len(result.spins)):

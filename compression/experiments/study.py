@@ -214,8 +214,7 @@ def run_study(
                 write_json(path, chosen)
     first = planned[0].variant
     settings = {item.size: item.config for item in planned if item.variant == first}
-    runs, models, teach_last = [], dict[str, str](), LastTeacher()
-    layers_of: dict[tuple[Any, ...], Any] = {}
+    runs, shared, teach_last = [], dict[tuple[Any, ...], str](), LastTeacher()
     for number, item in enumerate(planned, start=1):
         run = taken.get(item.name)
         if run is None or item.seed in incomplete:
@@ -239,17 +238,7 @@ def run_study(
                 run = _record(item, report)
         if run is None:
             continue
-        if run["fp32"] != models.setdefault(item.dense, run["fp32"]):
-            raise ValueError(
-                f"Argument `known` must hold runs of the fp32 models in `out`, but that of {item.name} predicts "
-                "otherwise: take the runs of a seed from one machine."
-            )
-        alike = (item.size, item.config.ipq.parts) if item.config.budget is not None and "layers" in run else item.name
-        if run.get("layers") != layers_of.setdefault(alike, run.get("layers")):
-            raise ValueError(
-                f"Argument `out` must hold runs with the sizes of layers that were chosen for {item.size!r}, but "
-                f"{item.name} has others: make it again in a folder with the same `plans`."
-            )
+        _check_shared(item, run, shared)
         runs.append(run)
     if not runs:
         raise ValueError(
@@ -267,6 +256,22 @@ def run_study(
         "plans": _plans(config, out, known),
         "provenance": provenance(config, seconds),
     }
+
+
+def _check_shared(item: Planned, run: Mapping[str, Any], shared: dict[tuple[Any, ...], str]) -> None:
+    """Refuse a run of another fp32 model, or with other sizes of layers, than the runs before it, kept in `shared`."""
+    if run["fp32"] != shared.setdefault(("fp32", item.dense), run["fp32"]):
+        raise ValueError(
+            f"Argument `known` must hold runs of the fp32 models in `out`, but that of {item.name} predicts otherwise: "
+            "take the runs of a seed from one machine."
+        )
+    if item.config.budget is None or "layers" not in run:  # runs of before they were kept
+        return
+    if run["layers"] != shared.setdefault(("layers", item.size, *item.config.ipq.parts), run["layers"]):
+        raise ValueError(
+            f"Argument `out` must hold runs with the sizes of layers that were chosen for {item.size!r}, but "
+            f"{item.name} has others: make it again in a folder with the same `plans`."
+        )
 
 
 def _plans(config: StudyConfig, out: Path, known: Mapping[str, Any] | None) -> dict[str, Any]:

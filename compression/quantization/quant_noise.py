@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 
 from compression.quantization.blocks import PQConfig, code_dtype, to_blocks
 from compression.quantization.layer_clustering import ClusterJob, cluster_layers, layer_seed
-from compression.quantization.rules import Rule, match_rules, read_rules
+from compression.quantization.rules import Rule, as_rules, match_rules
 from compression.quantization.straight_through import straight_through
 from shared.config import FrozenConfig
 
@@ -271,7 +271,7 @@ def add_quant_noise(
     """
     if _noisy(model):
         raise ValueError("Argument `model` has Quant-Noise already: call `remove_quant_noise` first.")
-    return QuantNoise(model, config or NoiseConfig(), match_rules(model, read_rules(rules)))
+    return QuantNoise(model, config or NoiseConfig(), match_rules(model, as_rules(rules)))
 
 
 def remove_quant_noise(model: nn.Module) -> None:

@@ -172,7 +172,7 @@ FAMILIES = tuple(_PATTERNS)
 """Families of encoders that have preset rules, by the ``model_type`` of their configuration."""
 
 
-def read_rules(rules: Sequence[Rule] | Mapping[str, PQConfig]) -> tuple[Rule, ...]:
+def as_rules(rules: Sequence[Rule] | Mapping[str, PQConfig]) -> tuple[Rule, ...]:
     """Return rules in order; of a mapping from patterns to configurations those that it stands for.
 
     Raises
@@ -182,12 +182,12 @@ def read_rules(rules: Sequence[Rule] | Mapping[str, PQConfig]) -> tuple[Rule, ..
     """
     if isinstance(rules, Mapping):
         rules = [Rule(pattern=pattern, config=config) for pattern, config in rules.items()]
-    if not isinstance(rules, Sequence) or not all(isinstance(rule, Rule) for rule in rules):
-        foreign = rules if not isinstance(rules, Sequence) else next(r for r in rules if not isinstance(r, Rule))
-        raise TypeError(
-            "Argument `rules` must be a list of `Rule`, or a mapping from patterns to `PQConfig`, but "
-            f"{'was' if foreign is rules else 'holds'} a {type(foreign).__name__}."
-        )
+    wanted = "Argument `rules` must be a list of `Rule`, or a mapping from patterns to `PQConfig`, but"
+    if not isinstance(rules, Sequence):
+        raise TypeError(f"{wanted} was a {type(rules).__name__}.")
+    for rule in rules:
+        if not isinstance(rule, Rule):
+            raise TypeError(f"{wanted} holds a {type(rule).__name__}.")
     if not rules:
         raise ValueError("Argument `rules` must hold at least one rule, but is empty.")
     return tuple(rules)
@@ -311,7 +311,7 @@ def quantize_(
         another shape.
     """
     seed = check_integer(seed, "seed", 0)
-    pairs = quantizable(model, read_rules(rules), stage=stage)
+    pairs = quantizable(model, as_rules(rules), stage=stage)
     groups = _groups(model, pairs)
     sample_weights = sample_weights or {}
     known = {name for name, _ in model.named_modules()}

@@ -19,7 +19,7 @@ from compression.quantization.blocks import PQConfig
 from compression.quantization.convolution import PQConv2d
 from compression.quantization.files import state_digest
 from compression.quantization.layers import PQLinear, pq_modules
-from compression.quantization.rules import LayerReport, Rule, match_rules, quantizable, quantize_, read_rules
+from compression.quantization.rules import LayerReport, Rule, as_rules, match_rules, quantizable, quantize_
 from compression.quantization.storage import CompressedFileError, load_compressed_, read_header, save_compressed
 from compression.training.batches import EncodedData
 from compression.training.distillation import DistillationConfig, TeacherOutputs, check_layers
@@ -266,7 +266,7 @@ def ipq(
         raise TypeError(f"Argument `config` must be an IPQConfig or None, but was a {type(config).__name__}.")
     if checkpoints is not None:
         check_folder(checkpoints, "Argument `checkpoints`")
-    rules = read_rules(rules)
+    rules = as_rules(rules)
     if "stages" not in config.model_fields_set:
         config = config.model_copy(update={"stages": tuple(dict.fromkeys(rule.stage for rule in rules))})
     if teacher is model:
@@ -490,10 +490,6 @@ class _Store:
             remove(self.latents_file(earlier))
 
 
-_LEFT_OUT = {"activations": "float32"}
-"""Keys that a configuration leaves out where they have these values."""
-
-
 def _check_same(found: Mapping[str, Any], parts: Mapping[str, Any], folder: Path) -> None:
     """Refuse to continue a run with other arguments."""
     for name, value in parts.items():
@@ -502,7 +498,8 @@ def _check_same(found: Mapping[str, Any], parts: Mapping[str, Any], folder: Path
                 f"Argument `{name}` must be that of the run whose checkpoints are in {str(folder)!r}, but is another. "
                 "Give the same, or another folder, or delete this one."
             )
-    before, now = ({**_LEFT_OUT, **config} for config in (found["config"], parts["config"]))
+    left_out = {name: field.default for name, field in IPQConfig.model_fields.items() if field.exclude_if is not None}
+    before, now = (left_out | config for config in (found["config"], parts["config"]))
     for name in now:
         if before.get(name) != now[name]:
             raise ValueError(

@@ -8,7 +8,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from compression.quantization.blocks import PQConfig
 from compression.quantization.quant_noise import NoiseConfig, QuantNoise, add_quant_noise, remove_quant_noise
-from compression.quantization.rules import Rule, match_rules, read_rules
+from compression.quantization.rules import Rule, as_rules, match_rules
 
 
 class QuantNoiseCallback(TrainerCallback):
@@ -38,7 +38,7 @@ class QuantNoiseCallback(TrainerCallback):
         config: NoiseConfig | None = None,
         model: nn.Module | None = None,
     ) -> None:
-        self.rules = read_rules(rules)
+        self.rules = as_rules(rules)
         if config is not None and not isinstance(config, NoiseConfig):
             raise TypeError(f"Argument `config` must be a NoiseConfig or None, but was a {type(config).__name__}.")
         if model is not None:

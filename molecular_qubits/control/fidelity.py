@@ -105,6 +105,11 @@ def best_local_fidelity(
     fidelity : float
     target_matrix : ndarray, shape (16, 16)
         Pauli transfer matrix of the rotated gate that is reached best.
+
+    Raises
+    ------
+    ValueError
+        If the target is not unitary, or `restarts` below 1.
     """
     gate = np.asarray(target)
     if gate.shape != (4, 4) or not np.allclose(gate @ gate.conj().T, np.eye(4), atol=1e-8):

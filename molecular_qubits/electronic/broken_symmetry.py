@@ -71,6 +71,11 @@ class StateResult:
     stable: bool | None
     history: tuple[tuple[float, float], ...] = ()
 
+    @property
+    def stability(self) -> str:
+        """``stable`` in a word or two."""
+        return {True: "yes", False: "no", None: "not known"}[self.stable]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the state as a JSON-able record."""
         return asdict(self)

@@ -100,19 +100,21 @@ class ExchangeResult:
         return len(self.states) > n_centres * (n_centres - 1) // 2 + 1
 
     @property
+    def _energies_cm1(self) -> np.ndarray:
+        return np.array([state.energy_hartree for state in self.states]) * HARTREE_TO_CM1
+
+    @property
     def convergence_cm1(self) -> np.ndarray:
         """Error of each Yamaguchi coupling ``(n, n)`` that ``conv_tol`` leaves, see `convergence_error`."""
         s2, determinants = [state.s2 for state in self.states], [state.determinant for state in self.states]
-        energies_cm1 = np.array([state.energy_hartree for state in self.states]) * HARTREE_TO_CM1
-        return convergence_error(self.settings.conv_tol, energies_cm1, s2, self.spins, determinants)
+        return convergence_error(self.settings.conv_tol, self._energies_cm1, s2, self.spins, determinants)
 
     @property
     def j_local_cm1(self) -> np.ndarray:
         """Couplings ``(n, n)`` by <S_i.S_j> between the atoms of the centres in each determinant, in place of <S^2> of
         the whole; see the notes of `map_yamaguchi` for where they go wrong.
         """
-        energies_cm1 = np.array([state.energy_hartree for state in self.states]) * HARTREE_TO_CM1
-        return fit_products(energies_cm1, [state.spin_products for state in self.states]).j_cm1
+        return fit_products(self._energies_cm1, [state.spin_products for state in self.states]).j_cm1
 
     @property
     def residual_s2(self) -> np.ndarray:
@@ -127,8 +129,7 @@ class ExchangeResult:
         """
         if not self.overdetermined:
             return None
-        energies = np.array([state.energy_hartree for state in self.states]) * HARTREE_TO_CM1
-        found = ((self.residual_cm1, energies), (self.residual_s2, [state.s2 for state in self.states]))
+        found = ((self.residual_cm1, self._energies_cm1), (self.residual_s2, [state.s2 for state in self.states]))
         return any(bool(np.abs(residual).max() > POOR_FIT_SHARE * np.ptp(values)) for residual, values in found)
 
     def error_bar(self, i: int, j: int) -> ErrorBar:

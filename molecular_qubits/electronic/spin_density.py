@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from molecular_qubits.fields.populations import checked_density
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.pyscf_input import build_mole
 from molecular_qubits.units import BOHR_TO_ANGSTROM
@@ -94,10 +95,7 @@ def spin_density_map(
     if not spacing_angstrom > 0:
         raise ValueError(f"Argument `spacing_angstrom` must be positive, but is {spacing_angstrom!r}.")
     mole = build_mole(molecule, basis, molecule.n_electrons % 2)
-    if density.shape != (2, mole.nao, mole.nao):
-        raise ValueError(
-            f"Argument `density` must have shape (2, {mole.nao}, {mole.nao}) in {basis}, but has {density.shape}."
-        )
+    density = checked_density(density, mole, basis)
     from pyscf.dft import numint
 
     heavy = [atom for atom, symbol in enumerate(molecule.symbols) if symbol != "H"] or list(range(molecule.n_atoms))

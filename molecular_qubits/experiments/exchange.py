@@ -326,8 +326,9 @@ def state_rows(result: ExchangeResult) -> list[dict[str, Any]]:
         for centre, (lowdin, mulliken) in enumerate(zip(state.lowdin_spins, state.mulliken_spins, strict=True)):
             row[f"spin {centre} Löwdin"] = round(lowdin, 3)
             row[f"spin {centre} Mulliken"] = round(mulliken, 3)
-        stable = {True: "yes", False: "no", None: "not known"}[state.stable]
-        rows.append(row | {"cycles": state.cycles, "solver": state.solver, "guess": state.guess, "stable": stable})
+        rows.append(
+            row | {"cycles": state.cycles, "solver": state.solver, "guess": state.guess, "stable": state.stability}
+        )
     return rows
 
 

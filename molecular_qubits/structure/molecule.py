@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -321,18 +320,10 @@ class Molecule:
             If ``"uks"`` found a saddle point, such as the closed shell of a diradical.
         """
         from molecular_qubits.structure.clashes import check_clashes
-        from molecular_qubits.structure.relaxation import relax_gfn2, say_changes
-        from molecular_qubits.structure.uks_relaxation import relax_uks
+        from molecular_qubits.structure.relaxation import relax, say_changes
 
-        methods: dict[str, Callable[..., Molecule]] = {"gfn2": relax_gfn2, "uks": relax_uks}
-        if level not in methods:
-            raise ValueError(f"Argument `level` must be 'gfn2' or 'uks', but is {level!r}.")
-        multiplicity = self.multiplicity if multiplicity is None else multiplicity
-        if multiplicity is None:
-            raise ValueError("Argument `multiplicity` must be given: the molecule has none of its own.")
-        check_multiplicity(self.n_electrons, multiplicity)
         check_clashes(self)  # a relaxation makes another molecule of them
-        relaxed = methods[level](self.with_multiplicity(multiplicity), **options)
+        relaxed = relax(self, level, multiplicity, **options)
         say_changes(self, relaxed, level)
         return relaxed
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from molecular_qubits.structure.bonds import from_distances
+from molecular_qubits.structure.clashes import check_clashes
 from molecular_qubits.units import EV_TO_CM1
 from shared.artifacts import Cache, versions
 from shared.progress import say
@@ -117,19 +118,31 @@ def cached_relaxation(
         **({"options": changed} if changed else {}),
         "versions": versions(("tblite", "ase", "pyscf", "geometric")),
     }
+    check_clashes(molecule)
     cache = Cache.of(cache, "geometry")
 
-    made = []
-
     def make() -> dict[str, Any]:
-        made.append(True)
         kept = {"checkpoint": cache.work_folder(key) / "step.json"} if level == "uks" else {}
-        return molecule.optimize(level, multiplicity, **options, **kept).to_dict()
+        return relax(molecule, level, multiplicity, **options, **kept).to_dict()
 
     relaxed = type(molecule).from_dict(cache.record("molecule.json", key, make))
-    if not made:
-        say_changes(molecule, relaxed, level)
+    say_changes(molecule, relaxed, level)
     return relaxed
+
+
+def relax(molecule: Molecule, level: str, multiplicity: int | None, **options: Any) -> Molecule:
+    """Relax as `Molecule.optimize` does, without a look at clashes before and at bonds after it."""
+    from molecular_qubits.structure.molecule import check_multiplicity
+    from molecular_qubits.structure.uks_relaxation import relax_uks
+
+    methods: dict[str, Callable[..., Molecule]] = {"gfn2": relax_gfn2, "uks": relax_uks}
+    if level not in methods:
+        raise ValueError(f"Argument `level` must be 'gfn2' or 'uks', but is {level!r}.")
+    multiplicity = molecule.multiplicity if multiplicity is None else multiplicity
+    if multiplicity is None:
+        raise ValueError("Argument `multiplicity` must be given: the molecule has none of its own.")
+    check_multiplicity(molecule.n_electrons, multiplicity)
+    return methods[level](molecule.with_multiplicity(multiplicity), **options)
 
 
 def say_changes(before: Molecule, after: Molecule, level: str) -> None:
