@@ -170,7 +170,8 @@ def stretched_h2_rows(config: ExchangeConfig) -> list[dict[str, Any]]:
                 cache=_cache(config, "scf"),
             )
             found = 2 * float(result.j_yamaguchi_cm1[0, 1])
-            row |= {f"{xc} (cm^-1)": found, f"{xc}, ratio": found / exact, f"{xc}, <S²>": result.states[1].s2}
+            name = xc.upper()
+            row |= {f"{name} (cm^-1)": found, f"{name}, ratio": found / exact, f"{name}, <S²>": result.states[1].s2}
         rows.append(row)
     return rows
 

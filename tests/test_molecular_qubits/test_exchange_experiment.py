@@ -37,9 +37,9 @@ def test_stretched_h2_is_near_full_ci_by_hartree_fock_and_not_by_b3lyp(tmp_path)
     fast = load_reproduce_config(fast=True, overrides=[f"exchange.cache_folder={tmp_path}"]).exchange
     (row,) = stretched_h2_rows(fast)
     assert row["full CI (cm^-1)"] == pytest.approx(-1570.64, abs=0.01)
-    assert row["hf, ratio"] == pytest.approx(0.932, abs=0.001)
-    assert row["b3lyp, ratio"] == pytest.approx(1.967, abs=0.01)
-    assert row["b3lyp, <S²>"] == pytest.approx(0.932, abs=0.002)
+    assert row["HF, ratio"] == pytest.approx(0.932, abs=0.001)
+    assert row["B3LYP, ratio"] == pytest.approx(1.967, abs=0.01)
+    assert row["B3LYP, <S²>"] == pytest.approx(0.932, abs=0.002)
 
 
 def test_committed_numerical_error_is_below_one_wavenumber():
