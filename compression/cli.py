@@ -246,7 +246,7 @@ def _study(arguments: argparse.Namespace) -> None:
     path = arguments.config or study_file(arguments.name)
 
     from compression.experiments.study import StudyConfig, run_study
-    from compression.experiments.study_tables import SHOWN, beats_majority, draw_study
+    from compression.experiments.study_tables import SHOWN, beats_majority, draw_gains, draw_study
     from shared.artifacts import write_json
     from shared.plotting import save_figure, style
     from shared.results import markdown_table
@@ -264,8 +264,10 @@ def _study(arguments: argparse.Namespace) -> None:
             print(markdown_table(found[table]))
     print(beats_majority(found["runs"])[1])
     with style():
-        (figure, *_) = save_figure(draw_study(found["rows"], SHOWN), out / "accuracy_against_size")
-    print(f"{len(found['runs'])} of {found['planned']} runs; figure: {figure}")
+        figures = [save_figure(draw_study(found["rows"], SHOWN), out / "accuracy_against_size")[0]]
+        if found["gains"]:
+            figures += [save_figure(draw_gains(found["gains"], found["runs"][0]["variant"]), out / "gains")[0]]
+    print(f"{len(found['runs'])} of {found['planned']} runs; figures: {', '.join(map(str, figures))}")
 
 
 def _read_known(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A table over seeds: one task, several file sizes, and what each part of the recipe adds."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,9 +183,9 @@ def run_study(
     finished
         Take only the runs that are finished in `out`, and compute nothing.
     known
-        What this returned on another machine, for the same settings but for the seeds. Seeds of which it has all runs
-        are taken from there, and with `finished` every run that `out` lacks. Differences are of runs with the same
-        seed, so that its runs must be of one fp32 model. What it chose for a budget is chosen here, too.
+        What this returned on another machine, perhaps for other seeds, sizes or variants. Seeds of which it has all
+        runs are taken from there, and with `finished` every run that `out` lacks. Runs of the same name must have the
+        same settings, and those of a seed one fp32 model. What it chose for a budget is chosen here, too.
     n_workers
         Processes that cluster, see `compression.quantize_`; the result is the same for any number.
 
@@ -205,7 +205,7 @@ def run_study(
     """
     out = Path(out)
     planned = plan(config)
-    taken = {} if known is None else _known_runs(config, known)
+    taken = {} if known is None else _known_runs(planned, known)
     incomplete = {item.seed for item in planned if item.name not in taken}
     plans = _plans(config, out, known)
     if not finished:
@@ -284,13 +284,25 @@ def _plans(config: StudyConfig, out: Path, known: Mapping[str, Any] | None) -> d
     return found
 
 
-def _known_runs(config: StudyConfig, known: Mapping[str, Any]) -> dict[tuple[str, str, int], dict[str, Any]]:
-    """Return known runs by variant, size and seed."""
-    theirs, ours = known.get("provenance", {}).get("config", {}), config.model_dump(mode="json")
-    for name in ours:
-        if name != "seeds" and theirs.get(name) != ours[name]:
-            raise ValueError(f"Argument `known` must be of a study with the same settings, but differs in {name!r}.")
-    return {(run["variant"], run["size"], run["seed"]): run for run in known["runs"]}
+def _known_runs(planned: Sequence[Planned], known: Mapping[str, Any]) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Return the known ones of the planned runs, by name."""
+    try:
+        theirs = {item.name: item.config for item in plan(StudyConfig.build(known["provenance"]["config"]))}
+    except ValueError as error:
+        raise ValueError(f"Argument `known` must have the settings of a study, but: {error}") from error
+    runs = {(run["variant"], run["size"], run["seed"]): run for run in known["runs"]}
+    taken = {}
+    for item in planned:
+        if item.name not in runs or item.name not in theirs:
+            continue
+        ours, other = (config.model_dump(mode="json") for config in (item.config, theirs[item.name]))
+        different = next((key for key in ours if ours[key] != other[key]), None)
+        if different is not None:
+            raise ValueError(
+                f"Argument `known` must hold runs with the same settings, but {item.name} differs in {different!r}."
+            )
+        taken[item.name] = runs[item.name]
+    return taken
 
 
 def _record(item: Planned, report: Mapping[str, Any]) -> dict[str, Any]:

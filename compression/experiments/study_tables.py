@@ -1,4 +1,4 @@
-"""The tables and the figure of a study, from what is kept of its runs."""
+"""The tables and the figures of a study, from what is kept of its runs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -164,6 +164,36 @@ def draw_study(rows: Sequence[Mapping[str, Any]], variants: Mapping[str, str]) -
     return figure
 
 
-def _bounds(row: Mapping[str, Any]) -> tuple[float, float]:
-    low, high = row["95 % interval"].split(" to ")
+def draw_gains(gains: Sequence[Mapping[str, Any]], first: str) -> Any:
+    """Draw what one variant gains over each other one, with 95 % intervals.
+
+    Parameters
+    ----------
+    gains
+        Of `gain_rows`.
+    first
+        The variant that gains.
+    """
+    from shared.plotting import COLOURS, new_figure
+
+    figure, axes = new_figure("column", aspect=0.25 + 0.09 * len(gains))
+    sizes = list(dict.fromkeys(row["size"] for row in gains))
+    names = list(dict.fromkeys(row["against"] for row in gains))
+    axes.axvline(0, color="0.5", linewidth=1)
+    for number, size in enumerate(sizes):
+        some = [row for row in gains if row["size"] == size]
+        gain = np.array([row["gain (points)"] for row in some])
+        spread = np.abs(np.array([_bounds(row, "gain, 95 %") for row in some]).T - gain)
+        place = np.array([names.index(row["against"]) for row in some]) + 0.2 * (number - (len(sizes) - 1) / 2)
+        look = {"color": COLOURS[number % len(COLOURS)], "marker": "o^sDv"[number % 5], "linestyle": "none"}
+        axes.errorbar(gain, place, xerr=spread, label=size.replace("x", "×"), **look)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(ylim=(len(names) - 0.5, -0.5), xlabel=f"gain of {first} (points)")
+    if len(sizes) > 1:
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(sizes))
+    return figure
+
+
+def _bounds(row: Mapping[str, Any], key: str = "95 % interval") -> tuple[float, float]:
+    low, high = row[key].split(" to ")
     return float(low), float(high)

@@ -12,7 +12,7 @@ from compression.experiments import study
 from compression.experiments.presets import REVIEWS, STUDIES, run_file, study_file
 from compression.experiments.run_config import RunConfig
 from compression.experiments.study import StudyConfig, plan, run_study
-from compression.experiments.study_tables import beats_majority, draw_study, gain_rows, score_rows
+from compression.experiments.study_tables import beats_majority, draw_gains, draw_study, gain_rows, score_rows
 from compression.quantization.layer_clustering import cluster_layers
 from compression.training.distillation import teach
 from shared.artifacts import git_commit, versions, write_json
@@ -88,6 +88,16 @@ def test_figure_has_a_point_for_each_size_of_a_variant():
     (line,) = [container.lines[0] for container in axes.containers]
     assert line.get_ydata() == pytest.approx([84, 80])
     assert {text.get_text() for text in axes.get_legend().get_texts()} == {"fp32", "PG k-means"}
+
+
+def test_figure_has_the_gain_over_each_other_variant_at_each_size():
+    places = (("PG", "a", 840), ("PG", "b", 800), ("released", "a", 830), ("released", "b", 805), ("other", "b", 790))
+    runs = [made_up(name, 0, 850, right, size) for name, size, right in places]
+    axes = draw_gains(gain_rows(runs), "PG").axes[0]
+    points = {container.get_label(): container.lines[0] for container in axes.containers}
+    assert points["a"].get_xdata() == pytest.approx([1.0])
+    assert points["b"].get_xdata() == pytest.approx([-0.5, 1.0])
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["released", "other"]
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +209,7 @@ def test_the_command_makes_the_table_once(settings, tmp_path, capsys, monkeypatc
     assert "6 of 7 runs" in capsys.readouterr().out
     assert not (elsewhere / "runs").exists()
     assert main([*arguments, "--out", str(elsewhere), "--set", "run.n_distil=8"]) == 2
-    assert "`known` must be of a study with the same settings, but differs in 'run'" in capsys.readouterr().err
+    assert "with the same settings, but ('PG', 'large', 0) differs in 'n_distil'" in capsys.readouterr().err
     # Runs of a seed must be of one fp32 model.
     shutil.copytree(out / "runs" / "PG-large-1", elsewhere / "runs" / "PG-large-1")
     assert main([*arguments, "--out", str(elsewhere), "--finished"]) == 0
@@ -243,6 +253,12 @@ def test_what_is_chosen_for_a_budget_is_chosen_as_the_first_variant_does_and_tra
     assert found["plans"] == {"x": {"budget": "12x", "rules": [{"pattern": "made here"}]}}
     there = run_study(StudyConfig.build(values | {"seeds": [1]}), tmp_path / "there", known=found)
     assert there["plans"] == found["plans"]
+    asked.clear()
+    values["variants"].pop("Fisher")
+    part = run_study(StudyConfig.build(values), tmp_path / "part", known=found)
+    assert part["runs"] == found["runs"][:1]
+    assert not asked
+    values["variants"]["Fisher"] = {"change": {"weighting": "fisher"}}
     layers["Fisher"] = "b"
     with pytest.raises(ValueError, match=r"that were chosen for 'x', but \('Fisher', 'x', 0\) has others"):
         run_study(config, tmp_path / "other")
