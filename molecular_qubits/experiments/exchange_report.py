@@ -14,7 +14,17 @@ from molecular_qubits.electronic.thermal_average import ThermalAverage, boltzman
 from molecular_qubits.electronic.uncertainty import ErrorBar, combine_errors, ratio_or_bound
 from molecular_qubits.experiments import numerical_error
 from molecular_qubits.experiments.exchange_rows import Calculation
-from molecular_qubits.experiments.exchange_studies import BASES, FUNCTIONALS, PAPER, PUBLISHED, STUDIES, path_of, read
+from molecular_qubits.experiments.exchange_studies import (
+    BASES,
+    FUNCTIONALS,
+    PAPER,
+    PUBLISHED,
+    SHARES,
+    STUDIES,
+    mixed_r2scan,
+    path_of,
+    read,
+)
 from molecular_qubits.fields.alignments import enumerate_determinants
 from molecular_qubits.structure.library import library_entry
 from molecular_qubits.units import EV_TO_CM1, HARTREE_TO_CM1, KCAL_PER_MOL_TO_CM1, KELVIN_TO_CM1
@@ -119,6 +129,30 @@ def grid_rows(study: str = "small-grid") -> list[dict[str, Any]]:
         {"basis": basis, "torsion (°)": torsion, **{xc: found.get((basis, torsion, xc)) for xc in FUNCTIONALS}}
         for basis, torsion in places
     ]
+
+
+def share_rows(study: str = "small-exchange") -> list[dict[str, Any]]:
+    """Return J and the broken-symmetry state of the small radical-chromophore by the exact exchange mixed into r2SCAN.
+
+    A row without J is one that was refused; none for shares that were not computed.
+    """
+    if not path_of(study).exists():
+        return []
+    known = {row["xc"]: row for row in read(study)["rows"]}
+    table = []
+    for share in SHARES:
+        if (row := known.get(mixed_r2scan(share))) is not None:
+            state = None if "error" in row else row["states"][1]
+            table.append(
+                {
+                    "exact exchange (%)": 100 * share,
+                    "J (cm^-1)": None if state is None else coupling(row),
+                    "<S^2>, broken symmetry": None if state is None else state["s2"],
+                    "spin of the radical, broken symmetry": None if state is None else state["lowdin_spins"][0],
+                    "solver": None if state is None else state["solver"],
+                }
+            )
+    return table
 
 
 def torsion_average(temperature_k: float = ROOM_TEMPERATURE_K, **options: Any) -> ThermalAverage:

@@ -147,6 +147,9 @@ def write_grid(writer: ResultsWriter) -> None:
         "that about the bond of methylene and naphthalene.",
     )
     writer.table(rows, "method_grid", "J_RT (cm^-1) by functional (committed).")
+    if shares := report.share_rows():
+        caption = "J_RT at 90°, 6-31G*, by the share of exact exchange in r2SCAN (committed). A dash: refused."
+        writer.table(shares, "exact_exchange", caption)
     writer.figure(
         figures.draw_method_grid, "method_grid", "J_RT of the small radical-chromophore by functional, basis, torsion."
     )
@@ -196,10 +199,7 @@ def write_guesses(writer: ResultsWriter) -> None:
     """Write how runs from perturbed guesses ended."""
     if not perturbed_guesses.PATH.exists():
         return
-    rows = [
-        {name: row[name] for name in ("system", "rotation (rad)", "seeds", "right", "refused", "wrong")}
-        for row in perturbed_guesses.read()["rows"]
-    ]
+    rows = [{name: row[name] for name in perturbed_guesses.COLUMNS} for row in perturbed_guesses.read()["rows"]]
     writer.section(
         "Perturbed guesses",
         "Committed rows (`python -m molecular_qubits.experiments.perturbed_guesses`): occupied orbitals of the guess "

@@ -38,6 +38,15 @@ SMALL = "naphthylmethyl-nitroxide"
 SMALL_TORSION = (1, 3, 4, 5)
 """Torsion between nitroxide and naphthalene about the bond of methylene and ring."""
 
+SHARES = (0.5, 0.25, 0.1, 0.05, 0.02)
+"""Shares of exact exchange mixed into r2SCAN; with 0.25 and 0.1 these are the hybrids r2SCAN0 and r2SCANh."""
+
+
+def mixed_r2scan(share: float) -> str:
+    """Return PySCF's name of r2SCAN with a share of exact exchange."""
+    return f"{share:g}*HF + {1 - share:g}*MGGA_X_R2SCAN, MGGA_C_R2SCAN"
+
+
 STUDIES: dict[str, tuple[Calculation, ...]] = {
     "mono-torsion": tuple(Calculation("mono", torsion_degrees=degrees) for degrees in MONO_DEGREES),
     "bi": (
@@ -65,6 +74,10 @@ STUDIES: dict[str, tuple[Calculation, ...]] = {
         for basis in BASES
         for degrees in (90.0, 60.0, 30.0)
         for xc in FUNCTIONALS
+    ),
+    "small-exchange": tuple(
+        Calculation(SMALL, xc=mixed_r2scan(share), torsion_degrees=90.0, torsion_atoms=SMALL_TORSION)
+        for share in SHARES
     ),
     "diradicals": tuple(
         Calculation(

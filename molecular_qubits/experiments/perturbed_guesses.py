@@ -35,6 +35,15 @@ STRENGTHS = (0.1, 0.3, 1.0)
 """Standard deviation of the rotation generator between each occupied and each virtual orbital, times the root of their
 number: the whole rotation of an occupied orbital in radians."""
 
+FIELDS = {
+    "exact": SCFSettings(basis="6-31g", grid_level=1, conv_tol=1e-8),
+    "fitted, ramped": SCFSettings(basis="6-31g", grid_level=1, conv_tol=1e-8, density_fit=True, ramp=True),
+}
+"""B3LYP with exact integrals, and as larger molecules are run (`exchange_couplings`)."""
+
+COLUMNS = ("system", "field", "rotation (rad)", "seeds", "right", "refused", "wrong")
+"""Of the rows, those that tables show."""
+
 SAME_CM1 = 1.0
 """Two ends within this energy are the same state."""
 
@@ -103,7 +112,7 @@ def system(name: str) -> tuple[Molecule, tuple[tuple[int, ...], ...], tuple[floa
     return molecule, entry.centres, entry.spins
 
 
-def run(name: str, seeds: int, strength: float, *, settings: SCFSettings | None = None) -> list[Outcome]:
+def run(name: str, seeds: int, strength: float, field: str = "exact") -> list[Outcome]:
     """Run both states of a system from perturbed guesses and compare them with those from the usual guesses.
 
     Parameters
@@ -114,8 +123,8 @@ def run(name: str, seeds: int, strength: float, *, settings: SCFSettings | None 
         Number of seeds.
     strength
         See `STRENGTHS`.
-    settings
-        Method; B3LYP/6-31G on PySCF's grid 1 if ``None``.
+    field
+        One of `FIELDS`.
 
     Returns
     -------
@@ -125,8 +134,7 @@ def run(name: str, seeds: int, strength: float, *, settings: SCFSettings | None 
     import tempfile
 
     molecule, centres, spins = system(name)
-    settings = settings or SCFSettings(basis="6-31g", grid_level=1, conv_tol=1e-8)
-    workspace = Workspace(molecule, settings)
+    workspace = Workspace(molecule, FIELDS[field])
     determinants = enumerate_determinants(spins)
     outcomes = []
     with tempfile.TemporaryDirectory() as folder:
@@ -155,8 +163,9 @@ def count(outcomes: list[Outcome]) -> dict[str, int]:
 
 
 def read() -> dict[str, Any]:
-    """Return the committed rows: runs that ended right, refused and wrong for each system and strength."""
-    return json.loads(PATH.read_text(encoding="utf-8"))
+    """Return the committed rows: runs that ended right, refused and wrong for each system, field and strength."""
+    rows = json.loads(PATH.read_text(encoding="utf-8"))["rows"]
+    return {"rows": [{"field": "exact"} | row for row in rows]}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -167,6 +176,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--strengths", nargs="+", type=float, default=list(STRENGTHS), metavar="RADIANS")
+    parser.add_argument("--field", choices=tuple(FIELDS), default="exact")
     arguments = parser.parse_args(argv)
     if arguments.seeds < 1 or min(arguments.strengths) <= 0:
         parser.error("--seeds must be at least 1 and --strengths positive")
@@ -174,21 +184,22 @@ def main(argv: list[str] | None = None) -> int:
     def compute() -> None:
         for name in arguments.systems:
             for strength in arguments.strengths:
-                keep(name, strength, run(name, arguments.seeds, strength))
+                keep(name, strength, run(name, arguments.seeds, strength, arguments.field), arguments.field)
 
     return run_command(compute)
 
 
-def keep(name: str, strength: float, outcomes: list[Outcome]) -> None:
-    """Write the row of one system and strength, in place of an older one."""
+def keep(name: str, strength: float, outcomes: list[Outcome], field: str = "exact") -> None:
+    """Write the row of one system, field and strength, in place of an older one."""
     wrong = [found.deviation_cm1 for found in outcomes if found.kind == "wrong"]
-    row = {"system": name, "rotation (rad)": strength, "seeds": len(outcomes), **count(outcomes)}
+    row: dict[str, Any] = {"system": name, "field": field, "rotation (rad)": strength, "seeds": len(outcomes)}
+    row |= count(outcomes)
     row["deviations_cm1"] = [round(x, 3) for x in wrong if x is not None]
     row["provenance"] = provenance()
     rows = read()["rows"] if PATH.exists() else []
-    rows = [old for old in rows if (old["system"], old["rotation (rad)"]) != (name, strength)]
-    rows.append(row)
-    rows.sort(key=lambda found: (SYSTEMS.index(found["system"]), found["rotation (rad)"]))
+    places = [(SYSTEMS.index(found["system"]), found["field"], found["rotation (rad)"]) for found in (*rows, row)]
+    kept = dict(zip(places, (*rows, row), strict=True))  # a new row takes the place of an old one
+    rows = [kept[place] for place in sorted(kept)]
     write_json(PATH, {"rows": rows})
 
 

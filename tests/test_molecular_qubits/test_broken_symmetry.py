@@ -191,7 +191,7 @@ def test_a_held_state_that_slides_away_is_refused(carbonyl, cache, monkeypatch):
     monkeypatch.setattr(broken_symmetry, "HELD_LIMIT", 0.2)
     settings = SCFSettings("pbe", "sto-3g", grid_level=0, conv_tol=1.1e-7)
     runner = StateRunner(Workspace(molecule, settings), centres, spins, cache, stability=False)
-    with pytest.raises(WrongStateError, match=r"ends 0\.\d\d electrons away from it \(at most 0\.2\)"):
+    with pytest.raises(WrongStateError, match=r"ends 0\.\d\d electrons away from the high-spin state \(at most 0\.2 "):
         runner.run((-1, 1))
 
 

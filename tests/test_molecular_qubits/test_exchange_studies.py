@@ -324,4 +324,4 @@ def test_sections_say_what_the_rows_say(tmp_path, monkeypatch):
     assert (folder / "diradicals.png").stat().st_size > 10_000
     assert "| p-benzyne | -1,329" in (folder / "diradicals.md").read_text(encoding="utf-8")
     assert "| 6-31g* | 90.00 | 60.00 | 48.00 |" in (folder / "method_grid.md").read_text(encoding="utf-8")
-    assert "| h-he-h | 1.000 | 2 | 1 | 1 | 0 |" in (folder / "perturbed_guesses.md").read_text(encoding="utf-8")
+    assert "| h-he-h | exact | 1.000 | 2 | 1 | 1 | 0 |" in (folder / "perturbed_guesses.md").read_text(encoding="utf-8")
