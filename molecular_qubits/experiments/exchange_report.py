@@ -322,26 +322,33 @@ def switching() -> dict[str, Any]:
 
     Both couplings carry the relative error of the mono-radical (`mono_error_bar`) but for the functional, the dark one
     at least `RESOLUTION_CM1`. The halves of the molecule are equivalent: half the difference of their lit couplings is
-    an error of the geometry, added to the square. Functionals change J by a factor, most of them upwards from B3LYP,
-    and not alike in both states: the ratio is then a lower bound, of the lit coupling by the lowest functional and the
-    dark one by the highest, each by the factors of the mono-radical.
+    an error of the geometry, added to the square. Functionals change J by a factor, and not alike in both states: the
+    ratio is then a lower bound, of the lit coupling by the lowest functional and the dark one by the highest, by the
+    factors of the mono-radical and by `dark_factors`, or those of the mono-radical, too, while they are not there.
     """
     bar = mono_error_bar()
     others = [part for name, part in bar.parts_cm1.items() if name != "functional"]
     relative = float(np.linalg.norm(others)) / abs(bar.value_cm1)
     factors = functional_factors()
+    in_the_dark = measured if len(measured := dark_factors()) > 1 else factors
     (lit,) = rows_of("bi", state="excited")
     dark = {row.get("geometry") or row["state"]: row for row in rows_of("bi", state="ground")}
     halves = [coupling(lit, 0, 1), coupling(lit, 1, 2)]
     on, geometry_error = float(np.mean(halves)), abs(halves[1] - halves[0]) / 2
     on_error = float(np.hypot(relative * on, geometry_error))
-    found: dict[str, Any] = {"j_on_cm1": on, "j_on_error_cm1": on_error, "functional_factors": factors, "ratios": {}}
+    found: dict[str, Any] = {
+        "j_on_cm1": on,
+        "j_on_error_cm1": on_error,
+        "functional_factors": factors,
+        "dark_factors": in_the_dark,
+        "ratios": {},
+    }
     for geometry, row in dark.items():
         off = coupling(row)
         error = max(RESOLUTION_CM1, relative * abs(off))
         ratio, ratio_error = ratio_or_bound(on, on_error, off, error)
         if len(factors) > 1:
-            lowest, highest = on * min(factors.values()), abs(off) * max(factors.values())
+            lowest, highest = on * min(factors.values()), abs(off) * max(map(abs, in_the_dark.values()))
             ratio, ratio_error = max(lowest - 2 * on_error, 0.0) / (highest + 2 * error), None
         found["ratios"][geometry] = {
             "j_off_cm1": off,
@@ -357,6 +364,16 @@ def functional_factors() -> dict[str, float]:
     """Return J_RT of the mono-radical by each functional over that by B3LYP, which is 1."""
     rows = {row["xc"]: coupling(row) for row in rows_of("mono-functional")}
     return {"b3lyp": 1.0} | {xc: value / rows["b3lyp"] for xc, value in rows.items() if "b3lyp" in rows}
+
+
+def dark_factors() -> dict[str, float]:
+    """Return J_RR of the bi-radical in the dark by each functional over that by B3LYP, which is 1.
+
+    At the geometry of the lit molecule: at its own the coupling is below `RESOLUTION_CM1`.
+    """
+    rows = rows_of("bi-dark-functional")
+    reference = [row for row in rows_of("bi", state="ground") if row.get("geometry") == "excited"]
+    return {"b3lyp": 1.0} | {row["xc"]: coupling(row) / coupling(reference[0]) for row in rows if reference}
 
 
 def diradical_rows() -> list[dict[str, Any]]:

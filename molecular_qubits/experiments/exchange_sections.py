@@ -97,11 +97,14 @@ def switching_sentences() -> list[str]:
     found = report.switching()
     factors = found["functional_factors"].values()
     spread = f" (functionals: {min(factors):.2g} to {max(factors):.2g} times that)" if len(factors) > 1 else ""
+    dark = "{:.2g} to {:.2g} times".format(min(found["dark_factors"].values()), max(found["dark_factors"].values()))
     sentences = []
     for geometry, ratio in found["ratios"].items():
         value = f"{ratio['ratio']:.3g}"
         if ratio["lower_bound"]:
-            value = f"at least {value}, if both change with the functional as J_RT of the mono-radical does"
+            value = (
+                f"at least {value}, if J changes with the functional as in the mono-radical, lit, and by {dark}, dark"
+            )
         error = "" if ratio["ratio_error"] is None else f" ± {ratio['ratio_error']:.2g}"
         sentences.append(
             f"With J_RT = {found['j_on_cm1']:+.1f} ± {found['j_on_error_cm1']:.2g} cm^-1{spread} lit and "

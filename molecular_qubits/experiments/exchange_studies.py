@@ -67,6 +67,10 @@ STUDIES: dict[str, tuple[Calculation, ...]] = {
     ),
     "mono-grid": tuple(Calculation("mono", basis="6-31g", grid_level=level, torsion_degrees=50.0) for level in (1, 3)),
     "bi-functional": tuple(Calculation("bi", xc=xc, basis="6-31g") for xc in FUNCTIONALS if xc != "b3lyp"),
+    "bi-dark-functional": tuple(
+        Calculation("bi", "ground", xc=xc, basis="6-31g", geometry="excited")
+        for xc in ("pbe0", "bhandhlyp", "cam-b3lyp", "pbe", "r2scan")
+    ),
     "bi-basis": tuple(Calculation("bi", basis=basis) for basis in ("6-31g*", "def2-svp")),
     "bi-grid": tuple(Calculation("bi", basis="6-31g", grid_level=level) for level in (1, 3)),
     "small-grid": tuple(
@@ -98,8 +102,8 @@ STUDIES: dict[str, tuple[Calculation, ...]] = {
 """Calculations of each study, the most telling ones first."""
 
 PAPER = (
-    "mono-functional", "mono-basis", "mono-grid", "bi", "bi-torsion", "bi-functional", "bi-basis", "bi-grid",
-    "verdazyl", "verdazyl-torsion", "verdazyl-dark",
+    "mono-functional", "mono-basis", "mono-grid", "bi", "bi-torsion", "bi-functional",
+    "bi-dark-functional", "bi-basis", "bi-grid", "verdazyl", "verdazyl-torsion", "verdazyl-dark",
 )  # fmt: skip
 """Studies of the paper's molecules and their analogues that vary one thing at a time."""
 

@@ -240,11 +240,11 @@ def test_the_error_of_the_mean_holds_the_difference_of_equivalent_halves(monkeyp
     lit["j_yamaguchi_cm1"] = [[0.0, 60.0, 0.1], [60.0, 0.0, 80.0], [0.1, 80.0, 0.0]]
     rows_of = report.rows_of
 
-    functionals = []
+    functionals, by_functional = [], []
 
     def rows(study, **wanted):
-        if study == "mono-functional":
-            return functionals
+        if study in ("mono-functional", "bi-dark-functional"):
+            return functionals if study == "mono-functional" else by_functional
         return ([lit] if wanted["state"] == "excited" else [dark]) if study == "bi" else rows_of(study, **wanted)
 
     monkeypatch.setattr(report, "rows_of", rows)
@@ -260,6 +260,11 @@ def test_the_error_of_the_mean_holds_the_difference_of_equivalent_halves(monkeyp
     lowest, highest = 70 - 2 * found["j_on_error_cm1"], 1.5 + 2 * found["ratios"]["ground"]["j_off_error_cm1"]
     assert spread["ratios"]["ground"]["ratio"] == pytest.approx(lowest / highest)
     assert spread["ratios"]["ground"]["lower_bound"]
+    dark |= {"geometry": "excited"}  # its coupling is 1 cm^-1
+    by_functional += [{"xc": "pbe0", "j_yamaguchi_cm1": [[0, -0.6], [-0.6, 0]]}]
+    measured = report.switching()
+    assert {xc: abs(factor) for xc, factor in measured["dark_factors"].items()} == {"b3lyp": 1.0, "pbe0": 0.6}
+    assert measured["ratios"]["excited"]["ratio"] == pytest.approx(lowest / (highest - 0.5))
 
 
 @pytest.mark.parametrize("step", [0.4, -0.4])
