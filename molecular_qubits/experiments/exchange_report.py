@@ -160,14 +160,27 @@ def torsion_average(temperature_k: float = ROOM_TEMPERATURE_K, **options: Any) -
     return boltzmann_average(*torsion_profile(**options), temperature_k, period_degrees=None)
 
 
+def radical_torsion_factor(temperature_k: float = ROOM_TEMPERATURE_K) -> float | None:
+    """Return J averaged over the torsion of iminonitroxide and phenylene over J at its lowest energy.
+
+    The other torsion is relaxed at each angle. The profile is symmetric about 0 and 90°: phenylene can be turned over.
+    ``None`` with fewer than four angles.
+    """
+    if len(rows_of("mono-second-torsion")) < 4:
+        return None
+    angles, energies, couplings = torsion_profile("mono-second-torsion")
+    average = boltzmann_average(angles, energies, couplings, temperature_k, period_degrees=180.0)
+    return average.mean_cm1 / float(couplings[np.argmin(energies)])
+
+
 def mono_error_bar(temperature_k: float = ROOM_TEMPERATURE_K) -> ErrorBar:
     """Return J_RT of the mono-radical, averaged over its torsion, with its error and its parts.
 
     Functional, basis and grid were varied at one torsion; their relative spread is taken for the average. Grid: the
     last step and the fitted density, whatever their signs. Geometry: the average over the profile of GFN2-xTB, over
-    that of UKS, and J at the minimum of the latter.
+    that of UKS, J at the minimum of the latter, and the average times `radical_torsion_factor`.
     """
-    average = torsion_average(temperature_k)
+    average, turned = torsion_average(temperature_k), radical_torsion_factor(temperature_k)
     (here,) = rows_of("mono-torsion", torsion_degrees=50.0, xc="b3lyp", basis="6-31g*", grid_level=2)
     scale = average.mean_cm1 / coupling(here)
 
@@ -193,6 +206,7 @@ def mono_error_bar(temperature_k: float = ROOM_TEMPERATURE_K) -> ErrorBar:
             average.mean_cm1,
             torsion_average(temperature_k, energy="gfn2").mean_cm1,
             float(couplings[np.argmin(energies)]),
+            *([] if turned is None else [turned * average.mean_cm1]),
         ],
         convergence_cm1=scale * row_convergence(here),
         thermal=average,

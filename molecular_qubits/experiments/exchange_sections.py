@@ -74,6 +74,15 @@ def write_torsion(writer: ResultsWriter) -> None:
         "J_RT of the mono-radical against the torsion of phenyl and anthracene (above), energy of the quartet (below).",
     )
     _density(writer, "mono-excited")
+    turned = report.radical_torsion_factor()
+    if turned is not None:
+        writer.section(
+            "J along the torsion of iminonitroxide and phenylene",
+            f"{origin('mono-second-torsion')} B3LYP/6-31G, the torsion of phenylene and anthracene relaxed at each "
+            f"angle. The Boltzmann average is {turned:.2f} of J at the lowest energy.",
+        )
+        caption = "Energy of the quartet and J_RT by the torsion of iminonitroxide and phenylene (committed)."
+        writer.table(report.torsion_rows("mono-second-torsion"), "second_torsion", caption)
 
 
 def write_switching(writer: ResultsWriter) -> None:

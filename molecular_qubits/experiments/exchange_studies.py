@@ -34,6 +34,9 @@ RELAXED_BY_UKS = (
 
 MONO_DEGREES = (50.0, 70.0, 90.0, 40.0, 60.0, 80.0, 30.0)
 
+RADICAL_TORSION = (1, 2, 3, 4)
+"""Torsion of the mono-radical between iminonitroxide and phenylene."""
+
 SMALL = "naphthylmethyl-nitroxide"
 SMALL_TORSION = (1, 3, 4, 5)
 """Torsion between nitroxide and naphthalene about the bond of methylene and ring."""
@@ -49,6 +52,10 @@ def mixed_r2scan(share: float) -> str:
 
 STUDIES: dict[str, tuple[Calculation, ...]] = {
     "mono-torsion": tuple(Calculation("mono", torsion_degrees=degrees) for degrees in MONO_DEGREES),
+    "mono-second-torsion": tuple(
+        Calculation("mono", basis="6-31g", torsion_degrees=degrees, torsion_atoms=RADICAL_TORSION)
+        for degrees in (30.0, 0.0, 60.0, 90.0, 45.0, 15.0, 75.0)
+    ),
     "bi": (
         Calculation("bi", basis="6-31g"),
         Calculation("bi", "ground", basis="6-31g"),

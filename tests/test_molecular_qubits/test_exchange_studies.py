@@ -267,6 +267,24 @@ def test_the_error_of_the_mean_holds_the_difference_of_equivalent_halves(monkeyp
     assert measured["ratios"]["excited"]["ratio"] == pytest.approx(lowest / (highest - 0.5))
 
 
+def test_the_second_torsion_counts_as_an_error_of_the_geometry(monkeypatch):
+    angles, rows_of = np.arange(0.0, 91.0, 15.0), report.rows_of
+    turned: list[dict] = []
+    monkeypatch.setattr(
+        report, "rows_of", lambda study, **w: turned if study == "mono-second-torsion" else rows_of(study, **w)
+    )
+    assert report.radical_torsion_factor() is None
+    before = report.mono_error_bar()
+    for angle in angles:  # free rotation: the mean of J = 80 cos^2 is half of J at 0°
+        j = 80 * np.cos(np.radians(angle)) ** 2
+        states = [{"energy_hartree": -1e-9 if angle == 0 else 0.0}]
+        turned.append({"torsion_degrees": angle, "j_yamaguchi_cm1": [[0, j], [j, 0]], "states": states})
+    assert report.radical_torsion_factor() == pytest.approx(0.5, abs=1e-3)
+    after = report.mono_error_bar()
+    assert after.value_cm1 == before.value_cm1
+    assert after.parts_cm1["geometry"] > before.parts_cm1["geometry"]
+
+
 @pytest.mark.parametrize("step", [0.4, -0.4])
 def test_the_grid_error_does_not_cancel_that_of_the_fit(step, monkeypatch):
     (here,) = report.rows_of("mono-torsion", torsion_degrees=50.0)
