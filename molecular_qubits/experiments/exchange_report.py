@@ -337,8 +337,9 @@ def switching() -> dict[str, Any]:
     Both couplings carry the relative error of the mono-radical (`mono_error_bar`) but for the functional, the dark one
     at least `RESOLUTION_CM1`. The halves of the molecule are equivalent: half the difference of their lit couplings is
     an error of the geometry, added to the square. Functionals change J by a factor, and not alike in both states: the
-    ratio is then a lower bound, of the lit coupling by the lowest functional and the dark one by the highest, by the
-    factors of the mono-radical and by `dark_factors`, or those of the mono-radical, too, while they are not there.
+    ratio is then a lower bound, of the lit coupling with its error by the lowest functional and the dark one by the
+    highest, by the factors of the mono-radical and by `dark_factors` (those of the mono-radical, too, while they are
+    not there).
     """
     bar = mono_error_bar()
     others = [part for name, part in bar.parts_cm1.items() if name != "functional"]
@@ -362,8 +363,8 @@ def switching() -> dict[str, Any]:
         error = max(RESOLUTION_CM1, relative * abs(off))
         ratio, ratio_error = ratio_or_bound(on, on_error, off, error)
         if len(factors) > 1:
-            lowest, highest = on * min(factors.values()), abs(off) * max(map(abs, in_the_dark.values()))
-            ratio, ratio_error = max(lowest - 2 * on_error, 0.0) / (highest + 2 * error), None
+            lowest, highest = min(factors.values()), max(map(abs, in_the_dark.values()))
+            ratio, ratio_error = lowest * max(on - 2 * on_error, 0.0) / (highest * abs(off) + 2 * error), None
         found["ratios"][geometry] = {
             "j_off_cm1": off,
             "j_off_error_cm1": error,

@@ -253,11 +253,13 @@ def test_the_error_of_the_mean_holds_the_difference_of_equivalent_halves(monkeyp
     assert found["j_on_cm1"] == 70
     assert found["j_on_error_cm1"] == pytest.approx(np.hypot(70 * relative, 10))
     assert found["ratios"]["ground"]["ratio_error"] > found["j_on_error_cm1"]
-    functionals += [{"xc": xc, "j_yamaguchi_cm1": [[0, j], [j, 0]]} for xc, j in (("b3lyp", 50), ("pbe0", 75))]
+    functionals += [
+        {"xc": xc, "j_yamaguchi_cm1": [[0, j], [j, 0]]} for xc, j in (("b3lyp", 50), ("pbe0", 75), ("pbe", 25))
+    ]
     spread = report.switching()
-    assert spread["functional_factors"] == {"b3lyp": 1.0, "pbe0": 1.5}
+    assert spread["functional_factors"] == {"b3lyp": 1.0, "pbe0": 1.5, "pbe": 0.5}
     assert spread["j_on_error_cm1"] == pytest.approx(found["j_on_error_cm1"])  # a factor, in no error
-    lowest, highest = 70 - 2 * found["j_on_error_cm1"], 1.5 + 2 * found["ratios"]["ground"]["j_off_error_cm1"]
+    lowest, highest = 0.5 * (70 - 2 * found["j_on_error_cm1"]), 1.5 + 2 * found["ratios"]["ground"]["j_off_error_cm1"]
     assert spread["ratios"]["ground"]["ratio"] == pytest.approx(lowest / highest)
     assert spread["ratios"]["ground"]["lower_bound"]
     dark |= {"geometry": "excited"}  # its coupling is 1 cm^-1
