@@ -336,35 +336,30 @@ def switching() -> dict[str, Any]:
 
     Both couplings carry the relative error of the mono-radical (`mono_error_bar`) but for the functional, the dark one
     at least `RESOLUTION_CM1`. The halves of the molecule are equivalent: half the difference of their lit couplings is
-    an error of the geometry, added to the square. Functionals change J by a factor, and not alike in both states: the
-    ratio is then a lower bound, of the lit coupling with its error by the lowest functional and the dark one by the
-    highest, by the factors of the mono-radical and by `dark_factors` (those of the mono-radical, too, while they are
-    not there).
+    an error of the geometry, added to the square. A functional changes the lit coupling, and its error, by its factor
+    of the mono-radical, and the dark one by its `dark_factors`, the highest of them where it has none, or by the
+    highest of the mono-radical while there are none. The ratio is then a lower bound: the lowest of all functionals.
     """
     bar = mono_error_bar()
     others = [part for name, part in bar.parts_cm1.items() if name != "functional"]
     relative = float(np.linalg.norm(others)) / abs(bar.value_cm1)
-    factors = functional_factors()
-    in_the_dark = measured if len(measured := dark_factors()) > 1 else factors
+    lit_factors, found_dark = functional_factors(), dark_factors()
+    highest = max(map(abs, (found_dark if len(found_dark) > 1 else lit_factors).values()))
+    factors = {xc: (factor, abs(found_dark.get(xc, highest))) for xc, factor in lit_factors.items()}
     (lit,) = rows_of("bi", state="excited")
     dark = {row.get("geometry") or row["state"]: row for row in rows_of("bi", state="ground")}
     halves = [coupling(lit, 0, 1), coupling(lit, 1, 2)]
     on, geometry_error = float(np.mean(halves)), abs(halves[1] - halves[0]) / 2
     on_error = float(np.hypot(relative * on, geometry_error))
-    found: dict[str, Any] = {
-        "j_on_cm1": on,
-        "j_on_error_cm1": on_error,
-        "functional_factors": factors,
-        "dark_factors": in_the_dark,
-        "ratios": {},
-    }
+    found: dict[str, Any] = {"j_on_cm1": on, "j_on_error_cm1": on_error, "factors": factors, "ratios": {}}
     for geometry, row in dark.items():
         off = coupling(row)
         error = max(RESOLUTION_CM1, relative * abs(off))
         ratio, ratio_error = ratio_or_bound(on, on_error, off, error)
         if len(factors) > 1:
-            lowest, highest = min(factors.values()), max(map(abs, in_the_dark.values()))
-            ratio, ratio_error = lowest * max(on - 2 * on_error, 0.0) / (highest * abs(off) + 2 * error), None
+            least = max(on - 2 * on_error, 0.0)
+            ratio = min(up * least / (down * abs(off) + 2 * error) for up, down in factors.values())
+            ratio_error = None
         found["ratios"][geometry] = {
             "j_off_cm1": off,
             "j_off_error_cm1": error,

@@ -104,16 +104,14 @@ def switching_sentences() -> list[str]:
     if not report.rows_of("bi", state="excited") or not report.rows_of("bi", state="ground"):
         return []
     found = report.switching()
-    factors = found["functional_factors"].values()
-    spread = f" (functionals: {min(factors):.2g} to {max(factors):.2g} times that)" if len(factors) > 1 else ""
-    dark = "{:.2g} to {:.2g} times".format(min(found["dark_factors"].values()), max(found["dark_factors"].values()))
+    lit, dark = zip(*found["factors"].values(), strict=True)
+    spread = f" (functionals: {min(lit):.2g} to {max(lit):.2g} times that)" if len(lit) > 1 else ""
     sentences = []
     for geometry, ratio in found["ratios"].items():
         value = f"{ratio['ratio']:.3g}"
         if ratio["lower_bound"]:
-            value = (
-                f"at least {value}, if J changes with the functional as in the mono-radical, lit, and by {dark}, dark"
-            )
+            value = f"at least {value} by the functional that gives least"
+            value += f" (dark: {min(dark):.2g} to {max(dark):.2g} times B3LYP)" if len(dark) > 1 else ""
         error = "" if ratio["ratio_error"] is None else f" ± {ratio['ratio_error']:.2g}"
         sentences.append(
             f"With J_RT = {found['j_on_cm1']:+.1f} ± {found['j_on_error_cm1']:.2g} cm^-1{spread} lit and "

@@ -257,16 +257,17 @@ def test_the_error_of_the_mean_holds_the_difference_of_equivalent_halves(monkeyp
         {"xc": xc, "j_yamaguchi_cm1": [[0, j], [j, 0]]} for xc, j in (("b3lyp", 50), ("pbe0", 75), ("pbe", 25))
     ]
     spread = report.switching()
-    assert spread["functional_factors"] == {"b3lyp": 1.0, "pbe0": 1.5, "pbe": 0.5}
+    assert spread["factors"] == {"b3lyp": (1.0, 1.0), "pbe0": (1.5, 1.5), "pbe": (0.5, 1.5)}
     assert spread["j_on_error_cm1"] == pytest.approx(found["j_on_error_cm1"])  # a factor, in no error
-    lowest, highest = 0.5 * (70 - 2 * found["j_on_error_cm1"]), 1.5 + 2 * found["ratios"]["ground"]["j_off_error_cm1"]
-    assert spread["ratios"]["ground"]["ratio"] == pytest.approx(lowest / highest)
+    least, error = 70 - 2 * found["j_on_error_cm1"], found["ratios"]["ground"]["j_off_error_cm1"]
+    assert spread["ratios"]["ground"]["ratio"] == pytest.approx(0.5 * least / (1.5 + 2 * error))
     assert spread["ratios"]["ground"]["lower_bound"]
     dark |= {"geometry": "excited"}  # its coupling is 1 cm^-1
-    by_functional += [{"xc": "pbe0", "j_yamaguchi_cm1": [[0, -0.6], [-0.6, 0]]}]
+    by_functional += [{"xc": "pbe0", "j_yamaguchi_cm1": [[0, -4.0], [-4.0, 0]]}]
     measured = report.switching()
-    assert {xc: abs(factor) for xc, factor in measured["dark_factors"].items()} == {"b3lyp": 1.0, "pbe0": 0.6}
-    assert measured["ratios"]["excited"]["ratio"] == pytest.approx(lowest / (highest - 0.5))
+    assert measured["factors"] == {"b3lyp": (1.0, 1.0), "pbe0": (1.5, 4.0), "pbe": (0.5, 4.0)}
+    by_functional += [{"xc": "pbe", "j_yamaguchi_cm1": [[0, -0.1], [-0.1, 0]]}]  # then PBE0 gives least
+    assert report.switching()["ratios"]["excited"]["ratio"] == pytest.approx(1.5 * least / (4 + 2 * error))
 
 
 def test_the_second_torsion_counts_as_an_error_of_the_geometry(monkeypatch):
