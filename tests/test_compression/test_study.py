@@ -324,7 +324,9 @@ def test_a_study_is_named_or_given(capsys):
 @pytest.mark.parametrize("name", REVIEWS)
 def test_studies_for_reviews_share_the_runs_of_their_study(name):
     theirs, ours = (plan(load_config(StudyConfig, study_file(one))) for one in (name.removesuffix("-reviews"), name))
-    assert [item for item in ours if item.variant == "PG"] == [item for item in theirs if item.variant == "PG"]
+    assert [item for item in ours if item.variant == "PG"] == [
+        item for item in theirs if item.variant == "PG" and item.size == "28x"
+    ]
     configs = {item.variant: item.config for item in ours}
     assert len({config.to_json() for config in configs.values()}) == len(configs) == 7
     assert {config.pq.init for config in configs.values()} == {"partition", "random", "k-means++"}
