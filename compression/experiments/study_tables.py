@@ -150,8 +150,7 @@ def draw_study(rows: Sequence[Mapping[str, Any]], variants: Mapping[str, str]) -
         if name not in known:
             continue
         some = sorted((row for row in rows if row["variant"] == name), key=lambda row: row["of fp32"])
-        accuracy = np.array([row["accuracy (%)"] for row in some])
-        spread = np.abs(np.array([_bounds(row) for row in some]).T - accuracy)
+        accuracy, spread = _with_spread(some, "accuracy (%)", "95 % interval")
         size = np.array([row["of fp32"] for row in some]) * (1 + 0.012 * (number - len(variants) / 2))
         look = {"color": COLOURS[number], "marker": "o^sDv"[number % 5], "linewidth": 1}
         axes.errorbar(size, accuracy, spread, label=label, **look)
@@ -182,8 +181,7 @@ def draw_gains(gains: Sequence[Mapping[str, Any]], first: str) -> Any:
     axes.axvline(0, color="0.5", linewidth=1)
     for number, size in enumerate(sizes):
         some = [row for row in gains if row["size"] == size]
-        gain = np.array([row["gain (points)"] for row in some])
-        spread = np.abs(np.array([_bounds(row, "gain, 95 %") for row in some]).T - gain)
+        gain, spread = _with_spread(some, "gain (points)", "gain, 95 %")
         place = np.array([names.index(row["against"]) for row in some]) + 0.2 * (number - (len(sizes) - 1) / 2)
         look = {"color": COLOURS[number % len(COLOURS)], "marker": "o^sDv"[number % 5], "linestyle": "none"}
         axes.errorbar(gain, place, xerr=spread, label=size.replace("x", "×"), **look)
@@ -192,6 +190,12 @@ def draw_gains(gains: Sequence[Mapping[str, Any]], first: str) -> Any:
     if len(sizes) > 1:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(sizes))
     return figure
+
+
+def _with_spread(rows: Sequence[Mapping[str, Any]], value: str, interval: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values (n,) of a column, and how far below and above them (2, n) their intervals reach."""
+    values = np.array([row[value] for row in rows])
+    return values, np.abs(np.array([_bounds(row, interval) for row in rows]).T - values)
 
 
 def _bounds(row: Mapping[str, Any], key: str = "95 % interval") -> tuple[float, float]:

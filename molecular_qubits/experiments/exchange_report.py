@@ -139,19 +139,16 @@ def share_rows(study: str = "small-exchange") -> list[dict[str, Any]]:
     if not path_of(study).exists():
         return []
     known = {row["xc"]: row for row in read(study)["rows"]}
+    columns = ("J (cm^-1)", "<S^2>, broken symmetry", "spin of the radical, broken symmetry", "solver")
     table = []
     for share in SHARES:
         if (row := known.get(mixed_r2scan(share))) is not None:
-            state = None if "error" in row else row["states"][1]
-            table.append(
-                {
-                    "exact exchange (%)": 100 * share,
-                    "J (cm^-1)": None if state is None else coupling(row),
-                    "<S^2>, broken symmetry": None if state is None else state["s2"],
-                    "spin of the radical, broken symmetry": None if state is None else state["lowdin_spins"][0],
-                    "solver": None if state is None else state["solver"],
-                }
-            )
+            values: dict[str, Any] = dict.fromkeys(columns)
+            if "error" not in row:
+                state = row["states"][1]
+                found = (coupling(row), state["s2"], state["lowdin_spins"][0], state["solver"])
+                values = dict(zip(columns, found, strict=True))
+            table.append({"exact exchange (%)": 100 * share} | values)
     return table
 
 

@@ -23,6 +23,7 @@ from shared.progress import say
 
 DATA = Path(__file__).resolve().parent / "data" / "exchange"
 FUNCTIONALS = ("pbe", "b3lyp", "pbe0", "cam-b3lyp", "bhandhlyp", "r2scan")
+OTHER_FUNCTIONALS = tuple(xc for xc in FUNCTIONALS if xc != "b3lyp")
 BASES = ("6-31g*", "def2-svp", "def2-tzvp")
 PUBLISHED: dict[str, Any] = json.loads((DATA.parents[2] / "reference" / "diradicals.json").read_text(encoding="utf-8"))
 """Published gaps of diradicals, each with its source."""
@@ -73,10 +74,9 @@ STUDIES: dict[str, tuple[Calculation, ...]] = {
         Calculation("mono", basis=basis, torsion_degrees=50.0) for basis in ("6-31g", "def2-svp", "def2-tzvp")
     ),
     "mono-grid": tuple(Calculation("mono", basis="6-31g", grid_level=level, torsion_degrees=50.0) for level in (1, 3)),
-    "bi-functional": tuple(Calculation("bi", xc=xc, basis="6-31g") for xc in FUNCTIONALS if xc != "b3lyp"),
+    "bi-functional": tuple(Calculation("bi", xc=xc, basis="6-31g") for xc in OTHER_FUNCTIONALS),
     "bi-dark-functional": tuple(
-        Calculation("bi", "ground", xc=xc, basis="6-31g", geometry="excited")
-        for xc in ("pbe0", "bhandhlyp", "cam-b3lyp", "pbe", "r2scan")
+        Calculation("bi", "ground", xc=xc, basis="6-31g", geometry="excited") for xc in OTHER_FUNCTIONALS
     ),
     "bi-basis": tuple(Calculation("bi", basis=basis) for basis in ("6-31g*", "def2-svp")),
     "bi-grid": tuple(Calculation("bi", basis="6-31g", grid_level=level) for level in (1, 3)),
@@ -99,7 +99,7 @@ STUDIES: dict[str, tuple[Calculation, ...]] = {
             torsion_atoms=(0, 1, 3, 4) if "torsion_degrees" in reference else None,
             level="uks" if reference["molecule"] in RELAXED_BY_UKS else "gfn2",
         )
-        for xc in ("b3lyp", *(xc for xc in FUNCTIONALS if xc != "b3lyp"))
+        for xc in ("b3lyp", *OTHER_FUNCTIONALS)
         for reference in PUBLISHED["rows"]
     ),
     "diradicals-adiabatic": tuple(
