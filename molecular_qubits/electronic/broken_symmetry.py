@@ -14,7 +14,13 @@ from molecular_qubits.electronic.errors import SCFNotConvergedError, UnmatchedSt
 from molecular_qubits.electronic.failed_attempts import FailedAttempts, Failure
 from molecular_qubits.electronic.scf import HELD, SCFSolution, Workspace, is_stable, read_checkpoint, run_scf
 from molecular_qubits.fields import guesses as _guesses
-from molecular_qubits.fields.alignments import Centres, misalignment, separate_spin_s2, state_label
+from molecular_qubits.fields.alignments import (
+    Centres,
+    misalignment,
+    separate_spin_s2,
+    state_label,
+    unexplained_contamination,
+)
 from molecular_qubits.fields.populations import (
     atom_of_orbital,
     local_spin_products,
@@ -24,6 +30,7 @@ from molecular_qubits.fields.populations import (
     spin_squared,
 )
 from molecular_qubits.fields.solvers import LADDER
+from molecular_qubits.units import HARTREE_TO_CM1
 from shared.artifacts import Cache, versions, write_json
 from shared.progress import say
 
@@ -402,6 +409,19 @@ class StateRunner:
                 state.determinant,
                 solution,
             )
+        stabilisation = (self.high_spin.energy_hartree - state.energy_hartree) * HARTREE_TO_CM1
+        if len(self.spins) == 2:
+            high_s2 = spin_squared(self.high_spin.density, self.overlap)
+            excess = unexplained_contamination(state.determinant, self.spins, state.s2, high_s2, stabilisation)
+            if excess is not None:
+                return UnmatchedStatesError(
+                    f"The {state.label} converged from the guess {state.guess!r} with another spin polarisation than "
+                    f"the high-spin state: <S^2> is {state.s2:.3f} and {high_s2:.3f}, {excess:.3f} more beyond "
+                    f"separate spins, which {-stabilisation:+.1f} cm^-1 from that state does not explain. Their "
+                    f"energies say nothing about exchange. {_ADVICE}",
+                    state.determinant,
+                    solution,
+                )
         if state.solver in HELD and moved > HELD_LIMIT:
             return WrongStateError(
                 f"The {state.label} collapses from every guess, and held by overlap with the guess {state.guess!r} it "

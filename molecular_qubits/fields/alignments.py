@@ -16,6 +16,10 @@ S2_TOLERANCE = 0.4
 SPIN_SHARE = (0.5, 1.6)
 """Allowed range of the Löwdin spin population of a centre, as a share of 2 S."""
 
+EXCESS_CONTAMINATION = (0.02, 3e-4)
+"""Largest excess of `unexplained_contamination`, and how much more each cm^-1 explains that the broken-symmetry state
+lies lower. Computed pairs: up to 1.5e-4 for each cm^-1 from 50 cm^-1 on, and below 0.003 in all others."""
+
 
 def check_centres(centres: Sequence[Iterable[int]], n_atoms: int) -> Centres:
     """Return `centres` as sorted tuples after checking that they are disjoint, non-empty and in range."""
@@ -164,3 +168,32 @@ def misalignment(
                 "expected"
             )
     return None
+
+
+def unexplained_contamination(
+    determinant: Sequence[int], spins: Sequence[float], s2: float, high_spin_s2: float, stabilisation_cm1: float
+) -> float | None:
+    """Return by how much more a broken-symmetry state is contaminated than its energy explains, or ``None``.
+
+    Contamination is <S^2> beyond separate spins. Where the spins polarise their surroundings alike in both states it is
+    the same in both, less the overlap of the magnetic orbitals in the broken-symmetry state. More there means more
+    polarisation, which must lower the energy; if it does not, the states are polarised in different ways.
+
+    Parameters
+    ----------
+    determinant, spins
+        +1 or -1, and the spin, of each of two centres.
+    s2, high_spin_s2
+        <S^2> of the broken-symmetry and of the high-spin state.
+    stabilisation_cm1
+        Energy of the high-spin state minus that of the broken-symmetry state.
+
+    Returns
+    -------
+    float or None
+        The excess of contamination if it is more than `EXCESS_CONTAMINATION` allows.
+    """
+    aligned = separate_spin_s2((1,) * len(spins), spins)
+    excess = (s2 - separate_spin_s2(determinant, spins)) - (high_spin_s2 - aligned)
+    floor, slope = EXCESS_CONTAMINATION
+    return excess if excess > floor + slope * max(0.0, stabilisation_cm1) else None

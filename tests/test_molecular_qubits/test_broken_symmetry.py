@@ -433,6 +433,22 @@ def test_states_of_other_occupation_are_refused_and_a_lower_high_spin_state_take
         exchange_couplings(h2(3.0), [[0], [1]], xc="hf", basis="6-31g", cache=Cache(tmp_path / "other"))
 
 
+def test_a_pair_polarised_in_different_ways_is_refused(cache):
+    runner = StateRunner(
+        Workspace(h2(3.0), SCFSettings(xc="hf", basis="6-31g")), ((0,), (1,)), (0.5, 0.5), cache, stability=False
+    )
+    _, high = runner.run((1, 1))
+    state, broken = runner.run((1, -1))
+    assert runner.failure(state, broken) is None
+    higher = replace(state, s2=1.05, energy_hartree=high.energy_hartree + 28 / HARTREE_TO_CM1)
+    error = runner.failure(higher, broken)
+    assert isinstance(error, UnmatchedStatesError)
+    assert "0.050 more beyond separate spins, which +28.0 cm^-1 from that state does not explain" in str(error)
+    assert runner.failure(replace(higher, s2=1.01), broken) is None
+    assert runner.failure(replace(higher, energy_hartree=high.energy_hartree - 1 / HARTREE_TO_CM1), broken) is not None
+    assert runner.failure(replace(higher, energy_hartree=high.energy_hartree - 0.001), broken) is None
+
+
 def test_full_ci_in_a_basis_without_room_for_a_triplet_is_refused():
     helium = Molecule(("He",), ((0.0, 0.0, 0.0),))
     with pytest.raises(

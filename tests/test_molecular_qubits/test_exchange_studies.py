@@ -17,6 +17,7 @@ from molecular_qubits.experiments import (
 from molecular_qubits.experiments import exchange_studies as studies
 from molecular_qubits.experiments.exchange_rows import Calculation, geometry
 from molecular_qubits.experiments.triplet_energy import measured_cm1, triplet_row
+from molecular_qubits.fields.alignments import unexplained_contamination
 from molecular_qubits.structure.library import LIBRARY
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.step_field import UnstableFieldError
@@ -226,6 +227,21 @@ def test_committed_files_are_json_with_provenance():
         record = json.loads(path.read_text(encoding="utf-8"))
         assert record["rows"], path
         assert all(run["git_commit"] for run in record["runs"]), path
+
+
+def test_every_committed_pair_is_polarised_alike():
+    pairs = 0
+    for path in studies.DATA.glob("*.json"):
+        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+            if len(states := row.get("states", ())) != 2:
+                continue
+            high, broken = states
+            spins = (0.5, 0.5) if high["s2"] < 3 else (0.5, 1.0)  # which of them is turned does not matter
+            stabilisation = (high["energy_hartree"] - broken["energy_hartree"]) * HARTREE_TO_CM1
+            excess = unexplained_contamination((-1, 1), spins, broken["s2"], high["s2"], stabilisation)
+            assert excess is None, (path.stem, row["molecule"], row["xc"])
+            pairs += 1
+    assert pairs > 80
 
 
 def bi_row(state, j_cm1, **more):
