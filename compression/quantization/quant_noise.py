@@ -161,7 +161,7 @@ class QuantNoise:
             noise = _make(config, number, rule, weight)
             for user in users[id(weight)]:
                 module = model.get_submodule(user)
-                parametrize.register_parametrization(module, "weight", noise)
+                _register(module, noise)
                 noise.handles.append(module.register_state_dict_post_hook(_plain_names))
                 noise.handles.append(module.register_load_state_dict_pre_hook(_parametrized_names))
             noise.step = None
@@ -190,6 +190,8 @@ class QuantNoise:
 
         All forward passes until the next call see the same noise, also those of gradient accumulation.
         """
+        if not 0 <= number < n_steps:
+            raise ValueError(f"Argument `number` must be from 0 to {n_steps - 1} in {n_steps} steps, but was {number}.")
         p = self.config.probability(number, n_steps)
         if self.config.kind == "pq" and p > 0:
             last, every = int(self._refreshed), self.config.refresh_every
@@ -269,6 +271,8 @@ def add_quant_noise(
     The gradient goes straight through to the weights. Source: Fan et al., arXiv:2004.07320; the released code wrote the
     proxy noise into the weights for good.
     """
+    if config is not None and not isinstance(config, NoiseConfig):
+        raise TypeError(f"Argument `config` must be a NoiseConfig or None, but was a {type(config).__name__}.")
     if _noisy(model):
         raise ValueError("Argument `model` has Quant-Noise already: call `remove_quant_noise` first.")
     return QuantNoise(model, config or NoiseConfig(), match_rules(model, as_rules(rules)))
@@ -280,7 +284,23 @@ def remove_quant_noise(model: nn.Module) -> None:
         parametrizations: Any = module.parametrizations
         for handle in parametrizations.weight[0].handles:
             handle.remove()
+        shared = type(module)  # with copies of the module: its property stays theirs
+        attributes = {name: value for name, value in vars(shared).items() if name not in ("__dict__", "__weakref__")}
+        module.__class__ = type(shared.__name__, shared.__bases__, attributes)
         parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
+
+
+def _register(module: nn.Module, noise: _Noise) -> None:
+    """Parametrize the weight of a module without touching the parameter.
+
+    PyTorch sets its storage anew, which parts it from the hooks by which `DistributedDataParallel` averages gradients.
+    """
+    weight = module._parameters["weight"]
+    assert weight is not None
+    module._parameters["weight"] = nn.Parameter(weight.detach(), requires_grad=weight.requires_grad)
+    parametrize.register_parametrization(module, "weight", noise)
+    parametrizations: Any = module.parametrizations
+    parametrizations.weight.original = weight
 
 
 def _make(config: NoiseConfig, number: int, rule: Rule, weight: torch.Tensor) -> _Noise:

@@ -7,6 +7,7 @@ from torch.nn.utils import parametrize
 
 from compression import NoiseConfig, PQConfig, preset_rules
 from compression.training.noise_callback import QuantNoiseCallback
+from tests.test_compression.two_processes import run_by_two
 
 pytest.importorskip("accelerate", reason="transformers.Trainer needs the extra `trainer`")
 transformers = pytest.importorskip("transformers")
@@ -116,6 +117,38 @@ def test_training_goes_on_after_an_interruption(tiny_roberta, tiny_data, tmp_pat
     made.train()
     assert not any(parametrize.is_parametrized(module) for module in model.modules())
     assert watch.losses.keys() == {1, 2}
+
+
+BY_TWO = """
+import json, sys, warnings
+from pathlib import Path
+
+warnings.simplefilter("ignore")
+import torch
+import torch.distributed
+from conftest import make_tiny_data, make_tiny_roberta
+from tests.test_compression.test_noise_callback import trainer
+
+folder = Path(sys.argv[1])
+for checkpointing in (False, True):
+    model = make_tiny_roberta(0)
+    options = {"save_strategy": "no", "eval_strategy": "no", "ddp_backend": "gloo", "max_steps": 2}
+    made, watch = trainer(
+        model, make_tiny_data(), folder, "proxy", gradient_checkpointing=checkpointing, **options
+    )
+    made.train()
+    rank = torch.distributed.get_rank()
+    state = {name: tensor.tolist() for name, tensor in model.state_dict().items()}
+    (folder / f"{int(checkpointing)}-{rank}.json").write_text(json.dumps(state))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_of_a_trainer_keep_the_same_weights(tmp_path):
+    run_by_two(BY_TWO, tmp_path)
+    plain, checkpointed = ([(tmp_path / f"{kind}-{number}.json").read_text() for number in (0, 1)] for kind in (0, 1))
+    assert plain[0] == plain[1]
+    assert checkpointed[0] == checkpointed[1]
 
 
 def test_rules_are_checked_at_once(tiny_roberta):

@@ -262,6 +262,37 @@ def test_state_dict_is_that_of_the_dense_model(kind, tiny_roberta, tmp_path):
     assert any(isinstance(module, _Noise) for module in copied.modules())
 
 
+def test_the_gradient_of_a_parameter_still_arrives_at_its_node():
+    """The node that accumulates it is where `DistributedDataParallel` has its hooks."""
+    model = nn.Sequential(nn.Linear(8, 8))
+    node, arrived = model[0].weight.view_as(model[0].weight).grad_fn.next_functions[0][0], []
+    node.register_hook(lambda *_: arrived.append("weight"))
+    noise = add_quant_noise(model, {"0": PQConfig(n_centroids=4, block_size=4)}, NoiseConfig(p=0.5))
+    noise.step(0, 1)
+    model(torch.ones(2, 8)).sum().backward()
+    assert arrived == ["weight"]
+    noise.remove()
+    model(torch.ones(2, 8)).sum().backward()
+    assert arrived == ["weight", "weight"]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_copy_and_the_original_lose_their_noise_separately(first):
+    model = conv_net()
+    noise = add_quant_noise(model, CONV, NoiseConfig(p=0.5))
+    noise.step(0, 2)
+    pair = [model, copy.deepcopy(model)]
+    names = latents(model).keys()
+    remove_quant_noise(pair[first])
+    assert isinstance(pair[first][0].weight, nn.Parameter)
+    assert type(pair[first][0]) is nn.Conv2d
+    x, other = torch.ones(1, 4, 5, 5), pair[1 - first]
+    assert not torch.equal(other.train()(x), other.eval()(x))
+    remove_quant_noise(other)
+    assert torch.equal(other.train()(x), pair[first](x))
+    assert pair[0].state_dict().keys() == pair[1].state_dict().keys() == names
+
+
 def test_schedules():
     linear = NoiseConfig(p=0.4, schedule="linear", ramp_fraction=0.5)
     assert [linear.probability(step, 8) for step in range(8)] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.4, 0.4])
@@ -287,6 +318,15 @@ def test_codebooks_follow_the_weights_on_schedule():
     noise.expire()
     noise.step(7, 8)
     assert torch.equal(layer[0].weight, original)
+
+
+def test_steps_and_configuration_are_checked(tiny_roberta):
+    with pytest.raises(TypeError, match="`config` must be a NoiseConfig or None, but was a dict"):
+        add_quant_noise(tiny_roberta(0), RULES, {"kind": "pq"})
+    noise = add_quant_noise(tiny_roberta(0), RULES, NoiseConfig(schedule="linear"))
+    for number, n_steps in ((0, 0), (3, 3), (-1, 3)):
+        with pytest.raises(ValueError, match="`number` must be from 0 to"):
+            noise.step(number, n_steps)
 
 
 def test_bad_input(tiny_roberta):
