@@ -268,16 +268,16 @@ def _predict_dense(model: nn.Module, data: EncodedData, home: Path, description:
 
 
 def _report(prepared: Prepared, home: Path, out: Path, dense: nn.Module, compressed: nn.Module) -> dict[str, Any]:
-    task = prepared.task
+    task, task_labels = prepared.task, prepared.source.task_labels  # F1 is that of one class
     files = {"fp32": home / "model.safetensors", "iPQ": out / "compressed" / "model.safetensors"}
     sizes: dict[str, int | None] = {name: path.stat().st_size for name, path in files.items()}
     name = "mean" if task.regression else "majority class"
     predictions: dict[str, dict[str, np.ndarray]] = {name: {}, "fp32": {}, "iPQ": {}}
     for split, data in prepared.evaluation.items():
-        predictions[name][split] = task.majority(prepared.train.labels.numpy(), len(data))
-        predictions["fp32"][split] = _predict_dense(dense, data, home, f"Evaluating fp32 on {split}")
-        predictions["iPQ"][split] = predict(compressed, data, f"Evaluating the file on {split}")
-    labels = {split: data.labels.numpy() for split, data in prepared.evaluation.items()}
+        predictions[name][split] = task.majority(task_labels(prepared.train.labels.numpy()), len(data))
+        predictions["fp32"][split] = task_labels(_predict_dense(dense, data, home, f"Evaluating fp32 on {split}"))
+        predictions["iPQ"][split] = task_labels(predict(compressed, data, f"Evaluating the file on {split}"))
+    labels = {split: task_labels(data.labels.numpy()) for split, data in prepared.evaluation.items()}
     rows = [
         _row(task, model, split, sizes.get(model), sizes["fp32"], found, predictions["fp32"][split], labels[split])
         for split in labels

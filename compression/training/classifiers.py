@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -56,6 +57,10 @@ class ModelSource:
     new_head: bool
     label_order: tuple[int, ...] | None = None
     folder: str | Path | None = None
+
+    def task_labels(self, labels: np.ndarray) -> np.ndarray:
+        """Return the task's labels of the model's (n,); values of a regression as they are."""
+        return labels if self.label_order is None else np.argsort(self.label_order)[labels]
 
     @property
     def max_tokens(self) -> int:
