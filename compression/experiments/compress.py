@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from compression.training.distillation import DistillationConfig
 from compression.training.evaluate import evaluate
 from compression.training.finetune import finetuned_minilm
 from compression.training.ipq import IPQConfig, ipq
-from shared.artifacts import provenance, remove, write_json
+from shared.artifacts import content_hash, provenance, remove, write_json
 from shared.config import FrozenConfig
 from shared.files import check_folder, reason
 from shared.plotting import save_figure, style
@@ -125,16 +126,17 @@ def compress_folder(
     with locked(work):
         check_same(work, identity)
         write_json(work / "run.json", identity)
+        unfinished = work / content_hash(identity)[:16]
         for leftover in out.glob(".*.tmp"):
             remove(leftover)
         batches = calibration_batches(data, config.n_calibration, seed=config.seed)
-        made = _planned(classifier, batches, config, extra, work / "plan.json", n_workers)
+        made = _planned(classifier, batches, config, extra, unfinished / "plan.json", n_workers)
         result = carry_out(classifier, made, calibration=batches, seed=config.seed, n_workers=n_workers, extra=extra)
         compressed, dense = result.model, result.dense_bytes
         rows = [_row("fp32", dense, dense, 0.0, classifier, validation)]
         rows.append(_row("compressed", result.file_bytes, dense, result.measured_loss, compressed, validation))
         if config.steps > 0:
-            compressed = _distilled(classifier, result, data, batches, config, n_workers, work / "ipq")
+            compressed = _distilled(classifier, result, data, batches, config, n_workers, unfinished / "ipq")
             loss = divergence(all_logits(classifier, batches), all_logits(compressed, batches))
             rows.append(_row("distilled", file_bytes(compressed, extra=extra), dense, loss, compressed, validation))
         n_calibration = sum(len(batch["input_ids"]) for batch in batches)
@@ -155,7 +157,8 @@ def compress_folder(
         with style():
             save_figure(result.figure(), out / "pareto")
         write_json(out / "provenance.json", provenance(config))
-    remove(work)
+        finished = work.rename(out / f".work.{os.getpid()}.tmp")  # at once, and with the lock still held
+    remove(finished)
     return rows
 
 

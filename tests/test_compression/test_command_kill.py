@@ -110,7 +110,7 @@ def test_killed_at_the_writing_of_a_file(inputs, tmp_path, name, n_points):
     assert counts["points"] >= n_points
 
 
-@pytest.mark.parametrize(("name", "moment"), [("run", "ipq/*-steps-0.safetensors"), ("compress", "ipq/*-steps-0.*")])
+@pytest.mark.parametrize(("name", "moment"), [("run", "ipq/*-steps-0.safetensors"), ("compress", "*/ipq/*-steps-0.*")])
 def test_killed_from_outside_while_it_trains(inputs, tmp_path, name, moment):
     """Processes as a user starts them, one killed as soon as its checkpoint is there."""
     command, files = commands(inputs)[name]

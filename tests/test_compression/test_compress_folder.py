@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -95,11 +96,26 @@ def test_unfinished_work_with_other_settings_is_refused(folder, tmp_path, capsys
 
         patch.setattr("compression.experiments.compress.carry_out", stop)
         assert main(command(folder, out, "--sentences", "8")) == 130
-    assert {path.name for path in (out / "work").iterdir()} == {".lock", "plan.json", "run.json"}
+    (unfinished,) = (path for path in (out / "work").iterdir() if path.name not in {".lock", "run.json"})
+    assert {path.name for path in unfinished.iterdir()} == {"plan.json"}
     assert main(command(folder, out, "--sentences", "9")) == 2
     assert "`n_calibration`: 8 there, 9 now" in capsys.readouterr().err
     monkeypatch.setattr("compression.experiments.compress.plan", None)  # what was measured is read
     assert main(command(folder, out, "--sentences", "8")) == 0
+
+
+def test_the_plan_of_another_budget_is_not_taken(folder, tmp_path, monkeypatch):
+    """A run that is killed while its work is removed may leave a plan without the settings that it belongs to."""
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            main(command(folder, out, "--sentences", "8", "--budget", "3x"))
+    (out / "work" / "run.json").unlink()
+    assert main(command(folder, out, "--sentences", "8", "--budget", "4x")) == 0
+    whole = tmp_path / "whole"
+    assert main(command(folder, whole, "--sentences", "8", "--budget", "4x")) == 0
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
 def test_a_preset_is_evaluated_on_its_labels(folder, tmp_path, tiny_roberta, tiny_data, monkeypatch):
