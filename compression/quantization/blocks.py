@@ -107,9 +107,13 @@ def code_bits(n_centroids: int) -> int:
     return (n_centroids - 1).bit_length()
 
 
+CODEBOOK_TYPES = {"float32": 4, "float16": 2, "int8": 1}
+"""Bytes of a number of a codebook of each type."""
+
+
 def codebook_bytes(n_centroids: int, block_size: int, codebook_dtype: str) -> int:
     """Return the bytes of a codebook; the scale of an int8 codebook is part of the file's header."""
-    return n_centroids * block_size * {"float32": 4, "float16": 2, "int8": 1}[codebook_dtype]
+    return n_centroids * block_size * CODEBOOK_TYPES[codebook_dtype]
 
 
 def int8_scale(centroids: "torch.Tensor") -> float:

@@ -116,9 +116,9 @@ def each_input(
     """
     mask: torch.Tensor | None = None
 
-    def record(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            (x, *_) = arguments
+    def record(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        def hook(module: nn.Module, arguments: tuple[Any, ...], by_name: dict[str, Any]) -> None:
+            x = arguments[0] if arguments else by_name["input"]
             if not x.is_floating_point():
                 lead, rows = x.shape, x.reshape(-1)
             elif isinstance(module, nn.Conv2d | PQConv2d):
@@ -132,7 +132,7 @@ def each_input(
 
         return hook
 
-    handles = [layer.register_forward_pre_hook(record(name)) for name, layer in layers.items()]
+    handles = [layer.register_forward_pre_hook(record(name), with_kwargs=True) for name, layer in layers.items()]
     try:
         with evaluating(model):
             for batch in batches:

@@ -90,8 +90,9 @@ class PQConv2d(_PQWeight):
         """The decoded weight, (out_channels, in_channels / groups, height, width)."""
         return super().weight.unflatten(1, (-1, *self.kernel_size))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Apply the layer: (batch, in_channels, height, width) to (batch, out_channels, ...)."""
+        x = input  # named as in `torch.nn.Conv2d`
         padding: Any = self.padding
         if self.activations is not None:
             x = self.activations.simulate(x)

@@ -281,8 +281,9 @@ class PQLinear(_PQWeight):
         """Features of the output."""
         return self.codes.shape[0]
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Apply the layer: (..., in_features) to (..., out_features)."""
+        x = input  # named as in `torch.nn.Linear`
         from_codes = self._computes_from_codes(x)
         if self.activations is not None:
             if from_codes and self.codebook_dtype == "int8" and (out := self._in_integers(x)) is not None:
@@ -362,7 +363,7 @@ class PQEmbedding(_PQWeight):
         """Features of a row."""
         return self.codes.shape[1] * self.block_size
 
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Look up rows: (...) integers, int64 or int32, to (..., embedding_dim).
 
         Raises
@@ -372,7 +373,7 @@ class PQEmbedding(_PQWeight):
         RuntimeError
             If ids are of another type.
         """
-        padding = None
+        ids, padding = input, None
         if self.padding_idx is not None and torch.is_grad_enabled():
             padding = (ids == self.padding_idx).unsqueeze(-1)
         rows = gather_codewords(self.codebook, self._codes_of(ids), padding).flatten(-2)

@@ -226,7 +226,7 @@ def parse_budget(budget: str | int, fp32_bytes: int) -> int:
         "Argument `budget` must be a positive number of bytes, a text such as '6MB', '500 kB' or '5.7 MiB', or a ratio "
         f"to fp32 such as '12x', but was {budget!r}."
     )
-    if isinstance(budget, int) and not isinstance(budget, bool):
+    if isinstance(budget, Integral) and not isinstance(budget, bool):
         number, unit = float(budget), ""
     elif isinstance(budget, str) and (match := re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([a-zA-Z]*)\s*", budget)):
         number, unit = float(match[1]), match[2].lower()

@@ -138,11 +138,15 @@ def preset_rules(
     absent = [stage for stage in shared if stage not in stages]
     if absent:
         raise ValueError(f"Argument `shared` must hold only stages of `stages`, but has {absent[0]!r}.")
+    for name, value in (("block_size", block_size), ("n_centroids", n_centroids)):
+        lacking = [stage for stage in stages if stage not in value] if isinstance(value, Mapping) else []
+        if lacking:
+            raise ValueError(f"Argument `{name}` must have a value for each stage, but has none for {lacking[0]!r}.")
     rules = []
     for stage in stages:
         sizes = {
-            "block_size": block_size if isinstance(block_size, int) else block_size[stage],
-            "n_centroids": n_centroids if isinstance(n_centroids, int) else n_centroids[stage],
+            "block_size": block_size[stage] if isinstance(block_size, Mapping) else block_size,
+            "n_centroids": n_centroids[stage] if isinstance(n_centroids, Mapping) else n_centroids,
         }
         options = (base or PQConfig()).model_dump() | sizes
         config = PQConfig.build(options)
@@ -250,9 +254,14 @@ def quantizable(model: nn.Module, rules: Sequence[Rule], *, stage: str | None = 
     Raises
     ------
     ValueError
-        As `match_rules`; if a layer that matches shares its weight with another.
+        As `match_rules`; if a layer that matches shares its weight with another, or is the model itself.
     """
     pairs = match_rules(model, rules, stage=stage)
+    if any(name == "" for name, _ in pairs):
+        raise ValueError(
+            f"Argument `model` must hold the layers to be quantized, but is one ({type(model).__name__}) itself: wrap "
+            "it, as in `nn.Sequential(layer)`."
+        )
     unfit = unfit_layers(model)
     for name, rule in pairs:
         _check_fit(name, rule, unfit.get(name))
@@ -282,9 +291,10 @@ def quantize_(
     Parameters
     ----------
     model
-        Any module. From now on ``save_pretrained`` of a `transformers` model writes packed codes, from which
-        ``from_pretrained`` gives the same model to the bit. Values that are not exact in the types of the file (see
-        `compression.quantization.storage.round_`) are written as they are, in float32: the file is larger until then.
+        Any module. Hooks of the layers are kept. From now on ``save_pretrained`` of a `transformers` model writes
+        packed codes, from which ``from_pretrained`` gives the same model to the bit. Values that are not exact in the
+        types of the file (see `compression.quantization.storage.round_`) are written as they are, in float32: the file
+        is larger until then.
     rules
         Rules in order, or a mapping from patterns to configurations; the first that matches a layer's full name counts.
     stage
@@ -321,6 +331,10 @@ def quantize_(
     for number, (name, rule) in enumerate(pairs):
         weights = sample_weights.get(name)
         weight = model.get_parameter(f"{name}.weight")
+        if weights is not None and not isinstance(weights, torch.Tensor):
+            raise TypeError(
+                f"Argument `sample_weights` must hold tensors, but holds a {type(weights).__name__} for layer {name!r}."
+            )
         if weights is not None and weights.shape != weight.shape:
             raise ValueError(
                 f"Argument `sample_weights` must have the shape {tuple(weight.shape)} of the weight for layer "
@@ -371,6 +385,13 @@ def coded_layer(layer: Any, centroids: torch.Tensor, codes: torch.Tensor) -> PQL
     return PQLinear(centroids, codes, layer.bias)
 
 
+_HOOKS = (
+    "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks",
+)  # fmt: skip
+"""Where a module keeps its hooks; with the dictionaries themselves the handles by which they are removed stay good."""
+
+
 def _quantized(module: Any, name: str, rule: Rule, clustering: Clustering) -> tuple[_PQWeight, LayerReport]:
     config = rule.config
     weight = module.weight.detach()
@@ -379,6 +400,8 @@ def _quantized(module: Any, name: str, rule: Rule, clustering: Clustering) -> tu
     quantized = coded_layer(module, centroids, codes)
     quantized.codebook_dtype = config.codebook_dtype
     quantized.train(module.training)
+    for hooks in _HOOKS:
+        setattr(quantized, hooks, getattr(module, hooks))
     if (bias := getattr(module, "bias", None)) is not None:
         quantized.get_parameter("bias").requires_grad_(bias.requires_grad)
     exact = weight.float()  # squares of float16 overflow

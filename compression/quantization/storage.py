@@ -8,7 +8,15 @@ import torch
 from torch import nn
 
 from compression.quantization.activations import ActivationGrid
-from compression.quantization.blocks import code_bits, int8_scale, pack_codes, round_codebook, round_to, unpack_codes
+from compression.quantization.blocks import (
+    CODEBOOK_TYPES,
+    code_bits,
+    int8_scale,
+    pack_codes,
+    round_codebook,
+    round_to,
+    unpack_codes,
+)
 from compression.quantization.convolution import PQConv2d
 from compression.quantization.files import (
     SHARING,
@@ -53,6 +61,8 @@ def round_(model: nn.Module, *, codebooks: str | None = None, remainder: torch.d
     A tensor with values beyond the range of its type stays as it is, and is stored in its own type. Buffers that are no
     part of the state (rotary frequencies) stay too: they are not in the file, and a loaded model has them exact.
     """
+    if codebooks not in (None, *CODEBOOK_TYPES):
+        raise ValueError(f"Argument `codebooks` must be None or one of {tuple(CODEBOOK_TYPES)}, but was {codebooks!r}.")
     layers = pq_modules(model).values()
     for module in layers:
         module.codebook_dtype = codebooks or module.codebook_dtype

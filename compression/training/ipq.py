@@ -433,7 +433,7 @@ class _Store:
     ) -> None:
         self.folder = folder
         parts = {
-            "model": state_digest(model.state_dict()),
+            "model": _digest(model),
             "rules": content_hash([json.loads(rule.to_json()) for rule in rules]),
             "config": json.loads(config.to_json()),
             **objective.identity(),
@@ -488,6 +488,13 @@ class _Store:
             remove(self.steps_file(earlier))
         for earlier in range(number):
             remove(self.latents_file(earlier))
+
+
+def _digest(model: nn.Module) -> str:
+    """Hash of the state and of which parameters are frozen."""
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    state = state_digest(model.state_dict())
+    return content_hash([state, frozen]) if frozen else state
 
 
 def _check_same(found: Mapping[str, Any], parts: Mapping[str, Any], folder: Path) -> None:

@@ -129,7 +129,7 @@ def run_steps(
     Raises
     ------
     FloatingPointError
-        If a loss is not finite.
+        If a loss or a gradient is not finite.
     """
     if not parameters:
         raise ValueError("Argument `parameters` must hold at least one parameter, but was empty.")
@@ -153,7 +153,11 @@ def run_steps(
                 raise FloatingPointError(f"The loss of step {step} is {mean.item()}. Lower the learning rate ({lr}).")
             value.backward()
             average_gradients(parameters.values())
-            torch.nn.utils.clip_grad_norm_(list(parameters.values()), max_grad_norm)
+            norm = torch.nn.utils.clip_grad_norm_(list(parameters.values()), max_grad_norm)
+            if not torch.isfinite(norm):
+                raise FloatingPointError(
+                    f"The gradient of step {step} is {norm.item()}. Lower the learning rate ({lr})."
+                )
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             losses.append(mean.item())

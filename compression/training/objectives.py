@@ -1,6 +1,7 @@
 """What the fine-tuning of iPQ minimises: distillation on token sequences or any batches, or a step of one's own."""
 
 from collections.abc import Callable, Iterable, Mapping
+from types import CodeType
 from typing import Any, Protocol
 
 import numpy as np
@@ -163,17 +164,24 @@ class BatchObjective:
         self._batches, self._step, self._precision = batches, step, precision
 
     def identity(self) -> dict[str, str]:
-        """Return hashes of the batches and of the teacher, or the name of the step in its place."""
+        """Return hashes of the batches and of the teacher, or in its place name and code of the step."""
         parts = {"train_data": content_hash([_description(batch) for batch in self._batches])}
         if isinstance(self._step, BatchDistillation):
             return parts | self._step.identity()
-        return parts | {"train_step": getattr(self._step, "__qualname__", type(self._step).__qualname__)}
+        return parts | {"train_step": _name_and_code(self._step)}
 
     def check(self, model: nn.Module) -> None:
         """Compute the loss of the first batch and refuse it if it cannot be minimised."""
         device = _device(model)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            loss = self._loss(model, self._batches[0])
+        frozen = [p for p in model.parameters() if not p.requires_grad and p.is_floating_point()]
+        try:
+            for parameter in frozen:  # the codebooks of a frozen layer are trained nevertheless
+                parameter.requires_grad_(True)
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                loss = self._loss(model, self._batches[0])
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(False)
         if not isinstance(loss, torch.Tensor) or loss.ndim > 0 or not loss.requires_grad:
             what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
             if isinstance(loss, torch.Tensor) and loss.ndim == 0:
@@ -261,6 +269,18 @@ def objective_of(
     if distillation.label_weight > 0:
         raise ValueError("Key `label_weight` must be 0 with batches: a `train_step` can compare with labels.")
     return BatchObjective(batches, BatchDistillation(teacher, distillation), precision)
+
+
+def _name_and_code(function: Any) -> str:
+    """Name of a callable, of a Python function with the hash of its own code: two lambdas have the same name."""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    code = getattr(function, "__code__", None)
+    return name if code is None else f"{name} {content_hash(_instructions(code))[:16]}"
+
+
+def _instructions(code: CodeType) -> list[Any]:
+    constants = [_instructions(value) if isinstance(value, CodeType) else repr(value) for value in code.co_consts]
+    return [code.co_code.hex(), list(code.co_names), constants]
 
 
 def _device(module: nn.Module) -> torch.device:

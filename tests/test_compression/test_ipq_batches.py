@@ -238,6 +238,22 @@ def test_a_frozen_bias_stays_frozen_in_a_resumed_run(teacher, interrupt, tmp_pat
     assert all(torch.equal(resumed.get_parameter(name), start.get_parameter(name)) for name in frozen)
 
 
+def test_codebooks_of_a_frozen_model_are_trained(teacher):
+    model = copy.deepcopy(teacher).requires_grad_(False)
+    report = ipq(model, RULES, train_data=BATCHES, teacher=teacher, config=SHORT)
+    assert report.stages[-1].losses[-1] < report.stages[-1].losses[0]
+    assert not any(parameter.requires_grad for name, parameter in model.named_parameters() if "centroids" not in name)
+
+
+def test_a_gradient_that_is_not_finite_is_an_error(teacher):
+    def step(model, batch):
+        x = model(batch)
+        return x.mean() + (x - x.detach()).square().sum().sqrt()  # 0, of which the gradient is 0/0
+
+    with pytest.raises(FloatingPointError, match="gradient of step 0 is nan"):
+        ipq(copy.deepcopy(teacher), RULES, train_data=BATCHES, train_step=step, config=SHORT)
+
+
 @pytest.mark.parametrize("reassign", ["stage", "steps"])
 def test_codes_of_a_bfloat16_model_are_reassigned(teacher, reassign):
     model = copy.deepcopy(teacher).bfloat16()
@@ -260,6 +276,13 @@ def test_another_run_is_refused_in_the_same_folder(teacher, tmp_path):
     ):
         with pytest.raises(ValueError, match=f"`{name}` must be that of the run"):
             ipq(copy.deepcopy(teacher), RULES, **run | other)
+    with pytest.raises(ValueError, match="`model` must be that of the run"):
+        ipq(copy.deepcopy(teacher).requires_grad_(False), RULES, **run)
+    steps = [lambda model, batch: model(batch).square().mean(), lambda model, batch: model(batch).square().sum()]
+    own = [run | {"teacher": None, "train_step": step, "checkpoints": tmp_path / "own"} for step in steps]
+    ipq(copy.deepcopy(teacher), RULES, **own[0])
+    with pytest.raises(ValueError, match="`train_step` must be that of the run"):
+        ipq(copy.deepcopy(teacher), RULES, **own[1])
     for before, after in (("float32", "int8"), ("int8", "float32")):
         folder = {"checkpoints": tmp_path / before}
         settings = [config.model_copy(update={"activations": value}) for value in (before, after)]

@@ -25,6 +25,7 @@ from compression import (
     save_compressed,
 )
 from compression.quantization.blocks import code_bits, code_dtype, pack_codes, to_blocks, unpack_codes
+from compression.quantization.calibration import activation_weights
 from compression.quantization.layers import gather_codewords, pq_modules
 from compression.quantization.rules import Rule, match_rules
 from compression.quantization.storage import CompressedFileError, dense_bytes, read_header, round_, size_report
@@ -413,3 +414,43 @@ def test_frozen_biases_stay_frozen():
     model[:2].requires_grad_(False)
     quantize_(model, {r"\d": PQConfig(n_centroids=4, block_size=4)})
     assert [layer.bias.requires_grad for layer in model] == [False, False, True]
+
+
+def test_hooks_of_a_layer_are_kept_and_can_be_removed():
+    model, seen = nn.Sequential(nn.Linear(32, 32)), []
+    handle = model[0].register_forward_hook(lambda *_: seen.append(1))
+    quantize_(model, {"0": PQConfig(n_centroids=8)})
+    model(torch.ones(1, 32))
+    handle.remove()
+    model(torch.ones(1, 32))
+    assert seen == [1]
+
+
+def test_layers_called_by_keyword_are_calibrated_and_quantized():
+    class ByName(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.hidden, self.out = nn.Embedding(64, 32), nn.Linear(32, 32), nn.Linear(32, 4)
+
+        def forward(self, ids):
+            return self.out(input=self.hidden(input=self.table(input=ids)))
+
+    model, ids = ByName(), torch.arange(64)[None]
+    weights = activation_weights(model, [ids])
+    assert weights.keys() == {"table", "hidden", "out"}
+    quantize_(model, {"table|hidden|out": PQConfig(n_centroids=8)}, sample_weights=weights)
+    assert model(ids).shape == (1, 64, 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: quantize_(nn.Linear(32, 32), {".*": PQConfig(n_centroids=8)}), "`model` must hold the layers"),
+        (lambda: preset_rules("roberta", block_size={"ffn": 8}), "`block_size` must have a value for each stage"),
+        (lambda: preset_rules("roberta", n_centroids=256.5), "n_centroids"),
+        (lambda: round_(nn.Sequential(), codebooks="int4"), "`codebooks` must be None or one of"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
