@@ -39,6 +39,34 @@ def spin_squared(density: np.ndarray, overlap: np.ndarray) -> float:
     return float(m * (m + 1) + n_beta - np.einsum("ij,ji->", alpha, beta))
 
 
+def spin_polarisation(mo_coeff: np.ndarray, mo_occ: np.ndarray, overlap: np.ndarray, n_magnetic: int) -> float:
+    """Return how far the paired electrons of an unrestricted determinant are polarised.
+
+    Parameters
+    ----------
+    mo_coeff, mo_occ
+        Orbitals ``(2, n_ao, n_mo)`` and their occupations ``(2, n_mo)``.
+    overlap
+        ``(n_ao, n_ao)``.
+    n_magnetic
+        β electrons that are the down spins of centres. They are taken to be those that overlap least with the α
+        electrons, and left out.
+
+    Returns
+    -------
+    float
+        Sum of 1 - s² over the pairs of corresponding orbitals, with s their overlap: what <S^2> is beyond that of
+        separate spins, without the overlap of magnetic orbitals, which lowers it.
+
+    References
+    ----------
+    Neese, J. Phys. Chem. Solids 65, 781 (2004), for corresponding orbitals of broken-symmetry states.
+    """
+    alpha, beta = (c[:, occupied > 0] for c, occupied in zip(mo_coeff, mo_occ, strict=True))
+    overlaps = np.linalg.svd(alpha.T @ overlap @ beta, compute_uv=False)
+    return float((1 - overlaps[: len(overlaps) - n_magnetic] ** 2).sum())
+
+
 def atom_of_orbital(mole: Any) -> np.ndarray:
     """Return the atom index of each atomic orbital ``(n_ao,)``."""
     owner = np.empty(mole.nao, dtype=int)

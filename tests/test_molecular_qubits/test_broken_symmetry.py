@@ -23,6 +23,7 @@ from molecular_qubits.fields.populations import (
     lowdin_spins,
     mulliken_spins,
     promotion,
+    spin_polarisation,
     spin_squared,
 )
 from molecular_qubits.structure.library import library_entry
@@ -433,20 +434,74 @@ def test_states_of_other_occupation_are_refused_and_a_lower_high_spin_state_take
         exchange_couplings(h2(3.0), [[0], [1]], xc="hf", basis="6-31g", cache=Cache(tmp_path / "other"))
 
 
-def test_a_pair_polarised_in_different_ways_is_refused(cache):
-    runner = StateRunner(
-        Workspace(h2(3.0), SCFSettings(xc="hf", basis="6-31g")), ((0,), (1,)), (0.5, 0.5), cache, stability=False
-    )
+def test_polarisation_of_a_high_spin_determinant_is_its_contamination():
+    field = scf.UHF(gto.M(atom="O 0 0 0; O 0 0 1.2", basis="sto-3g", spin=2, verbose=0)).run()
+    found = spin_polarisation(np.asarray(field.mo_coeff), np.asarray(field.mo_occ), field.get_ovlp(), 0)
+    assert found == pytest.approx(field.spin_square()[0] - 2, abs=1e-10)
+    assert found > 1e-3
+
+
+@pytest.mark.parametrize("polarised", ["high-spin", "broken-symmetry"])
+def test_a_pair_polarised_in_different_ways_is_refused(cache, polarised):
+    workspace = Workspace(h_he_h(2.0), SCFSettings(xc="hf", basis="6-31g"))
+    runner = StateRunner(workspace, ((0,), (2,)), (0.5, 0.5), cache, stability=False)
     _, high = runner.run((1, 1))
     state, broken = runner.run((1, -1))
     assert runner.failure(state, broken) is None
-    higher = replace(state, s2=1.05, energy_hartree=high.energy_hartree + 28 / HARTREE_TO_CM1)
-    error = runner.failure(higher, broken)
-    assert isinstance(error, UnmatchedStatesError)
-    assert "0.050 more beyond separate spins, which +28.0 cm^-1 from that state does not explain" in str(error)
-    assert runner.failure(replace(higher, s2=1.01), broken) is None
-    assert runner.failure(replace(higher, energy_hartree=high.energy_hartree - 1 / HARTREE_TO_CM1), broken) is not None
-    assert runner.failure(replace(higher, energy_hartree=high.energy_hartree - 0.001), broken) is None
+
+    def turned(solution, angle):  # the α electron of helium towards an empty orbital
+        orbitals = solution.mo_coeff.copy()
+        full, empty = orbitals[0, :, 0].copy(), orbitals[0, :, -1].copy()
+        orbitals[0, :, 0], orbitals[0, :, -1] = (
+            np.cos(angle) * full + np.sin(angle) * empty, np.cos(angle) * empty - np.sin(angle) * full,
+        )  # fmt: skip
+        return replace(solution, mo_coeff=orbitals)
+
+    for angle, gap_cm1, refused in ((0.25, 28.0, True), (0.1, 28.0, False), (0.25, -28.0, True), (0.25, 200.0, False)):
+        state = replace(state, energy_hartree=high.energy_hartree + gap_cm1 / HARTREE_TO_CM1)
+        runner.high_spin = turned(high, angle) if polarised == "high-spin" else high
+        error = runner.failure(state, broken if polarised == "high-spin" else turned(broken, angle))
+        assert isinstance(error, UnmatchedStatesError) is refused
+        if refused:
+            assert f"the energies differ by only {gap_cm1:+.1f} cm^-1" in str(error)
+
+
+def test_a_finished_state_is_checked_by_what_holds_now(cache, monkeypatch):
+    def make():
+        workspace = Workspace(h_he_h(1.5), SCFSettings("hf", "6-31g"))
+        return StateRunner(workspace, ((0,), (2,)), (0.5, 0.5), cache, stability=False)
+
+    state, _ = make().run((1, -1))
+    assert make().run((1, -1))[0] == state
+    monkeypatch.setattr(broken_symmetry, "PROMOTION_LIMIT", 0.001)
+    for _ in range(2):
+        with pytest.raises(UnmatchedStatesError, match="electrons move"):
+            make().run((1, -1))
+    monkeypatch.undo()
+    assert make().run((1, -1))[0].energy_hartree == pytest.approx(state.energy_hartree, abs=1e-8)
+
+
+def test_a_wrong_end_is_nothing_to_go_on_with(cache):
+    """Other solvers start from the guess, not from the closed shell that the first ones found."""
+    workspace = Workspace(h2(1.3), SCFSettings("hf", "6-31g"))
+    for solvers in (("diis",), ("newton",)):
+        runner = StateRunner(
+            workspace, ((0,), (1,)), (0.5, 0.5), cache, guesses=("swap",), solvers=solvers, stability=False
+        )
+        with pytest.raises(WrongStateError):
+            runner.run((1, -1))
+        assert not (cache.work_folder(runner.key((1, -1))) / "orbitals.npz").exists()
+
+
+@pytest.mark.parametrize(("n_centres", "distance"), [(3, 1.25), (4, 1.35)])
+def test_overlap_with_every_neighbour_is_no_wrong_state(n_centres, distance, cache):
+    n = 2 * n_centres - 1
+    chain = Molecule(("H", "He") * (n_centres - 1) + ("H",), [(0.0, 0.0, distance * i) for i in range(n)])
+    centres = [[2 * i] for i in range(n_centres)]
+    found = exchange_couplings(chain, centres, basis="6-31g", stability=False, cache=cache)
+    neighbours = np.diag(found.j_yamaguchi_cm1, 1)
+    assert np.all(neighbours < -100)
+    assert neighbours == pytest.approx(np.full(n_centres - 1, neighbours.mean()), rel=0.2)
 
 
 def test_full_ci_in_a_basis_without_room_for_a_triplet_is_refused():
