@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from molecular_qubits.electronic.dipolar_integrals import DipolarPair, Integrals, dipolar_pairs
+from molecular_qubits.electronic.high_spin import check_high_spin_density
 from molecular_qubits.fields.populations import atom_of_orbital, checked_density, square_root
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.pyscf_input import build_mole
@@ -108,7 +109,8 @@ def spin_spin_zfs(
     Raises
     ------
     ValueError
-        If the density does not fit the molecule, or has fewer than two unpaired electrons.
+        If the density does not fit the molecule, has fewer than two unpaired electrons, or is of a broken-symmetry
+        state.
 
     References
     ----------
@@ -122,6 +124,7 @@ def spin_spin_zfs(
             f"Argument `density` must have at least two unpaired α electrons for a zero-field splitting, but has "
             f"{2 * spin:g}. Take the high-spin state."
         )
+    check_high_spin_density(density, overlap, round(2 * spin))
     difference = _spin_density(density, overlap, round(2 * spin), spin_density)
     pair = dipolar_pairs(
         mole, difference[None], [(0, 0)], integrals=integrals, auxbasis=auxbasis, max_memory_mb=max_memory_mb
@@ -236,6 +239,7 @@ def _spin_density(density: np.ndarray, overlap: np.ndarray, n_unpaired: int, kin
         raise ValueError(f"Argument `spin_density` must be 'unrestricted' or 'natural', but is {kind!r}.")
     if n_unpaired < 1:
         raise ValueError("Argument `spin_density` must be 'unrestricted' for a state without more α than β electrons.")
+    check_high_spin_density(density, overlap, n_unpaired)
     root = square_root(overlap)
     occupations, orbitals = np.linalg.eigh(root @ (density[0] + density[1]) @ root)
     single = np.argsort(np.abs(occupations - 1))[:n_unpaired]
