@@ -220,7 +220,12 @@ def test_couplings_of_distant_parts_are_point_dipoles_and_do_not_depend_on_the_a
     ("change", "message"),
     [
         ({"parts": [[0, 3], [0, 1]]}, "`parts` must hold disjoint"),
-        ({"parts": [[0]]}, "same length"),
+        ({"parts": [[0]]}, "`parts` must hold at least 2 sets"),
+        ({"parts": [[2.7], [0, 1, 3]]}, r"`parts` must hold sets of whole atom indices .* set 0 is \[2\.7\]"),
+        ({"parts": [[3], [0, 4]]}, "`parts` must hold atom indices from 0 to 3"),
+        ({"spins": [0.5]}, "`spins` must hold one spin for each of 2"),
+        ({"spins": [1.0, 0.5]}, r"part 1 has the spin population \+2\.000 where ±1 was expected"),
+        ({"spins": [0.5, 2.0]}, r"must add up to 3 unpaired electrons, .* but \(0\.5, 2\.0\) give 5"),
         ({"parts": [[3], [1, 2]]}, r"part 1 has the spin population .* where ±2 was expected"),
         ({"spins": [1.0, 0.3]}, "multiples of 1/2"),
         ({"g": -1.0}, "`g` must be a positive number"),
