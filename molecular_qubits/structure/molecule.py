@@ -125,7 +125,8 @@ class Molecule:
         Parameters
         ----------
         path
-            The file: number of atoms, comment, one ``symbol x y z`` line for each atom.
+            The file: number of atoms, comment, one ``symbol x y z`` line for each atom; other columns where the
+            comment of an extended XYZ file says so (``Properties=``).
         multiplicity
             2S + 1, a state of one's choice; ``None``: that of the comment, if it holds one.
         charge
@@ -159,10 +160,12 @@ class Molecule:
         """Read a molecule from the text of an XYZ file; see `from_xyz`."""
         lines = text.splitlines()
         try:
-            n_atoms = int(lines[0])
+            n_atoms, (name, place) = int(lines[0]), _columns(lines[1])
             rows = [line.split() for line in lines[2 : 2 + n_atoms]]
-            symbols = tuple(row[0].capitalize() for row in rows)
-            positions = np.array([[float(x) for x in row[1:4]] for row in rows])
+            symbols = tuple(row[name].capitalize() for row in rows)
+            positions = np.array([[float(x) for x in row[place : place + 3]] for row in rows])
+        except XYZError:
+            raise
         except (ValueError, IndexError) as error:
             raise XYZError(
                 "An XYZ file must hold the number of atoms, a comment and one 'symbol x y z' line for each atom, "
@@ -184,7 +187,7 @@ class Molecule:
         unknown = [(line, symbol) for line, symbol in enumerate(symbols, start=3) if symbol not in ELEMENTS]
         if unknown:
             line, symbol = unknown[0]
-            raise XYZError(f"Line {line} must begin with an element such as C, but begins with {symbol!r}.")
+            raise XYZError(f"Line {line} must name an element such as C, but names {symbol!r}.")
         commented = _from_comment(lines[1], "charge")
         if None not in (charge, commented) and charge != commented:
             raise XYZError(
@@ -374,6 +377,27 @@ def _from_comment(comment: str, name: str) -> int | None:
         return whole_number(found[1].strip("'\""), f"`{name}` in the comment of the XYZ file")
     except ValueError as error:
         raise XYZError(str(error)) from None
+
+
+def _columns(comment: str) -> tuple[int, int]:
+    """Return the columns of the symbol and of x in an XYZ file: the first two, or as ``Properties`` says."""
+    found = re.search(r"(?<![\w:-])Properties\s*=\s*[\"']?([^\s\"']*)", comment, re.IGNORECASE)
+    if found is None:
+        return 0, 1
+    words = found[1].lower().split(":")
+    columns, width = {}, 0
+    for name, kind, count in zip(words[::3], words[1::3], words[2::3], strict=False):
+        columns[name, kind, count] = width
+        if not count.isdecimal():
+            break
+        width += int(count)
+    try:
+        return columns["species", "s", "1"], columns["pos", "r", "3"]
+    except KeyError:
+        raise XYZError(
+            "`Properties` in the comment of the XYZ file must name the columns species:S:1 and pos:R:3, but is "
+            f"{found[1]!r}."
+        ) from None
 
 
 def _is_periodic(comment: str) -> bool:

@@ -307,7 +307,7 @@ def test_settings_are_shown_and_nothing_is_done(arguments, words, capsys, tmp_pa
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("3\n\nH 0 0 0\nH 0 0 1\n", "announces 3 atoms"), ("1\n\nXx 0 0 0\n", "Line 3 must begin with an element")],
+    [("3\n\nH 0 0 0\nH 0 0 1\n", "announces 3 atoms"), ("1\n\nXx 0 0 0\n", "Line 3 must name an element")],
 )
 def test_a_bad_xyz_file_is_named(text, words, xyz, capsys):
     xyz.write_text(text, encoding="utf-8")
