@@ -170,6 +170,16 @@ def test_a_stopped_relaxation_continues_from_its_last_step(tmp_path, monkeypatch
     assert not list(cache.folder.glob("*.work"))
 
 
+def test_a_relaxation_of_too_few_steps_continues_with_more(tmp_path, capsys):
+    cache, method = Cache(tmp_path), {**CHEAP, "stability": False}
+    with pytest.raises(GeometryNotConvergedError, match=r"in 2 steps\. Raise `max_steps`"):
+        cached_relaxation(METHYLENE, "uks", 3, cache, **method, max_steps=2)
+    relaxed = cached_relaxation(METHYLENE, "uks", 3, cache, **method, max_steps=50, max_cycle=80)
+    assert "continues after step 3" in capsys.readouterr().err  # the start is one of them
+    assert cached_relaxation(METHYLENE, "uks", 3, cache, **method) == relaxed
+    assert len(list(cache.folder.glob("*/molecule.json"))) == 1
+
+
 def test_a_relaxation_of_the_defaults_keeps_its_key_and_other_options_get_their_own(tmp_path, monkeypatch):
     keys = []
 
@@ -182,8 +192,10 @@ def test_a_relaxation_of_the_defaults_keeps_its_key_and_other_options_get_their_
     cache = Recorded(tmp_path)
     cached_relaxation(H2, "uks", 1, cache)
     cached_relaxation(H2, "uks", 1, cache, xc="b3lyp", basis="6-31g*", grid_level=3, dispersion=None, device="cpu")
-    cached_relaxation(H2, "gfn2", 3, cache)
+    cached_relaxation(H2, "uks", 1, cache, max_cycle=9, max_steps=9)
+    cached_relaxation(H2, "gfn2", 3, cache, max_steps=50)
     assert [content_hash(key) for key in keys] == [  # as of the caches that there are
+        "8465af927d847db53b6a1e2b954e4eb83727cffaa0f53a05f7cd865426208b66",
         "8465af927d847db53b6a1e2b954e4eb83727cffaa0f53a05f7cd865426208b66",
         "8465af927d847db53b6a1e2b954e4eb83727cffaa0f53a05f7cd865426208b66",
         "f61df1cfa0c5236c1842acd0e945c38cce3ac16f5235a38ba13d623ad68217ea",
