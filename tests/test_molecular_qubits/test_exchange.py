@@ -28,6 +28,14 @@ def cache(tmp_path):
     return Cache(tmp_path, name="scf")
 
 
+@pytest.fixture(scope="module")
+def distant_pair(tmp_path_factory):
+    options = {"guesses": ("swap",), "solvers": ("diis", "newton"), "stability": False}
+    folder = tmp_path_factory.mktemp("pair")
+    molecule = hydrogens((0, 0, 0), (0, 0, 3.0))
+    return exchange_couplings(molecule, [[0], [1]], xc="hf", basis="6-31g", cache=folder, **options)
+
+
 @pytest.mark.slow
 def test_h_he_h_reproduces_every_reference_row_within_one_percent(tmp_path):
     rows = benchmark_rows(ExchangeConfig(cache_folder=str(tmp_path)))
@@ -122,6 +130,33 @@ def test_json_round_trip_keeps_the_result(cache, tmp_path):
     ):
         with pytest.raises(ValueError, match=f"`source` must be what `to_json` .* wrote, but the text is not: .*{why}"):
             ExchangeResult.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"centres": [[0], [2]]}, "set 1 holds 2"),
+        ({"centres": [[0]]}, "at least 2 sets"),
+        ({"spins": [7, -3]}, "positive multiples of 1/2"),
+        ({"spins": [0.5]}, "each of 2 centres"),
+        ({"states": []}, "`states` must hold one state for each alignment of the spins"),
+        ({"j_noodleman_cm1": [1]}, r"`j_noodleman_cm1` must be finite numbers of shape \(2, 2\)"),
+        ({"j_unprojected_cm1": [[0, float("nan")], [0, 0]]}, "`j_unprojected_cm1` must be finite"),
+        ({"j_yamaguchi_cm1": [[0, 1], [5, 0]]}, "`j_yamaguchi_cm1` must be symmetric"),
+        ({"residual_cm1": [1.0]}, r"`residual_cm1` must be finite numbers of shape \(2,\)"),
+    ],
+)
+def test_a_file_whose_parts_do_not_fit_is_refused(change, why, distant_pair):
+    record = json.loads(distant_pair.to_json())
+    assert ExchangeResult.from_json(json.dumps(record)).to_json() == distant_pair.to_json()
+    with pytest.raises(ValueError, match=f"`source` must be what `to_json` .*{why}"):
+        ExchangeResult.from_json(json.dumps(record | change))
+
+
+def test_the_provenance_holds_how_the_states_were_looked_for(distant_pair):
+    config = distant_pair.provenance["config"]
+    names = ("basis", "guess_basis", "guesses", "solvers", "stability")
+    assert [config[name] for name in names] == ["6-31g", None, ["swap"], ["diis", "newton"], False]
 
 
 def test_spin_density_map_integrates_to_the_unpaired_electrons(cache):
