@@ -278,6 +278,13 @@ def exchange_couplings(
     ramp
         Converge cheap fields (single precision, coarse grid) corrected by exact ones: the same end, several times
         sooner. ``None``: wherever it is possible, see `SCFSettings`.
+    solvent_epsilon
+        Dielectric constant of an implicit solvent (`environment.SOLVENT_MODEL`); ``None``: vacuum.
+    dispersion
+        Empirical dispersion energy, one of `environment.DISPERSIONS`; it shifts all states of a geometry alike, so that
+        couplings change only with a geometry relaxed by it. ``None``: without.
+    device
+        ``"cpu"``, or ``"gpu"`` for gpu4pyscf; ``None``: a GPU if there is one.
     stability
         Analyse the internal stability of every state; it is reported, and an unstable state is not left.
     cache

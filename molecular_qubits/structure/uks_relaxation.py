@@ -77,7 +77,7 @@ def relax_uks(
     max_cycle
         Cycles for each solver of the fallback ladder (`fields.solvers.LADDER`).
     solvent_epsilon, dispersion, device
-        As in `exchange_couplings`.
+        As in `exchange_couplings`, but for a device of ``None``.
     centres
         Atom indices of each spin centre, for a broken-symmetry state such as the singlet of a diradical: every field
         must have the spin on the centres. ``None``: <S^2> must be that of the multiplicity.
