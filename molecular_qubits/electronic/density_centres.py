@@ -14,7 +14,6 @@ from molecular_qubits.structure.interfaces import as_molecule
 from molecular_qubits.structure.molecule import check_multiplicity
 from shared.artifacts import Cache
 
-
 METHOD = ("guess_basis", *(field.name for field in fields(SCFSettings)))
 """Arguments of `exchange_couplings` that the high-spin field depends on."""
 

@@ -36,13 +36,14 @@ class Molecule:
     smiles
         SMILES string from which the molecule was made, if any.
     bonds
-        Pairs of bonded atoms. From RDKit for a SMILES, from covalent radii otherwise.
+        Pairs of bonded atoms, kept with the smaller index first. From RDKit for a SMILES, from covalent radii
+        otherwise.
 
     Raises
     ------
     ValueError
         If shapes disagree, a symbol is unknown, coordinates are not finite, two atoms coincide, the charge is not a
-        whole number, or the multiplicity is impossible with the number of electrons.
+        whole number, a bond is not one of two atoms, or the multiplicity is impossible with the number of electrons.
     """
 
     symbols: tuple[str, ...]
@@ -74,7 +75,7 @@ class Molecule:
         object.__setattr__(self, "symbols", symbols)
         object.__setattr__(self, "coordinates", _rows(positions))
         object.__setattr__(self, "charge", whole_number(self.charge, "Argument `charge`"))
-        object.__setattr__(self, "bonds", tuple((int(i), int(j)) for i, j in self.bonds))
+        object.__setattr__(self, "bonds", _bonds.ordered(self.bonds, len(symbols)))
         if self.multiplicity is not None:
             check_multiplicity(self.n_electrons, self.multiplicity)
             object.__setattr__(self, "multiplicity", int(self.multiplicity))
@@ -409,9 +410,9 @@ def _is_periodic(comment: str) -> bool:
 
 
 def whole_number(value: Any, name: str) -> int:
-    """Return a number as an integer; a `ValueError` that begins with ``name`` if it is not one."""
+    """Return a number as an integer; a `ValueError` that begins with ``name`` if it is not one, or a truth value."""
     try:
-        number = float(value)
+        number = float("nan") if isinstance(value, bool | np.bool_) else float(value)
     except (TypeError, ValueError):
         number = float("nan")
     if not number.is_integer():

@@ -195,6 +195,8 @@ def test_spin_density_map_integrates_to_the_unpaired_electrons(cache):
         ([[0], [1]], {"guesses": ()}, "is empty"),
         ([[0], [1]], {"solvers": ("newton", "diis")}, "`solvers` must hold some of .* in this order"),
         ([[0], [1]], {"grid_level": 12}, "grid_level"),
+        ([[0], [1]], {"grid_level": True}, "`grid_level` must be a whole number, but is True"),
+        ([[0], [1]], {"grid_level": 2.5}, "`grid_level` must be a whole number, but is 2.5"),
         ([[0], [1]], {"conv_tol": 0.0}, "conv_tol"),
         ([[0], [1]], {"max_cycle": 0}, "max_cycle"),
         ([[0], [1]], {"max_cycle": 1.5}, "`max_cycle` must be a whole number, but is 1.5"),
@@ -210,6 +212,13 @@ def test_bad_input_is_refused_before_any_field_is_run(centres, options, words, c
     with pytest.raises(ValueError, match=words):
         exchange_couplings(hydrogens((0, 0, 0), (0, 0, 3.0)), centres, cache=cache, **options)
     assert not cache.folder.exists()
+
+
+def test_whole_numbers_may_be_floats(cache):
+    found = exchange_couplings(
+        hydrogens((0, 0, 0), (0, 0, 3.0)), [[0], [1]], basis="sto-3g", grid_level=1.0, max_cycle=60.0, cache=cache
+    )
+    assert repr((found.settings.grid_level, found.settings.max_cycle)) == "(1, 60)"
 
 
 def test_a_cache_may_be_a_folder(tmp_path):

@@ -225,6 +225,19 @@ def test_impossible_molecules_are_refused(arguments, words):
         Molecule(*arguments)
 
 
+def test_bonds_are_kept_with_the_smaller_index_first():
+    reversed_bonds = tuple((j, i) for i, j in BIPHENYL.bonds)
+    turned = Molecule(BIPHENYL.symbols, BIPHENYL.coordinates, 0, 1, BIPHENYL.smiles, reversed_bonds)
+    assert turned == BIPHENYL
+    assert turned.set_torsion(turned.ring_torsions()[0], 40.0).n_atoms == 22
+
+
+@pytest.mark.parametrize("bonds", [((0, 5),), ((-1, 1),), ((1, 1),), ((0, 0.5),), ((0, 1, 1),), ((0, 1), (1, 0))])
+def test_bonds_of_what_are_no_two_atoms_are_refused(bonds):
+    with pytest.raises(ValueError, match="`bonds` must hold"):
+        Molecule(("H", "H"), ((0, 0, 0), (0, 0, 0.74)), bonds=bonds)
+
+
 def test_unreadable_input_is_refused(tmp_path):
     with pytest.raises(ValueError, match="cannot read 'C1CC'"):
         Molecule.from_smiles("C1CC")

@@ -56,6 +56,21 @@ def test_a_field_that_does_not_converge_is_an_error():
         relax_uks(METHYLENE, basis="6-31g", grid_level=1, max_steps=1)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"grid_level": 12}, "`grid_level` must be an integer from 0 to 9, but is 12"),
+        ({"grid_level": -1}, "`grid_level` must be an integer from 0 to 9, but is -1"),
+        ({"conv_tol": 0}, "`conv_tol` must be between 0 and 1e-3 hartree, but is 0"),
+        ({"max_cycle": 0}, "`max_cycle` must be at least 1, but is 0"),
+        ({"max_steps": 0}, "`max_steps` must be at least 1, but is 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        relax_uks(H2, **CHEAP, **wrong)
+
+
 def test_a_field_of_another_spin_is_an_error(monkeypatch):
     monkeypatch.setattr(step_field, "S2_TOLERANCE", 1e-4)  # a triplet field is contaminated by more
     with pytest.raises(SpinContaminationError, match=r"<S\^2> = 2\.00\d, but 2\.00 was expected"):
