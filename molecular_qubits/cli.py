@@ -72,12 +72,18 @@ def build_parser() -> argparse.ArgumentParser:
     exchange.add_argument("--xc", default="b3lyp", help="functional (default: %(default)s)")
     exchange.add_argument("--basis", default="6-31g*", help="basis set (default: %(default)s)")
     exchange.add_argument("--grid-level", type=int, default=3, help="integration grid 0-9 (default: %(default)s)")
-    exchange.add_argument("--conv-tol", type=float, default=1e-9, help="hartree (default: %(default)s)")
-    exchange.add_argument("--max-cycle", type=int, default=60, help="cycles of each solver (default: %(default)s)")
+    exchange.add_argument("--conv-tol", type=float, default=None, help="hartree (default: 1e-9)")
+    exchange.add_argument(
+        "--max-cycle", type=int, default=None, help="cycles of each solver (default: 60; 100 in a relaxation with uks)"
+    )
+    exchange.add_argument(
+        "--max-steps", type=int, default=None, help="steps of the relaxation (default: 500 with gfn2, 100 with uks)"
+    )
     exchange.add_argument("--guess-basis", default=None, help="converge the high-spin state in this small basis first")
     exchange.add_argument(
         "--geometry", choices=("gfn2", "uks", "as-is"), default=None, help="relaxation in the high-spin state, "
-        "uks with --xc, --basis, --grid-level, --solvent and --dispersion (default: gfn2; as-is for an XYZ file)",
+        "uks with --xc, --basis, --grid-level, --conv-tol, --max-cycle, --solvent and --dispersion (default: gfn2; "
+        "as-is for an XYZ file)",
     )  # fmt: skip
     exchange.add_argument(
         "--solvent", type=float, default=None, metavar="EPSILON", help="dielectric constant of an implicit solvent"
@@ -379,7 +385,12 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         check_centres(centres, molecule.n_atoms)
         check_spins(spins, len(centres))
         multiplicity = check_high_spin(molecule, spins)
+    geometry = arguments.geometry or ("as-is" if molecule.smiles is None else "gfn2")
+    steps = given(arguments, "max_steps")
+    if steps and geometry == "as-is":
+        raise ValueError("Option `--max-steps` goes with a relaxation: give `--geometry gfn2` or `--geometry uks`.")
     method = {
+        **given(arguments, "conv_tol", "max_cycle"),
         "xc": arguments.xc,
         "basis": arguments.basis,
         "grid_level": arguments.grid_level,
@@ -389,8 +400,6 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     }
     options: dict[str, Any] = {
         **method,
-        "conv_tol": arguments.conv_tol,
-        "max_cycle": arguments.max_cycle,
         "guess_basis": arguments.guess_basis,
         "device": arguments.device,
     }
@@ -398,7 +407,6 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         prepare_settings(molecule, multiplicity, **options)  # refuses before the geometry is relaxed
     except ValueError as error:
         raise ValueError(str(error).replace("Argument `solvent_epsilon`", "Option `--solvent`")) from error
-    geometry = arguments.geometry or ("as-is" if molecule.smiles is None else "gfn2")
     if geometry != "as-is":
         say(f"Relaxing the geometry with {geometry} at multiplicity {multiplicity}.")
         cache = Cache(arguments.cache, name="geometry")
@@ -407,7 +415,7 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
             if geometry == "uks":
                 molecule = cached_relaxation(molecule, "gfn2", multiplicity, cache)
         chosen = {**method, "device": arguments.device or "cpu"} if geometry == "uks" else {}
-        molecule = cached_relaxation(molecule, geometry, multiplicity, cache, **chosen)
+        molecule = cached_relaxation(molecule, geometry, multiplicity, cache, **chosen, **steps)
     options["cache"] = Cache(arguments.cache, name="scf")
     if from_density:
         from molecular_qubits.electronic.density_centres import centres_from_density
@@ -416,6 +424,11 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         centres, spins = [centre.atoms for centre in found], [centre.spin for centre in found]
         say("Centres: " + "; ".join(f"{','.join(map(str, c.atoms))} (S = {c.spin:g})" for c in found))
     return exchange_couplings(molecule, centres, spins=spins, stability=not arguments.no_stability, **options)
+
+
+def given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Return those of the arguments that have a value, for functions whose defaults differ."""
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
 
 def density_multiplicity(molecule: Molecule, arguments: argparse.Namespace) -> int:

@@ -239,7 +239,8 @@ class Cache:
             JSON-able description of the content: everything that it depends on.
         make
             Writes the content into the empty folder that it is given. The folder takes its place in the cache only
-            when `make` returns. Another process that asks for the same key meanwhile waits and does no work.
+            when `make` returns; what a killed process left of it is removed before. Another process that asks for the
+            same key meanwhile waits and does no work.
 
         Returns
         -------
@@ -253,6 +254,8 @@ class Cache:
         with _patient_lock(self.folder / f"{target.name}.lock", key):
             if target.is_dir():
                 return target
+            for leftover in self.folder.glob(f".{target.name}.*.tmp"):  # of makers that were killed
+                remove(leftover)
             work = self.folder / f"{target.name}.work"
             try:
                 with atomic_path(target) as temporary:

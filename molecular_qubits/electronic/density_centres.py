@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from molecular_qubits.electronic.broken_symmetry import StateRunner
 from molecular_qubits.electronic.exchange import prepare_settings
-from molecular_qubits.electronic.scf import Workspace
+from molecular_qubits.electronic.scf import SCFSettings, Workspace
 from molecular_qubits.electronic.spin_centres import SpinCentre, find_spin_centres
 from molecular_qubits.structure.clashes import check_clashes
 from molecular_qubits.structure.interfaces import as_molecule
 from molecular_qubits.structure.molecule import check_multiplicity
 from shared.artifacts import Cache
+
+METHOD = ("guess_basis", *(field.name for field in fields(SCFSettings)))
+"""Arguments of `exchange_couplings` that the high-spin field depends on."""
 
 
 def centres_from_density(
@@ -33,8 +37,8 @@ def centres_from_density(
     threshold
         See `find_spin_centres`.
     cache, method
-        As for `exchange_couplings` (``xc``, ``basis`` and others). With the same values it takes the field from the
-        cache.
+        As for `exchange_couplings`, which with the same values takes the field from the cache: `METHOD`, what the field
+        depends on.
 
     Returns
     -------
@@ -44,7 +48,8 @@ def centres_from_density(
     Raises
     ------
     ValueError
-        If the multiplicity is impossible, or the density does not hold two centres or more whose spins add up to it.
+        If the multiplicity is impossible, the method holds anything else than `METHOD`, or the density does not hold
+        two centres or more whose spins add up to the multiplicity.
     InsufficientMemoryError
         If the fit needs more memory than there is.
     SCFNotConvergedError
@@ -52,6 +57,12 @@ def centres_from_density(
     """
     molecule = as_molecule(molecule)
     check_multiplicity(molecule.n_electrons, multiplicity)
+    for name in method:
+        if name not in METHOD:
+            raise ValueError(
+                f"Argument `method` must hold some of {', '.join(METHOD)}, but holds {name!r}. What else "
+                "`exchange_couplings` takes does not change the high-spin field: leave it out."
+            )
     check_clashes(molecule)
     settings, guess_basis = prepare_settings(molecule, multiplicity, **method)
     everything = tuple(range(molecule.n_atoms))

@@ -187,18 +187,38 @@ class ExchangeResult:
 
     @classmethod
     def _from_record(cls, record: dict[str, Any]) -> ExchangeResult:
+        molecule = Molecule.from_dict(record["molecule"])
+        centres = check_centres(record["centres"], molecule.n_atoms)
+        spins = tuple(float(x) for x in check_spins(record["spins"], len(centres)))
+        states = tuple(StateResult.from_dict(state) for state in record["states"])
+        if [state.determinant for state in states] != enumerate_determinants(spins):
+            raise ValueError("`states` must hold one state for each alignment of the spins, high spin first")
         return cls(
-            molecule=Molecule.from_dict(record["molecule"]),
-            centres=tuple(tuple(atoms) for atoms in record["centres"]),
-            spins=tuple(record["spins"]),
+            molecule=molecule,
+            centres=centres,
+            spins=spins,
             settings=SCFSettings(**record["settings"]),
-            states=tuple(StateResult.from_dict(state) for state in record["states"]),
-            j_yamaguchi_cm1=np.array(record["j_yamaguchi_cm1"]),
-            j_noodleman_cm1=np.array(record["j_noodleman_cm1"]),
-            j_unprojected_cm1=np.array(record["j_unprojected_cm1"]),
-            residual_cm1=np.array(record["residual_cm1"] or [0.0] * len(record["states"])),
+            states=states,
+            j_yamaguchi_cm1=_read_couplings(record, "j_yamaguchi_cm1", len(spins)),
+            j_noodleman_cm1=_read_couplings(record, "j_noodleman_cm1", len(spins)),
+            j_unprojected_cm1=_read_couplings(record, "j_unprojected_cm1", len(spins)),
+            residual_cm1=_read_numbers(record["residual_cm1"] or [0.0] * len(states), "residual_cm1", (len(states),)),
             provenance=record["provenance"],
         )
+
+
+def _read_couplings(record: dict[str, Any], name: str, n_centres: int) -> np.ndarray:
+    matrix = _read_numbers(record[name], name, (n_centres, n_centres))
+    if not np.array_equal(matrix, matrix.T) or matrix.diagonal().any():
+        raise ValueError(f"`{name}` must be symmetric with a zero diagonal, but is {matrix.tolist()}")
+    return matrix
+
+
+def _read_numbers(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    found = np.array(value, dtype=float)
+    if found.shape != shape or not np.isfinite(found).all():
+        raise ValueError(f"`{name}` must be finite numbers of shape {shape}, but is {found.tolist()}")
+    return found
 
 
 def exchange_couplings(
@@ -258,6 +278,13 @@ def exchange_couplings(
     ramp
         Converge cheap fields (single precision, coarse grid) corrected by exact ones: the same end, several times
         sooner. ``None``: wherever it is possible, see `SCFSettings`.
+    solvent_epsilon
+        Dielectric constant of an implicit solvent (`environment.SOLVENT_MODEL`); ``None``: vacuum.
+    dispersion
+        Empirical dispersion energy, one of `environment.DISPERSIONS`; it shifts all states of a geometry alike, so that
+        couplings change only with a geometry relaxed by it. ``None``: without.
+    device
+        ``"cpu"``, or ``"gpu"`` for gpu4pyscf; ``None``: a GPU if there is one.
     stability
         Analyse the internal stability of every state; it is reported, and an unstable state is not left.
     cache
@@ -310,6 +337,9 @@ def exchange_couplings(
     found = _run_states(runner, enumerate_determinants(values))
     states, solutions = tuple(state for state, _ in found), tuple(solution for _, solution in found)
     yamaguchi, noodleman = couplings_of_states(states, values)
+    config = settings.to_dict() | {
+        "solvers": list(solvers), "guesses": list(guesses), "guess_basis": guess_basis, "stability": stability,
+    }  # fmt: skip
     return ExchangeResult(
         molecule=molecule.with_multiplicity(high_spin_multiplicity),
         centres=sets,
@@ -320,7 +350,7 @@ def exchange_couplings(
         j_noodleman_cm1=noodleman.j_cm1,
         j_unprojected_cm1=noodleman.j_cm1 * unprojected_factor(values),
         residual_cm1=noodleman.residual_cm1,
-        provenance=provenance(settings.to_dict(), sum(state.seconds for state in states)),
+        provenance=provenance(config, sum(state.seconds for state in states)),
         solutions=solutions,
     )
 

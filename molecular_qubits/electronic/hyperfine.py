@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from molecular_qubits.electronic.high_spin import check_high_spin_density
 from molecular_qubits.fields.populations import checked_density
 from molecular_qubits.structure.elements import ELEMENTS
 from molecular_qubits.structure.interfaces import isotope_labels
@@ -122,8 +123,9 @@ def hyperfine_couplings(
     Raises
     ------
     ValueError
-        If the density does not fit the molecule or has no unpaired electron, an isotope is unknown or of another
-        element, or the SMILES labels isotopes of a molecule that has its atoms in another order.
+        If the density does not fit the molecule, has no unpaired electron or is of a broken-symmetry state, an isotope
+        is unknown or of another element, or the SMILES labels isotopes of a molecule that has its atoms in another
+        order.
 
     References
     ----------
@@ -133,9 +135,11 @@ def hyperfine_couplings(
     mole = build_mole(molecule, basis, molecule.n_electrons % 2)
     density = checked_density(density, mole, basis)
     difference = density[0] - density[1]
-    unpaired = round(float(np.einsum("ij,ji->", difference, mole.intor_symmetric("int1e_ovlp"))))
+    overlap = mole.intor_symmetric("int1e_ovlp")
+    unpaired = round(float(np.einsum("ij,ji->", difference, overlap)))
     if unpaired < 1:
         raise ValueError(f"Argument `density` must have more α than β electrons, but has {unpaired} more.")
+    check_high_spin_density(density, overlap, unpaired)
     chosen = _isotopes(molecule, isotopes or {})
     couplings = []
     for atom, isotope in chosen.items():

@@ -21,8 +21,8 @@ from molecular_qubits.fields.solvers import LADDER, with_solver
 from molecular_qubits.fields.stability import OrbitalHessian, StabilityNotDecidedError, is_minimum, pyscf_hessian
 from molecular_qubits.fields.xc_blocks import blocked_numint
 from molecular_qubits.structure.environment import check_environment, surrounded, to_host
-from molecular_qubits.structure.molecule import Molecule, whole_number
-from molecular_qubits.structure.pyscf_input import build_mole, make_uks
+from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.pyscf_input import build_mole, check_accuracy, make_uks
 from shared.artifacts import atomic_path
 from shared.progress import progress, say
 
@@ -90,12 +90,9 @@ class SCFSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.grid_level not in range(10):
-            raise ValueError(f"Argument `grid_level` must be an integer from 0 to 9, but is {self.grid_level!r}.")
-        if not 0 < self.conv_tol <= 1e-3:
-            raise ValueError(f"Argument `conv_tol` must be between 0 and 1e-3 hartree, but is {self.conv_tol!r}.")
-        if whole_number(self.max_cycle, "Argument `max_cycle`") < 1:
-            raise ValueError(f"Argument `max_cycle` must be at least 1, but is {self.max_cycle!r}.")
+        grid_level, max_cycle = check_accuracy(self.grid_level, self.conv_tol, self.max_cycle)
+        object.__setattr__(self, "grid_level", grid_level)
+        object.__setattr__(self, "max_cycle", max_cycle)
         if self.auxbasis is not None and not self.density_fit:
             raise ValueError(
                 f"Argument `auxbasis` must be left out without density fitting, but is {self.auxbasis!r}: set "

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from molecular_qubits.electronic.dipolar_integrals import DipolarPair, Integrals, dipolar_pairs
+from molecular_qubits.electronic.high_spin import check_high_spin_density
+from molecular_qubits.fields.alignments import SPIN_SHARE, Centres, check_centres, check_spins
 from molecular_qubits.fields.populations import atom_of_orbital, checked_density, square_root
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.pyscf_input import build_mole
@@ -18,6 +20,9 @@ SpinDensity = Literal["unrestricted", "natural"]
 
 LEAST_POPULATION = 0.3
 """Least spin population of a part, as a share of 2 S, for which a dipolar coupling is given."""
+
+MISSING_POPULATION = 0.5
+"""Spin population outside the parts below which they hold all spins: one spin more would leave about 1 or more."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,8 @@ def spin_spin_zfs(
     Raises
     ------
     ValueError
-        If the density does not fit the molecule, or has fewer than two unpaired electrons.
+        If the density does not fit the molecule, has fewer than two unpaired electrons, or is of a broken-symmetry
+        state.
 
     References
     ----------
@@ -122,6 +128,7 @@ def spin_spin_zfs(
             f"Argument `density` must have at least two unpaired α electrons for a zero-field splitting, but has "
             f"{2 * spin:g}. Take the high-spin state."
         )
+    check_high_spin_density(density, overlap, round(2 * spin))
     difference = _spin_density(density, overlap, round(2 * spin), spin_density)
     pair = dipolar_pairs(
         mole, difference[None], [(0, 0)], integrals=integrals, auxbasis=auxbasis, max_memory_mb=max_memory_mb
@@ -177,12 +184,12 @@ def partial_spin_tensors(
     Raises
     ------
     ValueError
-        If parts overlap or are out of range, or a part holds too little spin for the spin that is given.
+        If parts overlap or are out of range, a part holds too little or too much spin for the spin that is given, or
+        the parts hold all the spin and their spins do not add up to it.
     """
     mole, density = _checked(molecule, basis, density, g)
-    sets = [tuple(int(atom) for atom in atoms) for atoms in parts]
-    values = [float(spin) for spin in spins]
-    _check_parts(sets, values, molecule.n_atoms)
+    sets = _atom_sets(parts, molecule.n_atoms)
+    values = [float(spin) for spin in check_spins(spins, len(sets))]
     overlap = mole.intor_symmetric("int1e_ovlp")
     unpaired = round(float(np.einsum("ij,ji->", density[0] - density[1], overlap)))
     difference = _spin_density(density, overlap, unpaired, spin_density)
@@ -194,12 +201,13 @@ def partial_spin_tensors(
         inside = np.isin(owner, atoms).astype(float)
         share = orthogonal * (inside[:, None] + inside[None, :]) / 2
         populations.append(float(np.trace(share)))
-        if abs(populations[-1]) < LEAST_POPULATION * 2 * spin:
+        if not LEAST_POPULATION <= abs(populations[-1]) / (2 * spin) <= SPIN_SHARE[1]:
             raise ValueError(
                 f"Argument `parts` must hold spin, but part {number} has the spin population {populations[-1]:+.3f} "
-                f"where ±{2 * spin:g} was expected. Give the atoms that carry the spin, or another state."
+                f"where ±{2 * spin:g} was expected. Give the atoms that carry the spin, its value, or another state."
             )
         shares.append(inverse @ share @ inverse * np.sign(populations[-1]))
+    _check_sum(values, populations, unpaired)
     local = [i for i, spin in enumerate(values) if spin >= 1]
     coupled = [(i, j) for i in range(len(sets)) for j in range(i + 1, len(sets))]
     tensors = dipolar_pairs(
@@ -236,6 +244,7 @@ def _spin_density(density: np.ndarray, overlap: np.ndarray, n_unpaired: int, kin
         raise ValueError(f"Argument `spin_density` must be 'unrestricted' or 'natural', but is {kind!r}.")
     if n_unpaired < 1:
         raise ValueError("Argument `spin_density` must be 'unrestricted' for a state without more α than β electrons.")
+    check_high_spin_density(density, overlap, n_unpaired)
     root = square_root(overlap)
     occupations, orbitals = np.linalg.eigh(root @ (density[0] + density[1]) @ root)
     single = np.argsort(np.abs(occupations - 1))[:n_unpaired]
@@ -243,19 +252,24 @@ def _spin_density(density: np.ndarray, overlap: np.ndarray, n_unpaired: int, kin
     return natural @ natural.T
 
 
-def _check_parts(parts: list[tuple[int, ...]], spins: list[float], n_atoms: int) -> None:
-    if len(parts) < 2 or len(parts) != len(spins):
+def _atom_sets(parts: Sequence[Iterable[int]], n_atoms: int) -> Centres:
+    try:
+        return check_centres(parts, n_atoms)
+    except ValueError as error:
+        raise ValueError(str(error).replace("`centres`", "`parts`")) from None
+
+
+def _check_sum(spins: Sequence[float], populations: Sequence[float], n_unpaired: int) -> None:
+    """Raise a `ValueError` if the parts hold all the spin, and the sum of ±2 S is not the number of unpaired electrons.
+
+    A spin that is on no part, or that turns one of theirs, takes at least one unpaired electron from the populations.
+    """
+    total = float(sum(2 * np.copysign(spin, found) for spin, found in zip(spins, populations, strict=True)))
+    if abs(sum(populations) - n_unpaired) < MISSING_POPULATION and total != n_unpaired:
+        found = ", ".join(f"{population:+.3f}" for population in populations)
         raise ValueError(
-            f"Arguments `parts` and `spins` must have the same length of at least 2, but have {len(parts)} and "
-            f"{len(spins)}."
-        )
-    if any(spin <= 0 or 2 * spin != round(2 * spin) for spin in spins):
-        raise ValueError(f"Argument `spins` must hold positive multiples of 1/2, but is {spins!r}.")
-    atoms = [atom for part in parts for atom in part]
-    if not all(parts) or len(set(atoms)) != len(atoms) or not all(0 <= atom < n_atoms for atom in atoms):
-        raise ValueError(
-            f"Argument `parts` must hold disjoint, non-empty sets of atom indices from 0 to {n_atoms - 1}, but is "
-            f"{parts!r}."
+            f"Argument `spins` must add up to {n_unpaired} unpaired electrons, each with the sign of its part, but "
+            f"{tuple(spins)} give {total:g}. The spin populations of the parts are {found}."
         )
 
 

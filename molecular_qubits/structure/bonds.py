@@ -32,6 +32,22 @@ def from_distances(symbols: Sequence[str], positions: np.ndarray, scale: float =
     return tuple((int(i), int(j)) for i, j in np.argwhere(close))
 
 
+def ordered(bonds: Iterable[Sequence[int]], n_atoms: int) -> Bonds:
+    """Return bonds with the smaller index first; a `ValueError` if one is not between two of ``n_atoms`` atoms."""
+    found = []
+    for bond in bonds:
+        pair = sorted(bond)
+        if len(pair) != 2 or not 0 <= pair[0] < pair[1] < n_atoms or any(int(atom) != atom for atom in pair):
+            raise ValueError(
+                f"Argument `bonds` must hold pairs of two different atom indices from 0 to {n_atoms - 1}, but holds "
+                f"{tuple(bond)}."
+            )
+        found.append((int(pair[0]), int(pair[1])))
+    if len(set(found)) != len(found):
+        raise ValueError(f"Argument `bonds` must hold each bond once, but is {tuple(found)}.")
+    return tuple(found)
+
+
 def neighbours(n_atoms: int, bonds: Iterable[tuple[int, int]]) -> list[list[int]]:
     """Return the sorted bonded neighbours of each of ``n_atoms`` atoms."""
     table: list[list[int]] = [[] for _ in range(n_atoms)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from molecular_qubits.structure.embedding import check_one_molecule
 from molecular_qubits.structure.interfaces import as_molecule
-from molecular_qubits.structure.molecule import Molecule, check_multiplicity
+from molecular_qubits.structure.molecule import Molecule, check_multiplicity, whole_number
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError, gfn2_energy_cm1, relax_gfn2
 from molecular_qubits.units import KELVIN_TO_CM1
 from shared.progress import say, track
@@ -75,6 +75,7 @@ def find_conformers(
     for name, value in (("n_embeddings", n_embeddings), ("window_cm1", window_cm1)):
         if not value > 0:
             raise ValueError(f"Argument `{name}` must be positive, but is {value!r}.")
+    n_embeddings = whole_number(n_embeddings, "Argument `n_embeddings`")
     found: list[tuple[float, Molecule]] = []
     failed = 0
     for positions in track(_embeddings(start, n_embeddings, seed), "conformers", n_embeddings):

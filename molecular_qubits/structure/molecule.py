@@ -36,13 +36,14 @@ class Molecule:
     smiles
         SMILES string from which the molecule was made, if any.
     bonds
-        Pairs of bonded atoms. From RDKit for a SMILES, from covalent radii otherwise.
+        Pairs of bonded atoms, kept with the smaller index first. From RDKit for a SMILES, from covalent radii
+        otherwise.
 
     Raises
     ------
     ValueError
         If shapes disagree, a symbol is unknown, coordinates are not finite, two atoms coincide, the charge is not a
-        whole number, or the multiplicity is impossible with the number of electrons.
+        whole number, a bond is not one of two atoms, or the multiplicity is impossible with the number of electrons.
     """
 
     symbols: tuple[str, ...]
@@ -74,7 +75,7 @@ class Molecule:
         object.__setattr__(self, "symbols", symbols)
         object.__setattr__(self, "coordinates", _rows(positions))
         object.__setattr__(self, "charge", whole_number(self.charge, "Argument `charge`"))
-        object.__setattr__(self, "bonds", tuple((int(i), int(j)) for i, j in self.bonds))
+        object.__setattr__(self, "bonds", _bonds.ordered(self.bonds, len(symbols)))
         if self.multiplicity is not None:
             check_multiplicity(self.n_electrons, self.multiplicity)
             object.__setattr__(self, "multiplicity", int(self.multiplicity))
@@ -125,7 +126,8 @@ class Molecule:
         Parameters
         ----------
         path
-            The file: number of atoms, comment, one ``symbol x y z`` line for each atom.
+            The file: number of atoms, comment, one ``symbol x y z`` line for each atom; other columns where the
+            comment of an extended XYZ file says so (``Properties=``).
         multiplicity
             2S + 1, a state of one's choice; ``None``: that of the comment, if it holds one.
         charge
@@ -159,10 +161,12 @@ class Molecule:
         """Read a molecule from the text of an XYZ file; see `from_xyz`."""
         lines = text.splitlines()
         try:
-            n_atoms = int(lines[0])
+            n_atoms, (name, place) = int(lines[0]), _columns(lines[1])
             rows = [line.split() for line in lines[2 : 2 + n_atoms]]
-            symbols = tuple(row[0].capitalize() for row in rows)
-            positions = np.array([[float(x) for x in row[1:4]] for row in rows])
+            symbols = tuple(row[name].capitalize() for row in rows)
+            positions = np.array([[float(x) for x in row[place : place + 3]] for row in rows])
+        except XYZError:
+            raise
         except (ValueError, IndexError) as error:
             raise XYZError(
                 "An XYZ file must hold the number of atoms, a comment and one 'symbol x y z' line for each atom, "
@@ -184,7 +188,7 @@ class Molecule:
         unknown = [(line, symbol) for line, symbol in enumerate(symbols, start=3) if symbol not in ELEMENTS]
         if unknown:
             line, symbol = unknown[0]
-            raise XYZError(f"Line {line} must begin with an element such as C, but begins with {symbol!r}.")
+            raise XYZError(f"Line {line} must name an element such as C, but names {symbol!r}.")
         commented = _from_comment(lines[1], "charge")
         if None not in (charge, commented) and charge != commented:
             raise XYZError(
@@ -376,6 +380,27 @@ def _from_comment(comment: str, name: str) -> int | None:
         raise XYZError(str(error)) from None
 
 
+def _columns(comment: str) -> tuple[int, int]:
+    """Return the columns of the symbol and of x in an XYZ file: the first two, or as ``Properties`` says."""
+    found = re.search(r"(?<![\w:-])Properties\s*=\s*[\"']?([^\s\"']*)", comment, re.IGNORECASE)
+    if found is None:
+        return 0, 1
+    words = found[1].lower().split(":")
+    columns, width = {}, 0
+    for name, kind, count in zip(words[::3], words[1::3], words[2::3], strict=False):
+        columns[name, kind, count] = width
+        if not count.isdecimal():
+            break
+        width += int(count)
+    try:
+        return columns["species", "s", "1"], columns["pos", "r", "3"]
+    except KeyError:
+        raise XYZError(
+            "`Properties` in the comment of the XYZ file must name the columns species:S:1 and pos:R:3, but is "
+            f"{found[1]!r}."
+        ) from None
+
+
 def _is_periodic(comment: str) -> bool:
     """Return whether the comment of an extended XYZ file says so: ``pbc`` with a T, or a lattice without ``pbc``."""
     periodic = re.search(r"(?<!\w)pbc=[\"'{\[]?([^\"'}\]]*)", comment, re.IGNORECASE)
@@ -385,9 +410,9 @@ def _is_periodic(comment: str) -> bool:
 
 
 def whole_number(value: Any, name: str) -> int:
-    """Return a number as an integer; a `ValueError` that begins with ``name`` if it is not one."""
+    """Return a number as an integer; a `ValueError` that begins with ``name`` if it is not one, or a truth value."""
     try:
-        number = float(value)
+        number = float("nan") if isinstance(value, bool | np.bool_) else float(value)
     except (TypeError, ValueError):
         number = float("nan")
     if not number.is_integer():

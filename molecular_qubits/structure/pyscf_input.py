@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from molecular_qubits.structure.molecule import Molecule, whole_number
 from shared.config import suggestion
-
-if TYPE_CHECKING:
-    from molecular_qubits.structure.molecule import Molecule
-
 
 COMMON_FUNCTIONALS = (
     "b3lyp", "pbe0", "cam-b3lyp", "bhandhlyp", "pbe", "r2scan", "blyp", "bp86", "tpss", "tpssh", "m06-2x", "m06",
@@ -102,6 +99,19 @@ def _has_basis(basis: str, symbol: str) -> bool:
         return bool(gto.basis.load(basis, symbol))
     except Exception:  # PySCF raises several types for an unknown name
         return False
+
+
+def check_accuracy(grid_level: int, conv_tol: float, max_cycle: int) -> tuple[int, int]:
+    """Return grid level and largest number of cycles as integers after checking them and the convergence threshold."""
+    level = whole_number(grid_level, "Argument `grid_level`")
+    if level not in range(10):
+        raise ValueError(f"Argument `grid_level` must be an integer from 0 to 9, but is {grid_level!r}.")
+    if not 0 < conv_tol <= 1e-3:
+        raise ValueError(f"Argument `conv_tol` must be between 0 and 1e-3 hartree, but is {conv_tol!r}.")
+    cycles = whole_number(max_cycle, "Argument `max_cycle`")
+    if cycles < 1:
+        raise ValueError(f"Argument `max_cycle` must be at least 1, but is {max_cycle!r}.")
+    return level, cycles
 
 
 def check_room(molecule: Molecule, multiplicity: int, basis: str, name: str = "basis") -> None:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from molecular_qubits.structure.molecule import Molecule
 
 
+LIMITS = ("max_steps", "max_cycle")
+"""Options of a relaxation that its result does not depend on if there is one."""
+
+
 class GeometryNotConvergedError(RuntimeError):
     """The forces did not fall below the threshold within the allowed steps."""
 
@@ -102,7 +106,8 @@ def cached_relaxation(
     cache
         The user's cache folder if ``None``.
     options
-        As in `Molecule.optimize`. Those that differ from their defaults are part of the key.
+        As in `Molecule.optimize`. Those that differ from their defaults are part of the key, but for `LIMITS`: raised
+        after an error that asks for it, they continue from the step that was kept.
 
     Returns
     -------
@@ -165,11 +170,15 @@ def changed_bonds(before: Molecule, after: Molecule) -> list[str]:
 
 
 def _changed(level: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a relaxation that differ from their defaults."""
+    """Return the options of a relaxation that differ from their defaults and that its result depends on."""
     from molecular_qubits.structure.uks_relaxation import relax_uks
 
     known = inspect.signature(relax_uks if level == "uks" else relax_gfn2).parameters
-    changed = {name: value for name, value in options.items() if name not in known or known[name].default != value}
+    changed = {
+        name: value
+        for name, value in options.items()
+        if name not in LIMITS and (name not in known or known[name].default != value)
+    }
     if "centres" in changed:  # any iterables of indices
         changed["centres"] = [sorted(int(atom) for atom in atoms) for atoms in changed["centres"]]
     return changed

@@ -63,13 +63,14 @@ def scan_torsion(
     Raises
     ------
     ValueError
-        If the molecule has no multiplicity, the torsion cannot be turned, or an angle is not finite or is repeated.
+        If the molecule has no multiplicity, the torsion cannot be turned, or an angle is not finite or is repeated,
+        or there is none.
     GeometryNotConvergedError
         If no angle gives a geometry.
     """
     angles = np.atleast_1d(np.asarray(angles_degrees, dtype=float))
-    if angles.ndim != 1 or not np.all(np.isfinite(angles)) or len(set(angles.tolist())) != len(angles):
-        raise ValueError("Argument `angles_degrees` must hold finite angles, each once.")
+    if angles.ndim != 1 or not np.all(np.isfinite(angles)) or not 0 < len(set(angles.tolist())) == len(angles):
+        raise ValueError("Argument `angles_degrees` must hold finite angles, one at least and each once.")
     if molecule.multiplicity is None:
         raise ValueError("Argument `molecule` must have a multiplicity; see `with_multiplicity`.")
     start = molecule.set_torsion(atoms, float(angles[0]))

@@ -7,21 +7,26 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from molecular_qubits.fields.xc_blocks import blocked_numint, supports
 from molecular_qubits.structure.environment import check_available, check_environment, surrounded, to_host
-from molecular_qubits.structure.pyscf_input import build_mole, check_method, check_room, is_fitted, make_uks
+from molecular_qubits.structure.molecule import Molecule, whole_number
+from molecular_qubits.structure.pyscf_input import (
+    build_mole,
+    check_accuracy,
+    check_method,
+    check_room,
+    is_fitted,
+    make_uks,
+)
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError
 from molecular_qubits.structure.step_field import StepField, read_alignment
 from molecular_qubits.units import BOHR_TO_ANGSTROM
 from shared.artifacts import write_json
 from shared.progress import progress, say
-
-if TYPE_CHECKING:
-    from molecular_qubits.structure.molecule import Molecule
 
 FITTED_FROM_ATOMS = 10
 """Number of atoms from which on the density is fitted unless said otherwise: gradients gain sooner than energies."""
@@ -77,7 +82,7 @@ def relax_uks(
     max_cycle
         Cycles for each solver of the fallback ladder (`fields.solvers.LADDER`).
     solvent_epsilon, dispersion, device
-        As in `exchange_couplings`.
+        As in `exchange_couplings`; the device must be named.
     centres
         Atom indices of each spin centre, for a broken-symmetry state such as the singlet of a diradical: every field
         must have the spin on the centres. ``None``: <S^2> must be that of the multiplicity.
@@ -102,7 +107,8 @@ def relax_uks(
     Raises
     ------
     ValueError
-        If functional, basis or environment are unknown, or the centres do not have the multiplicity.
+        If functional, basis or environment are unknown, a number is out of range, or the centres do not have the
+        multiplicity.
     GeometryNotConvergedError
         If the field of a step did not converge, or the steps did not suffice.
     SpinContaminationError
@@ -115,6 +121,10 @@ def relax_uks(
 
     check_method(molecule, xc, basis)
     check_room(molecule, molecule.multiplicity or 1, basis)
+    grid_level, max_cycle = check_accuracy(grid_level, conv_tol, max_cycle)
+    max_steps = whole_number(max_steps, "Argument `max_steps`")
+    if max_steps < 1:
+        raise ValueError(f"Argument `max_steps` must be at least 1, but is {max_steps!r}.")
     check_environment(solvent_epsilon, dispersion, device)
     check_available(dispersion, device, xc)
     fit = is_fitted(molecule.n_atoms, density_fit, FITTED_FROM_ATOMS)

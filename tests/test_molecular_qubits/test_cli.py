@@ -61,7 +61,7 @@ def test_the_geometry_of_uks_is_relaxed_by_the_method_of_the_options(tmp_path, m
     seen = {}
 
     def refuse(molecule, level, multiplicity, cache, **options):
-        if level == "gfn2":
+        if level == "gfn2" and not options:
             return molecule
         seen.update(options)
         raise GeometryNotConvergedError("not now")
@@ -72,6 +72,13 @@ def test_the_geometry_of_uks_is_relaxed_by_the_method_of_the_options(tmp_path, m
         "xc": "hf", "basis": "sto-3g", "grid_level": 1, "density_fit": False, "solvent_epsilon": 80.0,
         "dispersion": None, "device": "cpu",
     }  # fmt: skip
+    limits = {"max_cycle": 7, "conv_tol": 1e-7, "max_steps": 9}
+    words = [word for name, value in limits.items() for word in ("--" + name.replace("_", "-"), str(value))]
+    assert cli.main([*arguments, *words]) == 1
+    assert {name: seen[name] for name in limits} == limits
+    seen.clear()
+    assert cli.main([*arguments, *words, "--geometry", "gfn2"]) == 1
+    assert seen == {"max_steps": 9}
 
 
 def test_the_conformer_of_a_file_is_relaxed_as_it_is(tmp_path, monkeypatch):
@@ -111,6 +118,7 @@ def test_the_conformer_of_a_file_is_relaxed_as_it_is(tmp_path, monkeypatch):
         (["[O]NCN[O]", "--centres", "0", "3", "--spins", "0.5", "1"], "multiplicity 4, which 40 electrons"),
         (["[O]NCN[O]", "--centres", "0", "3", "--solvent", "0.5"], "above 1"),
         (["[O]NCN[O]", "--centres", "0", "3", "--grid-level", "12"], "from 0 to 9"),
+        (["[O]NCN[O]", "--centres", "0", "3", "--geometry", "as-is", "--max-steps", "9"], "goes with a relaxation"),
         (["monoo"], "Did you mean 'mono'"),
         (["[O]NCN[O]", "--centres", "0", "3", "--spins", "0.5", "0.3"], "multiples of 1/2"),
         (["mono", "--xc", "b3lypp"], "'b3lypp'. Did you mean 'b3lyp'"),
@@ -307,7 +315,7 @@ def test_settings_are_shown_and_nothing_is_done(arguments, words, capsys, tmp_pa
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("3\n\nH 0 0 0\nH 0 0 1\n", "announces 3 atoms"), ("1\n\nXx 0 0 0\n", "Line 3 must begin with an element")],
+    [("3\n\nH 0 0 0\nH 0 0 1\n", "announces 3 atoms"), ("1\n\nXx 0 0 0\n", "Line 3 must name an element")],
 )
 def test_a_bad_xyz_file_is_named(text, words, xyz, capsys):
     xyz.write_text(text, encoding="utf-8")

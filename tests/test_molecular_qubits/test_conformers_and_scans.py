@@ -91,10 +91,12 @@ def test_failed_angles_are_left_out_and_listed(monkeypatch):
     ("call", "words"),
     [
         (lambda m: scan_torsion(m, BUTANE, [0.0, 0.0]), "each once"),
+        (lambda m: scan_torsion(m, BUTANE, []), "must hold finite angles, one at least"),
         (lambda m: scan_torsion(m.with_multiplicity(None), BUTANE, [0.0]), "must have a multiplicity"),
         (lambda m: scan_torsion(m, (0, 1, 3, 2), [0.0]), "bonded atoms in the middle"),
         (lambda m: find_conformers(m, multiplicity=2), "`multiplicity` must be"),
         (lambda m: find_conformers(m, n_embeddings=0), "`n_embeddings` must be positive"),
+        (lambda m: find_conformers(m, n_embeddings=2.5), "`n_embeddings` must be a whole number, but is 2.5"),
         (lambda m: find_conformers(m.with_multiplicity(None)), "`multiplicity` must be given"),
         (lambda m: find_conformers(Molecule.from_xyz_text(m.to_xyz()), multiplicity=1), "made from a SMILES"),
         (lambda m: conformer_populations([0.0], 0.0), "`temperature_k` must be positive"),

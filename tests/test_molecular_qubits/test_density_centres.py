@@ -62,3 +62,10 @@ def test_a_density_without_two_centres_is_refused(tmp_path):
         centres_from_density(oxygen, 3, cache=Cache(tmp_path), **FAST)
     with pytest.raises(ValueError, match="must be odd"):
         centres_from_density(oxygen, 2, cache=Cache(tmp_path), **FAST)
+
+
+@pytest.mark.parametrize("other", [{"stability": False}, {"guesses": ("swap",)}, {"solvers": ("diis",)}])
+def test_what_the_field_does_not_depend_on_is_refused_by_name(other, tmp_path):
+    (name,) = other
+    with pytest.raises(ValueError, match=rf"`method` must hold some of guess_basis, xc, .* but holds '{name}'"):
+        centres_from_density(H_HE_H, 3, cache=Cache(tmp_path), **FAST, **other)

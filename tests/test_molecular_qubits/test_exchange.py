@@ -28,6 +28,14 @@ def cache(tmp_path):
     return Cache(tmp_path, name="scf")
 
 
+@pytest.fixture(scope="module")
+def distant_pair(tmp_path_factory):
+    options = {"guesses": ("swap",), "solvers": ("diis", "newton"), "stability": False}
+    folder = tmp_path_factory.mktemp("pair")
+    molecule = hydrogens((0, 0, 0), (0, 0, 3.0))
+    return exchange_couplings(molecule, [[0], [1]], xc="hf", basis="6-31g", cache=folder, **options)
+
+
 @pytest.mark.slow
 def test_h_he_h_reproduces_every_reference_row_within_one_percent(tmp_path):
     rows = benchmark_rows(ExchangeConfig(cache_folder=str(tmp_path)))
@@ -124,6 +132,33 @@ def test_json_round_trip_keeps_the_result(cache, tmp_path):
             ExchangeResult.from_json(text)
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"centres": [[0], [2]]}, "set 1 holds 2"),
+        ({"centres": [[0]]}, "at least 2 sets"),
+        ({"spins": [7, -3]}, "positive multiples of 1/2"),
+        ({"spins": [0.5]}, "each of 2 centres"),
+        ({"states": []}, "`states` must hold one state for each alignment of the spins"),
+        ({"j_noodleman_cm1": [1]}, r"`j_noodleman_cm1` must be finite numbers of shape \(2, 2\)"),
+        ({"j_unprojected_cm1": [[0, float("nan")], [0, 0]]}, "`j_unprojected_cm1` must be finite"),
+        ({"j_yamaguchi_cm1": [[0, 1], [5, 0]]}, "`j_yamaguchi_cm1` must be symmetric"),
+        ({"residual_cm1": [1.0]}, r"`residual_cm1` must be finite numbers of shape \(2,\)"),
+    ],
+)
+def test_a_file_whose_parts_do_not_fit_is_refused(change, why, distant_pair):
+    record = json.loads(distant_pair.to_json())
+    assert ExchangeResult.from_json(json.dumps(record)).to_json() == distant_pair.to_json()
+    with pytest.raises(ValueError, match=f"`source` must be what `to_json` .*{why}"):
+        ExchangeResult.from_json(json.dumps(record | change))
+
+
+def test_the_provenance_holds_how_the_states_were_looked_for(distant_pair):
+    config = distant_pair.provenance["config"]
+    names = ("basis", "guess_basis", "guesses", "solvers", "stability")
+    assert [config[name] for name in names] == ["6-31g", None, ["swap"], ["diis", "newton"], False]
+
+
 def test_spin_density_map_integrates_to_the_unpaired_electrons(cache):
     molecule = hydrogens((0, 0, 0), (0, 0, 3.0))
     result = exchange_couplings(molecule, [[0], [1]], xc="hf", basis="6-31g", cache=cache)
@@ -160,6 +195,8 @@ def test_spin_density_map_integrates_to_the_unpaired_electrons(cache):
         ([[0], [1]], {"guesses": ()}, "is empty"),
         ([[0], [1]], {"solvers": ("newton", "diis")}, "`solvers` must hold some of .* in this order"),
         ([[0], [1]], {"grid_level": 12}, "grid_level"),
+        ([[0], [1]], {"grid_level": True}, "`grid_level` must be a whole number, but is True"),
+        ([[0], [1]], {"grid_level": 2.5}, "`grid_level` must be a whole number, but is 2.5"),
         ([[0], [1]], {"conv_tol": 0.0}, "conv_tol"),
         ([[0], [1]], {"max_cycle": 0}, "max_cycle"),
         ([[0], [1]], {"max_cycle": 1.5}, "`max_cycle` must be a whole number, but is 1.5"),
@@ -175,6 +212,13 @@ def test_bad_input_is_refused_before_any_field_is_run(centres, options, words, c
     with pytest.raises(ValueError, match=words):
         exchange_couplings(hydrogens((0, 0, 0), (0, 0, 3.0)), centres, cache=cache, **options)
     assert not cache.folder.exists()
+
+
+def test_whole_numbers_may_be_floats(cache):
+    found = exchange_couplings(
+        hydrogens((0, 0, 0), (0, 0, 3.0)), [[0], [1]], basis="sto-3g", grid_level=1.0, max_cycle=60.0, cache=cache
+    )
+    assert repr((found.settings.grid_level, found.settings.max_cycle)) == "(1, 60)"
 
 
 def test_a_cache_may_be_a_folder(tmp_path):

@@ -198,12 +198,17 @@ def test_radical_and_triplet_make_the_zero_field_splitting_of_the_quartet(integr
     assert np.allclose(multiplet_zfs_tensor(system, 1.5), whole.tensor_cm1, atol=1e-4)
 
 
+def flipped_first(up):
+    """The density of distant hydrogen atoms in 6-31G with the spin of the first one down."""
+    flipped = up.copy()
+    flipped[:, :2, :2] = flipped[::-1, :2, :2].copy()
+    return flipped
+
+
 def test_couplings_of_distant_parts_are_point_dipoles_and_do_not_depend_on_the_alignment():
     far = Molecule(("H", "H", "H"), ((0.0, 0.0, 0.0), (12.0, 0.0, 0.0), (0.0, 15.0, 20.0)))
     up = high_spin_density(far, 3)
-    flipped = np.array([up[0], up[1]])
-    flipped[:, :2, :2] = flipped[::-1, :2, :2].copy()  # the first atom's spin down
-    for density in (up, flipped):
+    for density in (up, flipped_first(up)):
         parts = partial_spin_tensors(far, "6-31g", density, [[0], [1], [2]], [0.5] * 3, g=G_ELECTRON)
         assert parts.zfs_cm1 == {}
         for (i, j), tensor in parts.dipolar_cm1.items():
@@ -215,7 +220,12 @@ def test_couplings_of_distant_parts_are_point_dipoles_and_do_not_depend_on_the_a
     ("change", "message"),
     [
         ({"parts": [[0, 3], [0, 1]]}, "`parts` must hold disjoint"),
-        ({"parts": [[0]]}, "same length"),
+        ({"parts": [[0]]}, "`parts` must hold at least 2 sets"),
+        ({"parts": [[2.7], [0, 1, 3]]}, r"`parts` must hold sets of whole atom indices .* set 0 is \[2\.7\]"),
+        ({"parts": [[3], [0, 4]]}, "`parts` must hold atom indices from 0 to 3"),
+        ({"spins": [0.5]}, "`spins` must hold one spin for each of 2"),
+        ({"spins": [1.0, 0.5]}, r"part 1 has the spin population \+2\.000 where ±1 was expected"),
+        ({"spins": [0.5, 2.0]}, r"must add up to 3 unpaired electrons, .* but \(0\.5, 2\.0\) give 5"),
         ({"parts": [[3], [1, 2]]}, r"part 1 has the spin population .* where ±2 was expected"),
         ({"spins": [1.0, 0.3]}, "multiples of 1/2"),
         ({"g": -1.0}, "`g` must be a positive number"),
@@ -243,6 +253,20 @@ def test_a_density_that_is_not_finite_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"`path` must name a file, but .* is a folder"):
         write_spin_density_cube(tmp_path, QUARTET, "6-31g", density)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_symmetry_state_is_refused():
+    """Four distant hydrogen atoms with one spin down: two more α than β electrons, but <S^2> = 3 instead of 2."""
+    far = Molecule(("H",) * 4, tuple((0.0, 0.0, 12.0 * k) for k in range(4)))
+    density = flipped_first(high_spin_density(far, 4))
+    natural = {"spin_density": "natural"}
+    for use in (
+        lambda: spin_spin_zfs(far, "6-31g", density),
+        lambda: hyperfine_couplings(far, "6-31g", density),
+        lambda: partial_spin_tensors(far, "6-31g", density, [[k] for k in range(4)], [0.5] * 4, **natural),
+    ):
+        with pytest.raises(ValueError, match=r"`density` must be .* <S\^2> = 3\.000, .* Take the high-spin"):
+            use()
 
 
 def test_a_doublet_has_no_zero_field_splitting():

@@ -62,7 +62,9 @@ def test_xyz_keeps_charge_and_multiplicity(tmp_path):
         Molecule.from_xyz(path, charge=0)
     assert Molecule.from_xyz(path, multiplicity=3).multiplicity == 3
     assert cli.main(["exchange", str(path), "--centres", "0", "1", "--charge", "0"]) == 2
-    free = Molecule.from_xyz_text("1\nrecharge=3 multiplicity=None Properties=pos:R:3:charge:R:1\nH 0 0 0\n")
+    free = Molecule.from_xyz_text(
+        "1\nrecharge=3 multiplicity=None Properties=species:S:1:pos:R:3:charge:R:1\nH 0 0 0 1\n"
+    )
     assert (free.charge, free.multiplicity) == (0, None)
 
 
@@ -93,6 +95,30 @@ def test_what_an_xyz_file_has_besides_one_molecule_is_refused(text, words):
 def test_an_xyz_file_may_say_that_it_is_not_periodic_and_end_in_empty_lines():
     read = Molecule.from_xyz_text('1\nLattice="3 0 0 0 3 0 0 0 3" charge=2 pbc="F F F"\nC 0 0 0\n\n \n')
     assert (read.symbols, read.charge) == (("C",), 2)
+
+
+@pytest.mark.parametrize(
+    ("columns", "row"),
+    [
+        ("species:S:1:pos:R:3:forces:R:3", "H 1 2 {z} 7 8 9"),
+        ("species:S:1:forces:R:3:pos:R:3", "H 7 8 9 1 2 {z}"),
+        ("id:I:1:species:S:1:pos:R:3", "5 H 1 2 {z}"),
+        ("pos:R:3:species:S:1", "1 2 {z} H"),
+    ],
+)
+def test_the_columns_of_an_extended_xyz_file_are_those_it_names(columns, row):
+    rows = "\n".join(row.format(z=z) for z in (3.0, 3.7))
+    read = Molecule.from_xyz_text(f"2\nProperties={columns} energy=-1.0\n{rows}\n")
+    assert read.symbols == ("H", "H")
+    assert read.coordinates == ((1, 2, 3.0), (1, 2, 3.7))
+
+
+@pytest.mark.parametrize(
+    "columns", ["species:S:1:forces:R:3", "Z:I:1:pos:R:3", "species:S:1:tag:R:x:pos:R:3", "species:S:1:pos:R:2", ""]
+)
+def test_an_extended_xyz_file_without_a_column_of_symbols_or_places_is_refused(columns):
+    with pytest.raises(ValueError, match=r"`Properties` in the comment .* must name the columns species:S:1 and pos"):
+        Molecule.from_xyz_text(f"1\nProperties={columns}\nH 0 0 0\n")
 
 
 def test_several_molecules_in_a_smiles_are_refused():
@@ -197,6 +223,19 @@ def test_a_torsion_about_a_line_is_refused():
 def test_impossible_molecules_are_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         Molecule(*arguments)
+
+
+def test_bonds_are_kept_with_the_smaller_index_first():
+    reversed_bonds = tuple((j, i) for i, j in BIPHENYL.bonds)
+    turned = Molecule(BIPHENYL.symbols, BIPHENYL.coordinates, 0, 1, BIPHENYL.smiles, reversed_bonds)
+    assert turned == BIPHENYL
+    assert turned.set_torsion(turned.ring_torsions()[0], 40.0).n_atoms == 22
+
+
+@pytest.mark.parametrize("bonds", [((0, 5),), ((-1, 1),), ((1, 1),), ((0, 0.5),), ((0, 1, 1),), ((0, 1), (1, 0))])
+def test_bonds_of_what_are_no_two_atoms_are_refused(bonds):
+    with pytest.raises(ValueError, match="`bonds` must hold"):
+        Molecule(("H", "H"), ((0, 0, 0), (0, 0, 0.74)), bonds=bonds)
 
 
 def test_unreadable_input_is_refused(tmp_path):

@@ -56,6 +56,21 @@ def test_a_field_that_does_not_converge_is_an_error():
         relax_uks(METHYLENE, basis="6-31g", grid_level=1, max_steps=1)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"grid_level": 12}, "`grid_level` must be an integer from 0 to 9, but is 12"),
+        ({"grid_level": -1}, "`grid_level` must be an integer from 0 to 9, but is -1"),
+        ({"conv_tol": 0}, "`conv_tol` must be between 0 and 1e-3 hartree, but is 0"),
+        ({"max_cycle": 0}, "`max_cycle` must be at least 1, but is 0"),
+        ({"max_steps": 0}, "`max_steps` must be at least 1, but is 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        relax_uks(H2, **CHEAP, **wrong)
+
+
 def test_a_field_of_another_spin_is_an_error(monkeypatch):
     monkeypatch.setattr(step_field, "S2_TOLERANCE", 1e-4)  # a triplet field is contaminated by more
     with pytest.raises(SpinContaminationError, match=r"<S\^2> = 2\.00\d, but 2\.00 was expected"):
@@ -170,6 +185,16 @@ def test_a_stopped_relaxation_continues_from_its_last_step(tmp_path, monkeypatch
     assert not list(cache.folder.glob("*.work"))
 
 
+def test_a_relaxation_of_too_few_steps_continues_with_more(tmp_path, capsys):
+    cache, method = Cache(tmp_path), {**CHEAP, "stability": False}
+    with pytest.raises(GeometryNotConvergedError, match=r"in 2 steps\. Raise `max_steps`"):
+        cached_relaxation(METHYLENE, "uks", 3, cache, **method, max_steps=2)
+    relaxed = cached_relaxation(METHYLENE, "uks", 3, cache, **method, max_steps=50, max_cycle=80)
+    assert "continues after step 3" in capsys.readouterr().err  # the start is one of them
+    assert cached_relaxation(METHYLENE, "uks", 3, cache, **method) == relaxed
+    assert len(list(cache.folder.glob("*/molecule.json"))) == 1
+
+
 def test_a_relaxation_of_the_defaults_keeps_its_key_and_other_options_get_their_own(tmp_path, monkeypatch):
     keys = []
 
@@ -182,8 +207,10 @@ def test_a_relaxation_of_the_defaults_keeps_its_key_and_other_options_get_their_
     cache = Recorded(tmp_path)
     cached_relaxation(H2, "uks", 1, cache)
     cached_relaxation(H2, "uks", 1, cache, xc="b3lyp", basis="6-31g*", grid_level=3, dispersion=None, device="cpu")
-    cached_relaxation(H2, "gfn2", 3, cache)
+    cached_relaxation(H2, "uks", 1, cache, max_cycle=9, max_steps=9)
+    cached_relaxation(H2, "gfn2", 3, cache, max_steps=50)
     assert [content_hash(key) for key in keys] == [  # as of the caches that there are
+        "8465af927d847db53b6a1e2b954e4eb83727cffaa0f53a05f7cd865426208b66",
         "8465af927d847db53b6a1e2b954e4eb83727cffaa0f53a05f7cd865426208b66",
         "8465af927d847db53b6a1e2b954e4eb83727cffaa0f53a05f7cd865426208b66",
         "f61df1cfa0c5236c1842acd0e945c38cce3ac16f5235a38ba13d623ad68217ea",

@@ -132,10 +132,15 @@ def test_a_killed_maker_blocks_nobody(tmp_path):
         assert victim.poll() is None
     victim.send_signal(signal.SIGKILL)
     victim.communicate()
+    folder = tmp_path / "c"
+    other = folder / ".another.1.abcd.tmp"
+    other.mkdir()
+    assert len(list(folder.glob(f".{content_hash({'k': 1})}.*.tmp"))) == 1
     heir = _start(tmp_path, 0)
     output, error = heir.communicate(timeout=60)
     assert heir.returncode == 0, error
     assert output.strip().endswith(content_hash({"k": 1}))
+    assert list(folder.glob(".*.tmp")) == [other]  # that of another key stays
 
 
 def test_provenance_names_versions_machine_and_command():
