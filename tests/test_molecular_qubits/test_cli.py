@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from molecular_qubits import cli
+from molecular_qubits import cli, cli_exchange
 from molecular_qubits.electronic import memory
 from molecular_qubits.experiments.network import CONFIGS
 from molecular_qubits.structure import relaxation
@@ -149,18 +149,18 @@ def test_interrupt_is_exit_code_130(xyz, monkeypatch, capsys):
     def interrupt(arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "run_exchange", interrupt)
+    monkeypatch.setattr(cli_exchange, "run_exchange", interrupt)
     assert cli.main(["exchange", str(xyz), "--centres", "0", "2"]) == 130
     assert "continues" in capsys.readouterr().err
 
 
 def test_mono_is_the_command_of_the_committed_result(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(cli, "run_exchange", seen.append)
+    monkeypatch.setattr(cli_exchange, "run_exchange", seen.append)
     assert cli.main(["mono", "--json", str(tmp_path / "mono.json")]) == 0
     (arguments,) = seen
     committed = json.loads((Path(cli.__file__).parent / "experiments/data/mono_exchange.json").read_text("utf-8"))
-    assert " ".join(("molecular-qubits exchange", *cli.MONO_ARGUMENTS)) in committed["provenance"]["command"]
+    assert " ".join(("molecular-qubits exchange", *cli_exchange.MONO_ARGUMENTS)) in committed["provenance"]["command"]
     settings = committed["settings"]
     assert (arguments.xc, arguments.basis, arguments.grid_level) == (
         settings["xc"],
@@ -172,7 +172,7 @@ def test_mono_is_the_command_of_the_committed_result(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("text", "atoms"), [("0", (0,)), ("0,2", (0, 2)), ("3-6", (3, 4, 5, 6)), ("0,3-4", (0, 3, 4))])
 def test_atom_sets(text, atoms):
-    assert cli.parse_atoms(text) == atoms
+    assert cli_exchange.parse_atoms(text) == atoms
 
 
 def test_unknown_configuration_key_names_the_nearest(capsys, tmp_path):
@@ -199,10 +199,13 @@ def test_module_runs_as_a_program():
 
 def test_words_stand_for_the_radicals_and_the_chromophore_of_a_smiles():
     entry = LIBRARY["verdazyl-bi"]
-    centres, spins = cli.read_centres(Molecule.from_smiles(entry.smiles), ["radicals", "chromophore"])
+    centres, spins = cli_exchange.read_centres(Molecule.from_smiles(entry.smiles), ["radicals", "chromophore"])
     assert centres == [entry.centres[0], entry.centres[2], entry.centres[1]]
     assert spins == [0.5, 0.5, 1.0]
-    assert cli.read_centres(Molecule.from_smiles("[O]NCC"), ["radicals", "2-3"]) == ([(0, 1), (2, 3)], [0.5, 0.5])
+    assert cli_exchange.read_centres(Molecule.from_smiles("[O]NCC"), ["radicals", "2-3"]) == (
+        [(0, 1), (2, 3)],
+        [0.5, 0.5],
+    )
 
 
 def test_clashing_atoms_are_bad_input(tmp_path, capsys):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from molecular_qubits import cli
+from molecular_qubits import cli_exchange
 from molecular_qubits.electronic import memory
 from molecular_qubits.electronic.errors import InsufficientMemoryError, WrongStateError
 from molecular_qubits.electronic.exchange import ExchangeResult, exchange_couplings, prepare_settings
@@ -141,9 +141,9 @@ def test_four_centres_use_all_eight_determinants_and_report_the_residual(tmp_pat
     assert result.overdetermined
     assert result.poor_fit is False
     assert 0 < np.abs(result.residual_s2).max() < 0.1
-    assert "Largest residual" in cli.describe(result)
+    assert "Largest residual" in cli_exchange.describe(result)
     assert np.array_equal(ExchangeResult.from_json(result.to_json()).residual_cm1, result.residual_cm1)
-    assert "does not describe" not in cli.describe(result)
+    assert "does not describe" not in cli_exchange.describe(result)
 
 
 def test_a_fit_that_cannot_fail_has_no_residual(tmp_path):
@@ -154,15 +154,15 @@ def test_a_fit_that_cannot_fail_has_no_residual(tmp_path):
     record = json.loads(result.to_json())
     assert record["residual_cm1"] is record["residual_s2"] is record["poor_fit"] is None
     assert ExchangeResult.from_json(result.to_json()).states == result.states
-    assert "not overdetermined" in cli.describe(result)
-    assert "seconds  stable" in cli.describe(result)
+    assert "not overdetermined" in cli_exchange.describe(result)
+    assert "seconds  stable" in cli_exchange.describe(result)
 
 
 def test_a_poor_fit_is_reported(tmp_path):
     good = exchange_couplings(H4, [[0], [1], [2], [3]], cache=Cache(tmp_path), **FAST)
     poor = replace(good, residual_cm1=np.full(8, 0.3) * np.ptp([s.energy_hartree for s in good.states]) * 219474.6)
     assert poor.poor_fit
-    assert "does not describe these determinants" in cli.describe(poor)
+    assert "does not describe these determinants" in cli_exchange.describe(poor)
     assert json.loads(poor.to_json())["poor_fit"] is True
     assert ExchangeResult.from_json(poor.to_json()).poor_fit
 
