@@ -1,8 +1,8 @@
 """A high-spin and broken-symmetry pair: this package beside a plain PySCF script, same geometry and threads, in turns.
 
 Each run is a process of its own with an empty cache. Every finished row is kept with its settings and what made it: the
-same command continues where it was stopped; rows of other code or of another PySCF stay, but are not compared with its
-own. The claim is that of the fixed molecule (18 heavy atoms); --systems adds smaller and larger ones.
+same command continues where it was stopped; rows of other code, another PySCF or another processor stay, but are not
+compared with its own. The claim is that of the fixed molecule (18 heavy atoms); --systems adds smaller and larger ones.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.exchange.systems import FIXED, SYSTEMS, job
 from molecular_qubits import electronic, fields
 from molecular_qubits.electronic.projection import project_j
 from molecular_qubits.units import HARTREE_TO_CM1
-from shared.artifacts import Cache, git_commit, hash_code, provenance, versions, write_json
+from shared.artifacts import Cache, git_commit, hash_code, machine, provenance, versions, write_json
 from shared.cli import run_command
 from shared.plotting import COLUMN_WIDTH_IN, save_figure, style
 from shared.progress import say
@@ -63,7 +63,7 @@ def _run(arguments: argparse.Namespace) -> None:
     settings = {name: getattr(arguments, name) for name in ("xc", "basis", "threads")}
     folders = (Path(str(package.__file__)).parent for package in (electronic, fields))
     settings |= {"code": hash_code(*folders, ours.__file__, plain.__file__, systems.__file__)}
-    settings |= {"packages": versions(("pyscf",))}
+    settings |= {"packages": versions(("pyscf",)), "processor": machine()["processor"]}
     for name in arguments.systems:
         system = SYSTEMS[name]
         molecule = system.molecule(Cache(arguments.cache, name="geometry"))
