@@ -198,10 +198,18 @@ def select(study: str, conditions: Sequence[str] = ()) -> tuple[Calculation, ...
         known = [field.name for field in fields(Calculation)]
         if not equals or name not in known:
             raise ValueError(f"Option `--where` must be NAME=VALUE with one of {known}, but is {condition!r}.")
-        chosen = tuple(found for found in chosen if str(getattr(found, name)) == value)
+        chosen = tuple(found for found in chosen if _is(getattr(found, name), value))
     if not chosen:
         raise ValueError(f"Option `--where` must leave calculations of {study!r}, but leaves none.")
     return chosen
+
+
+def _is(value: Any, text: str) -> bool:
+    """Return whether a text is a value: ``90`` is 90.0."""
+    try:
+        return str(value) == text or (isinstance(value, float) and value == float(text))
+    except ValueError:
+        return False
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -210,7 +218,7 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m molecular_qubits.experiments.exchange_studies", description=__doc__
     )
     parser.add_argument("studies", nargs="+", choices=tuple(STUDIES))
-    parser.add_argument("--where", nargs="+", default=[], metavar="NAME=VALUE", help="rows, e.g. xc=b3lyp")
+    parser.add_argument("--where", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="rows, e.g. xc=b3lyp")
     parser.add_argument("--again", action="store_true", help="compute rows that are there, too, from cached states")
     parser.add_argument("--no-stability", action="store_true", help="skip the internal stability analysis")
     parser.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help="cache and checkpoints")

@@ -95,7 +95,10 @@ def test_conditions_leave_the_rows_that_meet_them(capsys):
     assert len(studies.select("bi")) == 3
     assert studies.main(["bi", "--where", "functional=b3lyp"]) == 2
     assert "must be NAME=VALUE with one of ['molecule', 'state'" in capsys.readouterr().err
-    assert studies.main(["bi", "--where", "xc=pbe"]) == 2
+    chosen = studies.select("small-grid", ["basis=def2-svp", "torsion_degrees=90", "xc=pbe"])
+    assert [(row.basis, row.torsion_degrees, row.xc) for row in chosen] == [("def2-svp", 90.0, "pbe")]
+    assert studies.main(["bi", "--where", "molecule=bi", "--where", "xc=pbe"]) == 2
+    assert studies.main(["bi", "--where", "torsion_degrees=ninety"]) == 2
     assert "leaves none" in capsys.readouterr().err
 
 
