@@ -218,7 +218,9 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m molecular_qubits.experiments.exchange_studies", description=__doc__
     )
     parser.add_argument("studies", nargs="+", choices=tuple(STUDIES))
-    parser.add_argument("--where", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="rows, e.g. xc=b3lyp")
+    parser.add_argument(
+        "--where", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="rows, e.g. xc=b3lyp"
+    )
     parser.add_argument("--again", action="store_true", help="compute rows that are there, too, from cached states")
     parser.add_argument("--no-stability", action="store_true", help="skip the internal stability analysis")
     parser.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help="cache and checkpoints")
