@@ -134,5 +134,5 @@ def test_a_ghz_state_with_relaxation_is_that_of_the_gate_channels():
     final = processor.run_state(processor.generate_init_processor_state(), options=TIGHT).states[-1]
     ghz = (basis([2] * 3, [0] * 3) + basis([2] * 3, [1] * 3)).unit()
     found = (ghz.dag() * processor.get_final_circuit_state(final) * ghz).real
-    assert 0.5 < channels.fidelity < 0.75
+    assert 0.5 < channels.fidelity < 0.85  # the gates found, and their times, differ among processors
     assert found == pytest.approx(channels.fidelity, abs=1e-6)

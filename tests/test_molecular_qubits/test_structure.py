@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molecular_qubits import Molecule, as_molecule, cli
+from molecular_qubits.cli_exchange import read_molecule
 from molecular_qubits.structure.bonds import from_distances
 from molecular_qubits.structure.centres import radical_centres
 from molecular_qubits.structure.library import LIBRARY, library_entry, start_geometry
@@ -55,7 +56,7 @@ def test_xyz_keeps_charge_and_multiplicity(tmp_path):
     ion = Molecule(("He", "H"), ((0, 0, 0), (0, 0, 0.77)), charge=1, multiplicity=1)
     path = tmp_path / "ion.xyz"
     path.write_text(ion.to_xyz(), encoding="utf-8")
-    for read in (Molecule.from_xyz(path), as_molecule(path), cli.read_molecule(str(path))[0]):
+    for read in (Molecule.from_xyz(path), as_molecule(path), read_molecule(str(path))[0]):
         assert (read.charge, read.multiplicity, read.n_electrons) == (1, 1, 2)
     assert Molecule.from_xyz(path, charge=1, multiplicity=1) == Molecule.from_xyz(path)
     with pytest.raises(ValueError, match=r"`charge` must agree .*charge=1, but is 0"):
