@@ -39,6 +39,16 @@ class FrozenConfig(BaseModel):
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @classmethod
+    def of(cls, config: Self | None, name: str = "config") -> Self:
+        """Return a configuration as it is, the defaults for ``None``; a `TypeError` that names the argument else."""
+        if not isinstance(config, cls | None):
+            article = "an" if cls.__name__[0] in "AEIOU" else "a"
+            raise TypeError(
+                f"Argument `{name}` must be {article} {cls.__name__} or None, but was a {type(config).__name__}."
+            )
+        return cls() if config is None else config
+
+    @classmethod
     def build(cls, values: Mapping[str, Any]) -> Self:
         """Validate a mapping of values.
 

@@ -271,11 +271,10 @@ def add_quant_noise(
     The gradient goes straight through to the weights. Source: Fan et al., arXiv:2004.07320; the released code wrote the
     proxy noise into the weights for good.
     """
-    if config is not None and not isinstance(config, NoiseConfig):
-        raise TypeError(f"Argument `config` must be a NoiseConfig or None, but was a {type(config).__name__}.")
+    config = NoiseConfig.of(config)
     if _noisy(model):
         raise ValueError("Argument `model` has Quant-Noise already: call `remove_quant_noise` first.")
-    return QuantNoise(model, config or NoiseConfig(), match_rules(model, as_rules(rules)))
+    return QuantNoise(model, config, match_rules(model, as_rules(rules)))
 
 
 def remove_quant_noise(model: nn.Module) -> None:

@@ -261,9 +261,7 @@ def ipq(
     >>> len(report.stages[0].losses)
     5
     """
-    config = config or IPQConfig()
-    if not isinstance(config, IPQConfig):
-        raise TypeError(f"Argument `config` must be an IPQConfig or None, but was a {type(config).__name__}.")
+    config = IPQConfig.of(config)
     if checkpoints is not None:
         check_folder(checkpoints, "Argument `checkpoints`")
     rules = as_rules(rules)

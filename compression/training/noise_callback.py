@@ -39,11 +39,9 @@ class QuantNoiseCallback(TrainerCallback):
         model: nn.Module | None = None,
     ) -> None:
         self.rules = as_rules(rules)
-        if config is not None and not isinstance(config, NoiseConfig):
-            raise TypeError(f"Argument `config` must be a NoiseConfig or None, but was a {type(config).__name__}.")
+        self.config = NoiseConfig.of(config)
         if model is not None:
             match_rules(model, self.rules)
-        self.config = config or NoiseConfig()
         self.noise: QuantNoise | None = None
 
     def on_train_begin(

@@ -278,9 +278,13 @@ def _name_and_code(function: Any) -> str:
     return name if code is None else f"{name} {content_hash(_instructions(code))[:16]}"
 
 
-def _instructions(code: CodeType) -> list[Any]:
-    constants = [_instructions(value) if isinstance(value, CodeType) else repr(value) for value in code.co_consts]
-    return [code.co_code.hex(), list(code.co_names), constants]
+def _instructions(value: Any) -> Any:
+    """What a code object or one of its constants is, JSON-able; sets in an order that is the same in every process."""
+    if isinstance(value, CodeType):
+        return [value.co_code.hex(), list(value.co_names), _instructions(value.co_consts)]
+    if isinstance(value, tuple):
+        return [_instructions(part) for part in value]
+    return sorted(map(repr, value)) if isinstance(value, frozenset) else repr(value)
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -177,9 +177,11 @@ class StateRunner:
         key, high_spin = self.key(determinant), all(sign > 0 for sign in determinant)
         if not high_spin and self.high_spin is None:
             self.run((1,) * len(self.spins))
+        path = self.cache.path(key)
+        known = path.is_dir()
         state, solution = self._finished(determinant, key)
-        if self.failure(state, solution) is not None:  # finished when there were fewer checks
-            remove(self.cache.path(key))
+        if known and self.failure(state, solution) is not None:  # finished when there were fewer checks
+            remove(path)
             state, solution = self._finished(determinant, key)
         if self.stability:
             analysed = {**key, "kind": "stability"}

@@ -245,6 +245,22 @@ def test_codebooks_of_a_frozen_model_are_trained(teacher):
     assert not any(parameter.requires_grad for name, parameter in model.named_parameters() if "centroids" not in name)
 
 
+def test_the_code_of_a_step_is_the_same_in_every_process(tmp_path):
+    """Sets of texts have another order in each."""
+    script = (
+        "from compression.training.objectives import _name_and_code\n"
+        "print(_name_and_code(lambda model, batch: model if batch in {'a', 'b', 'c', ('d', 'e')} else lambda: 'f'))"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", script], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }  # fmt: skip
+    assert len(found) == 1
+
+
 def test_a_gradient_that_is_not_finite_is_an_error(teacher):
     def step(model, batch):
         x = model(batch)
