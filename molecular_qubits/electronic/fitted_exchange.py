@@ -2,59 +2,91 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-WORK_BYTES = 2**28
-"""Memory of one batch of integrals and half-transformed integrals."""
+from molecular_qubits.fields.threads import workers
+
+BATCH_BYTES = 2**27
+"""Memory of the fitted integrals that PySCF hands out at a time; it reads the next ones meanwhile."""
+
+SHARE_BYTES = 2**25
+"""Memory of the integrals that one thread unpacks at a time."""
+
+_TILE = 32
+"""Rows of a matrix that are in the cache when they are written once more as columns."""
 
 
-def exchange_matrix(fit: Any, occupied: np.ndarray, changes: np.ndarray | None = None) -> np.ndarray:
-    """Return the exchange matrix of one spin in single precision, or its first-order change.
+def exchange_matrices(
+    fit: Any, occupied: Sequence[np.ndarray], changes: Sequence[np.ndarray] | None = None
+) -> np.ndarray:
+    """Return the exchange matrices of both spins in single precision, or their first-order changes.
+
+    The integrals are read and unpacked once for both spins.
 
     Parameters
     ----------
     fit
         PySCF ``DF`` of the molecule, or its range-separated part.
     occupied
-        Occupied orbitals C ``(n_ao, n_occupied)``.
+        Occupied orbitals C of each spin ``(n_ao, n_occupied)``.
     changes
-        First-order changes X of the orbitals, for the change of the exchange matrix.
+        First-order changes X of the orbitals, for the change of the exchange matrices.
 
     Returns
     -------
     ndarray
-        ``(n_ao, n_ao)``, float64 sums of float32 products: K = Σ_Q (B_Q C)(B_Q C)ᵀ, or
-        Σ_Q (B_Q X)(B_Q C)ᵀ and its transpose. The relative error is about 1e-6.
+        ``(n_spins, n_ao, n_ao)``, float64 sums of float32 products: K = Σ_Q (B_Q C)(B_Q C)ᵀ, or
+        Σ_Q (B_Q X)(B_Q C)ᵀ and its transpose. The relative error is about 1e-6. They do not depend on the number of
+        threads.
     """
-    n_ao, n_occupied = occupied.shape
-    total = np.zeros((n_ao, n_ao))
-    if n_occupied == 0:
-        return total
-    transposed = np.ascontiguousarray(occupied.T, dtype=np.float32)
-    moved = None if changes is None else np.ascontiguousarray(changes.T, dtype=np.float32)
-    count = max(1, WORK_BYTES // (4 * n_ao * (n_ao + n_occupied)))
-    square = np.empty((count, n_ao, n_ao), dtype=np.float32)
-    half = np.empty((count, n_occupied, n_ao), dtype=np.float32)
-    for packed in fit.loop(count):
-        n = len(packed)
-        _unpack(packed, square)
-        np.matmul(transposed, square[:n], out=half[:n])
-        flat = half[:n].reshape(n * n_occupied, n_ao)
-        total += flat.T @ (flat if moved is None else np.matmul(moved, square[:n]).reshape(flat.shape))
-    return total if moved is None else total + total.T
+    n_ao = len(occupied[0])
+    share = max(1, SHARE_BYTES // (4 * n_ao * n_ao))
+    batch = share * max(1, BATCH_BYTES // (4 * share * n_ao * (n_ao + 1)))
+    part = partial(_part, [_rows(c) for c in occupied], None if changes is None else [_rows(x) for x in changes])
+    total = np.zeros((len(occupied), n_ao, n_ao))
+    with workers() as pool:
+        for packed in fit.loop(batch):
+            for found in pool.map(part, [packed[i : i + share] for i in range(0, len(packed), share)]):
+                total += found
+    return total if changes is None else total + total.transpose(0, 2, 1)
+
+
+def _rows(orbitals: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(orbitals.T, dtype=np.float32)
+
+
+def _part(occupied: list[np.ndarray], changes: list[np.ndarray] | None, packed: np.ndarray) -> np.ndarray:
+    """Return what some of the integrals add, in single precision."""
+    n_ao = occupied[0].shape[1]
+    square = np.empty((len(packed), n_ao, n_ao), dtype=np.float32)
+    _unpack(packed, square, _TILE)
+    found = np.empty((len(occupied), n_ao, n_ao), dtype=np.float32)
+    for spin, orbitals in enumerate(occupied):
+        half = _half(orbitals, square)
+        np.matmul(half.T, half if changes is None else _half(changes[spin], square), out=found[spin])
+    return found
+
+
+def _half(orbitals: np.ndarray, square: np.ndarray) -> np.ndarray:
+    return np.matmul(orbitals, square).reshape(len(square) * len(orbitals), square.shape[2])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _unpack(packed: Any, square: Any) -> None:
+def _unpack(packed: Any, square: Any, tile: int) -> None:
     """Write symmetric matrices from their packed lower triangles."""
+    n = square.shape[1]
     for q in range(packed.shape[0]):
-        position = 0
-        for i in range(square.shape[1]):
-            for j in range(i + 1):
-                value = packed[q, position]
-                square[q, i, j] = value
-                square[q, j, i] = value
-                position += 1
+        for first in range(0, n, tile):
+            last = min(first + tile, n)
+            for i in range(first, last):
+                position = i * (i + 1) // 2
+                for j in range(i + 1):
+                    square[q, i, j] = packed[q, position + j]
+            for j in range(last):
+                for i in range(max(first, j + 1), last):
+                    square[q, j, i] = square[q, i, j]

@@ -7,15 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from molecular_qubits.electronic.errors import InsufficientMemoryError
-from molecular_qubits.electronic.fitted_exchange import WORK_BYTES
+from molecular_qubits.electronic.fitted_exchange import BATCH_BYTES, SHARE_BYTES
 from molecular_qubits.structure.pyscf_input import fitting_basis
 
 _WORK_MATRICES = 40
 """Square matrices of an unrestricted field with DIIS: 8 error and 8 Fock pairs, densities, orbitals, work arrays."""
-
-
-_BATCH_MB = 2 * WORK_BYTES / 1e6
-"""Integrals of one batch of the exchange in single precision, and as PySCF hands them out."""
 
 _ORBITAL_VALUES_SHARE = 1 / 6
 """Orbital values that a ramped field keeps, in fitted integrals, with 55 atoms."""
@@ -26,7 +22,7 @@ def fit_memory_mb(mole: Any, xc: str, auxbasis: str | None = None, *, ramp: bool
 
     PySCF keeps the integrals in memory up to ``mole.max_memory`` and in a scratch file beyond; the estimate is of what
     is in memory. Range-separated functionals have the integrals twice. A ramped field keeps orbital values besides, and
-    a batch of integrals.
+    integrals that are read ahead and unpacked.
 
     Parameters
     ----------
@@ -44,7 +40,7 @@ def fit_memory_mb(mole: Any, xc: str, auxbasis: str | None = None, *, ramp: bool
     ValueError
         If the fitting basis is unknown for an element.
     """
-    from pyscf import df
+    from pyscf import df, lib
     from pyscf.dft import libxc
 
     try:
@@ -58,7 +54,8 @@ def fit_memory_mb(mole: Any, xc: str, auxbasis: str | None = None, *, ramp: bool
     integrals = 8 * n_aux * n * (n + 1) / 2 / 1e6
     tensors = 2 if xc.lower() != "hf" and libxc.rsh_coeff(xc)[0] else 1
     work = 8 * _WORK_MATRICES * n**2 / 1e6
-    ramped = min(_BATCH_MB, 2 * integrals) + _ORBITAL_VALUES_SHARE * integrals if ramp else 0.0
+    batches = 2 * (BATCH_BYTES + lib.num_threads() * SHARE_BYTES) / 1e6
+    ramped = min(batches, 2 * integrals) + _ORBITAL_VALUES_SHARE * integrals if ramp else 0.0
     return tensors * min(integrals, mole.max_memory) + work + ramped
 
 

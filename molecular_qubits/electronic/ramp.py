@@ -8,14 +8,14 @@ field. The end is judged by the gradient of the exact Fock matrix: nothing of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from molecular_qubits.electronic.fitted_exchange import exchange_matrix
+from molecular_qubits.electronic.fitted_exchange import exchange_matrices
 from molecular_qubits.fields.guesses import density_of, occupied_orbitals
 from molecular_qubits.fields.xc_blocks import BlockedXC
 
@@ -79,9 +79,9 @@ class CheapField:
         return respond
 
     def _exchange(self, density: Any) -> np.ndarray:
-        return self._shares(_occupied(density), [None, None])
+        return self._shares(_occupied(density))
 
-    def _shares(self, occupied: list[np.ndarray], changes: Sequence[np.ndarray | None]) -> np.ndarray:
+    def _shares(self, occupied: list[np.ndarray], changes: list[np.ndarray] | None = None) -> np.ndarray:
         if self.omega == 0:
             return self.short_range * self._of(occupied, changes)
         parts = []  # as in pyscf.dft.uks.get_veff
@@ -94,9 +94,9 @@ class CheapField:
             parts.append((self.long_range - self.short_range) * self._of(occupied, changes, self.omega))
         return np.sum(parts, axis=0)
 
-    def _of(self, occupied: list[np.ndarray], changes: Sequence[np.ndarray | None], omega: float = 0.0) -> np.ndarray:
+    def _of(self, occupied: list[np.ndarray], changes: list[np.ndarray] | None, omega: float = 0.0) -> np.ndarray:
         with self.fit.range_coulomb(omega) if omega else nullcontext(self.fit) as fit:
-            return np.array([exchange_matrix(fit, c, x) for c, x in zip(occupied, changes, strict=True)])
+            return exchange_matrices(fit, occupied, changes)
 
 
 def _occupied(density: Any) -> list[np.ndarray]:

@@ -161,7 +161,9 @@ class Workspace:
     def __post_init__(self) -> None:
         if self.mole is None:
             self.mole = build_mole(self.molecule, self.settings.basis, self.molecule.n_electrons % 2)
-        if not self.settings.density_fit:  # integrals that do not fit in memory are computed in each cycle
+        if self.settings.density_fit:  # integrals that do not fit in memory are read from a file in each cycle
+            self.mole.max_memory = max(self.mole.max_memory, available_memory_mb() / 2)
+        else:  # ... are computed in each cycle
             self.mole.max_memory = min(self.mole.max_memory, available_memory_mb())
         if self.settings.ramp:
             self._grids, self._numint = make_grids(self.mole, self.settings.grid_level), blocked_numint()
@@ -201,10 +203,11 @@ class Workspace:
         return self._cheap
 
     def keep(self, mean_field: Any) -> None:
-        """Keep the integrals and the grid that a finished field has built."""
-        self._grids = getattr(mean_field, "grids", None)
-        if not self.settings.density_fit and self.settings.device == "cpu":
-            self._eri = mean_field._eri
+        """Keep the integrals and the grid that a finished field has built; those of a GPU are made anew."""
+        if self.settings.device == "cpu":
+            self._grids = getattr(mean_field, "grids", None)
+            if not self.settings.density_fit:
+                self._eri = mean_field._eri
 
 
 class _Recorder:

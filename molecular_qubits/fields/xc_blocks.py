@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numba import njit
+
+from molecular_qubits.fields.threads import workers
 
 POINTS = 256
 """Points in a block: fewer cost more calls, more meet more orbitals."""
@@ -95,7 +96,7 @@ class BlockedXC:
         density = np.asarray(density, dtype=self.dtype)
         potential = np.zeros((2, *density.shape[1:]))
         n_electrons, energy = np.zeros(2), 0.0
-        with _workers() as pool:
+        with workers() as pool:
             for group, values in self._groups(pool):
                 rho = self._densities(pool, density, group, values)
                 weights = self.weights[group[0].first : group[-1].last]
@@ -114,7 +115,7 @@ class BlockedXC:
         """
         density = np.asarray(density, dtype=self.dtype)
         kernels: list[np.ndarray] = []
-        with _workers() as pool:
+        with workers() as pool:
             for group, values in self._groups(pool):
                 rho = self._densities(pool, density, group, values)
                 fxc = self._functional(rho, 2)[2]
@@ -126,7 +127,7 @@ class BlockedXC:
         def respond(change: np.ndarray) -> np.ndarray:
             change = np.asarray(change, dtype=self.dtype)
             potential = np.zeros((2, *change.shape[1:]))
-            with _workers() as pool:
+            with workers() as pool:
                 for (group, values), kernel in zip(self._groups(pool), kernels, strict=True):
                     rho = self._densities(pool, change, group, values)
                     self._add(pool, np.einsum("sxtyp,typ->sxp", kernel, rho), group, values, potential)
@@ -282,19 +283,6 @@ def shell_reach(mole: Any, threshold: float) -> np.ndarray:
             known[key] = distances[above[-1]] + 0.1 if len(above) else distances[0]
         reach[shell] = known[key]
     return reach
-
-
-@contextmanager
-def _workers() -> Iterator[ThreadPoolExecutor]:
-    """Threads that share the blocks out; products inside a block must not start more."""
-    from pyscf import lib
-    from threadpoolctl import threadpool_limits
-
-    with (
-        threadpool_limits(limits=1, user_api="blas"),
-        ThreadPoolExecutor(lib.num_threads(), initializer=lib.num_threads, initargs=(1,)) as pool,
-    ):
-        yield pool
 
 
 _compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})

@@ -65,6 +65,14 @@ def test_exact_integrals_stay_within_the_memory(monkeypatch):
     assert field._eri is None  # computed in each cycle
 
 
+def test_fitted_integrals_are_in_memory_where_there_is_room(monkeypatch):
+    from molecular_qubits.electronic import scf
+
+    for available, limit in ((1e5, 5e4), (1e3, build_mole(H4, "6-31g", 0).max_memory)):
+        monkeypatch.setattr(scf, "available_memory_mb", lambda available=available: available)
+        assert scf.Workspace(H_HE_H, scf.SCFSettings(basis="6-31g", density_fit=True)).mole.max_memory == limit
+
+
 def test_the_estimate_is_the_size_of_the_integrals():
     from pyscf import df
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from pyscf.dft import numint
 
+from molecular_qubits.electronic import fitted_exchange
 from molecular_qubits.electronic import scf as scf_module
 from molecular_qubits.electronic.exchange import exchange_couplings
-from molecular_qubits.electronic.fitted_exchange import exchange_matrix
+from molecular_qubits.electronic.fitted_exchange import exchange_matrices
 from molecular_qubits.electronic.ramp import CheapField
 from molecular_qubits.electronic.scf import SCFSettings, Workspace, make_grids, run_scf
 from molecular_qubits.fields.guesses import density_of
@@ -82,14 +83,19 @@ def test_kept_orbitals_give_the_same_result(workspace, orbitals):
 
 
 def test_exchange_in_single_precision_is_that_of_pyscf(workspace, orbitals, monkeypatch):
-    from pyscf import df
+    from pyscf import df, lib
 
     fit = df.DF(workspace.mole).build()
     expected = fit.get_jk(density_of(*orbitals), with_j=False)[1]
-    monkeypatch.setattr("molecular_qubits.electronic.fitted_exchange.WORK_BYTES", 100_000)  # several batches
-    for occupied, matrix in zip(orbitals, expected, strict=True):
-        assert exchange_matrix(fit, occupied) == pytest.approx(matrix, abs=1e-5)
-    assert not exchange_matrix(fit, np.zeros((workspace.mole.nao, 0))).any()
+    assert exchange_matrices(fit, orbitals) == pytest.approx(expected, abs=1e-5)
+    monkeypatch.setattr(fitted_exchange, "BATCH_BYTES", 100_000)  # several of them, each in several shares
+    monkeypatch.setattr(fitted_exchange, "SHARE_BYTES", 30_000)
+    found = exchange_matrices(fit, orbitals)
+    assert found == pytest.approx(expected, abs=1e-5)
+    threads = lib.num_threads()
+    with lib.with_omp_threads(threads + 1):
+        assert np.array_equal(exchange_matrices(fit, orbitals), found)
+    assert not exchange_matrices(fit, [np.zeros((workspace.mole.nao, 0))] * 2).any()
 
 
 @pytest.mark.parametrize("xc", ["b3lyp", "cam-b3lyp", "hse06", "lrc-wpbe", "pbe"])
