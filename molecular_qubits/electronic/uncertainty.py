@@ -171,10 +171,15 @@ def ratio_or_bound(
     if off_cm1 == 0 and off_error_cm1 == 0:
         raise ValueError("Argument `off_error_cm1` must be positive where `off_cm1` is 0: state the resolution.")
     if abs(off_cm1) <= 2 * off_error_cm1:
-        return max(0.0, (abs(on_cm1) - 2 * on_error_cm1) / (abs(off_cm1) + 2 * off_error_cm1)), None
+        return least_ratio(on_cm1, on_error_cm1, off_cm1, off_error_cm1), None
     ratio = abs(on_cm1 / off_cm1)
     relative = off_error_cm1 / abs(off_cm1)
     return ratio, float(np.hypot(on_error_cm1 / abs(off_cm1), ratio * relative))
+
+
+def least_ratio(on_cm1: float, on_error_cm1: float, off_cm1: float, off_error_cm1: float) -> float:
+    """Return (|J_on| - 2 error) / (|J_off| + 2 error), not below 0; arguments as for `ratio_or_bound`."""
+    return max(0.0, (abs(on_cm1) - 2 * on_error_cm1) / (abs(off_cm1) + 2 * off_error_cm1))
 
 
 def radical_triplet_exchange(result: ExchangeResult) -> dict[str, Any]:

@@ -93,7 +93,10 @@ def _power(value: float) -> str:
 
 
 def draw_method_grid(study: str = "small-grid") -> Figure:
-    """Draw J of the small radical-chromophore by functional, a panel for each torsion, a line for each basis."""
+    """Draw J of the small radical-chromophore by functional, a panel for each torsion, a line for each basis.
+
+    Open markers: a state is held (`exchange_report.is_held`).
+    """
     from matplotlib import pyplot
 
     rows = report.rows_of(study)
@@ -101,15 +104,15 @@ def draw_method_grid(study: str = "small-grid") -> Figure:
     figure, panels = pyplot.subplots(1, len(torsions), figsize=(PAGE_WIDTH_IN, 2.4), sharey=True, squeeze=False)
     for axes, torsion in zip(panels[0], torsions, strict=True):
         for number, basis in enumerate(BASES):
-            found = {
-                row["xc"]: report.coupling(row)
-                for row in rows
-                if (row["torsion_degrees"], row["basis"]) == (torsion, basis)
-            }
+            found = {row["xc"]: row for row in rows if (row["torsion_degrees"], row["basis"]) == (torsion, basis)}
             if not found:
                 continue
-            values = [found.get(xc, np.nan) for xc in FUNCTIONALS]
-            axes.plot(range(len(FUNCTIONALS)), values, marker=MARKERS[number], markersize=4, linewidth=0.9, label=basis)
+            values = [report.coupling(found[xc]) if xc in found else np.nan for xc in FUNCTIONALS]
+            marker = MARKERS[number]
+            (line,) = axes.plot(values, marker=marker, markersize=4, linewidth=0.9, label=basis)
+            held = [place for place, xc in enumerate(FUNCTIONALS) if xc in found and report.is_held(found[xc])]
+            colours = {"facecolors": "white", "edgecolors": line.get_color()}
+            axes.scatter(held, [values[place] for place in held], s=16, marker=marker, zorder=3, **colours)
         axes.set_xticks(range(len(FUNCTIONALS)), FUNCTIONALS, rotation=45, ha="right")
         axes.set_xlim(-0.4, len(FUNCTIONALS) - 0.6)
         axes.set_title(f"torsion {torsion:g}°")

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from molecular_qubits.electronic.projection import convergence_error
+from molecular_qubits.electronic.projection import convergence_error, fit_products
+from molecular_qubits.electronic.scf import HELD
 from molecular_qubits.electronic.thermal_average import ThermalAverage, boltzmann_average
-from molecular_qubits.electronic.uncertainty import ErrorBar, combine_errors, ratio_or_bound
-from molecular_qubits.experiments import numerical_error
+from molecular_qubits.electronic.uncertainty import ErrorBar, combine_errors, least_ratio, ratio_or_bound
+from molecular_qubits.experiments import numerical_error, spin_density_maps
 from molecular_qubits.experiments.exchange_rows import Calculation
 from molecular_qubits.experiments.exchange_studies import (
     BASES,
@@ -122,13 +123,30 @@ def torsion_rows(study: str = "mono-torsion") -> list[dict[str, Any]]:
 
 
 def grid_rows(study: str = "small-grid") -> list[dict[str, Any]]:
-    """Return one table row for each basis and torsion of the small radical-chromophore: J by functional."""
-    found = {(row["basis"], row["torsion_degrees"], row["xc"]): coupling(row) for row in rows_of(study)}
+    """Return one table row for each basis and torsion of the small radical-chromophore: J by functional, and of which
+    functionals a state is held (`is_held`).
+    """
+    found = {(row["basis"], row["torsion_degrees"], row["xc"]): row for row in rows_of(study)}
     places = sorted({key[:2] for key in found}, key=lambda place: (BASES.index(place[0]), place[1]))
-    return [
-        {"basis": basis, "torsion (°)": torsion, **{xc: found.get((basis, torsion, xc)) for xc in FUNCTIONALS}}
-        for basis, torsion in places
-    ]
+    table = []
+    for place in places:
+        here = {xc: row for xc in FUNCTIONALS if (row := found.get((*place, xc))) is not None}
+        table.append(
+            {
+                "basis": place[0],
+                "torsion (°)": place[1],
+                **{xc: coupling(here[xc]) if xc in here else None for xc in FUNCTIONALS},
+                "held": ", ".join(xc for xc, row in here.items() if is_held(row)),
+            }
+        )
+    return table
+
+
+def is_held(row: dict[str, Any]) -> bool:
+    """Return whether a state of a row is held by its overlap with the guess, or known to be a saddle point: it is not
+    the lowest of its kind, and its coupling is that of a state which the field alone would leave.
+    """
+    return any(state["solver"] in HELD or state["stable"] is False for state in row["states"])
 
 
 def share_rows(study: str = "small-exchange") -> list[dict[str, Any]]:
@@ -185,8 +203,8 @@ def mono_error_bar(temperature_k: float = ROOM_TEMPERATURE_K) -> ErrorBar:
         return [scale * coupling(row) for row in rows]
 
     functionals = {row["xc"]: scale * coupling(row) for row in rows_of("mono-functional")}
-    order = ("6-31g", "def2-svp", "6-31g*", "def2-tzvp")
-    bases = sorted(rows_of("mono-basis"), key=lambda row: order.index(row["basis"]))
+    order = ("6-31g", "6-31g*", "def2-svp", "def2-tzvp")
+    bases = sorted([here, *rows_of("mono-basis")], key=lambda row: order.index(row["basis"]))
     grids = sorted([*rows_of("mono-grid"), *rows_of("mono-basis", basis="6-31g")], key=lambda row: row["grid_level"])
     fitted = [row["J Yamaguchi (cm^-1)"] for row in numerical_error.read()["rows"]]
     fit_error = abs(scale * coupling(here) * (fitted[1] / fitted[0] - 1))
@@ -247,8 +265,15 @@ def simulation_rows() -> list[dict[str, Any]]:
     return table
 
 
+_LIT_PAIRS = ((0, 1), (1, 2))
+"""Radical and triplet of each half of the bi-radical."""
+
+
 def bi_rows() -> list[dict[str, Any]]:
-    """Return one table row for each committed calculation of the bi-radicals: ground J_RR, excited J_RT and J_RR."""
+    """Return one table row for each committed calculation of the bi-radicals: ground J_RR, excited J_RT and J_RR.
+
+    Three centres have J_RT by `local_couplings` besides, where it is known.
+    """
     table = []
     for study in ("bi", "bi-torsion", "verdazyl"):
         for row in rows_of(study):
@@ -259,12 +284,17 @@ def bi_rows() -> list[dict[str, Any]]:
                 "J_RR excited (cm^-1)": None,
                 "J_RR ground (cm^-1)": None,
             }
+            pairs = _LIT_PAIRS if excited and three else ((0, 1),)
+            by_projection = {name: np.mean([coupling(row, *pair, name) for pair in pairs]) for name in PROJECTIONS}
             if excited:
-                pairs = ((0, 1), (1, 2)) if three else ((0, 1),)
-                values["J_RT (cm^-1)"] = float(np.mean([coupling(row, *pair) for pair in pairs]))
+                values["J_RT (cm^-1)"] = float(by_projection["yamaguchi"])
                 values["J_RR excited (cm^-1)"] = coupling(row, 0, 2) if three else None
             else:
                 values["J_RR ground (cm^-1)"] = coupling(row)
+            for name in PROJECTIONS[1:]:
+                values[f"{name} (cm^-1)"] = float(by_projection[name])
+            local = local_couplings(row) if len(row["j_yamaguchi_cm1"]) > 2 else None
+            values["local (cm^-1)"] = None if local is None else float(np.mean([local[pair] for pair in pairs]))
             table.append(
                 {
                     "molecule": row["molecule"],
@@ -308,7 +338,7 @@ def _j_or_reason(row: dict[str, Any] | None) -> str:
         return "not computed"
     if "error" in row:
         return "refused"
-    pairs = ((0, 1), (1, 2)) if len(row["j_yamaguchi_cm1"]) == 3 else ((0, 1),)
+    pairs = _LIT_PAIRS if len(row["j_yamaguchi_cm1"]) == 3 else ((0, 1),)
     return f"{np.mean([coupling(row, *pair) for pair in pairs]):+.3g}"
 
 
@@ -331,35 +361,46 @@ def largest_residual(row: dict[str, Any]) -> float | str | None:
 def switching() -> dict[str, Any]:
     """Return |J_RT (lit) / J_RR (dark)| of the bi-radical, or its lower bound, at the geometry of each state.
 
-    Both couplings carry the relative error of the mono-radical (`mono_error_bar`) but for the functional, the dark one
-    at least `RESOLUTION_CM1`. The halves of the molecule are equivalent: half the difference of their lit couplings is
-    an error of the geometry, added to the square. A functional changes the lit coupling, and its error, by its factor
-    of the mono-radical, and the dark one by its `dark_factors`, the highest of them where it has none, or by the
-    highest of the mono-radical while there are none. The ratio is then a lower bound: the lowest of all functionals.
+    Both couplings carry the relative error of the mono-radical (`mono_error_bar`) but for functional and projection,
+    the dark one at least `RESOLUTION_CM1`. The projection of three centres, `local_couplings` among them, and half the
+    difference of the lit couplings, for the halves of the molecule are equivalent, are added to the squares. A
+    functional changes the lit coupling and its error by its factor of the mono-radical. The dark coupling is its own
+    one (``bi-dark-functional``), or else that of B3LYP, with its error, times the factor of the functional at the other
+    geometry. The ratio is then a lower bound: the lowest of all functionals that have a dark coupling; the others are
+    named in ``without_dark``.
     """
-    bar = mono_error_bar()
-    others = [part for name, part in bar.parts_cm1.items() if name != "functional"]
+    bar, up = mono_error_bar(), functional_factors()
+    others = [part for name, part in bar.parts_cm1.items() if name not in ("functional", "projection")]
     relative = float(np.linalg.norm(others)) / abs(bar.value_cm1)
-    lit_factors, found_dark = functional_factors(), dark_factors()
-    highest = max(map(abs, (found_dark if len(found_dark) > 1 else lit_factors).values()))
-    factors = {xc: (factor, abs(found_dark.get(xc, highest))) for xc, factor in lit_factors.items()}
     (lit,) = rows_of("bi", state="excited")
-    dark = {row.get("geometry") or row["state"]: row for row in rows_of("bi", state="ground")}
-    halves = [coupling(lit, 0, 1), coupling(lit, 1, 2)]
+    dark = {_geometry(row): coupling(row) for row in rows_of("bi", state="ground")}
+    own = {(_geometry(row), row["xc"]): coupling(row) for row in rows_of("bi-dark-functional")}
+    down = {xc: own[place, xc] / dark[place] for place, xc in own if place == "excited" and place in dark}
+    halves = [coupling(lit, *pair) for pair in _LIT_PAIRS]
     on, geometry_error = float(np.mean(halves)), abs(halves[1] - halves[0]) / 2
-    on_error = float(np.hypot(relative * on, geometry_error))
-    found: dict[str, Any] = {"j_on_cm1": on, "j_on_error_cm1": on_error, "factors": factors, "ratios": {}}
-    for geometry, row in dark.items():
-        off = coupling(row)
+    means = [float(np.mean([coupling(lit, *pair, name) for pair in _LIT_PAIRS])) for name in PROJECTIONS]
+    if (local := local_couplings(lit)) is not None:
+        means.append(float(np.mean([local[pair] for pair in _LIT_PAIRS])))
+    on_error = float(np.linalg.norm([relative * on, np.ptp(means) / np.sqrt(12), geometry_error]))
+    found: dict[str, Any] = {"j_on_cm1": on, "j_on_error_cm1": on_error, "lit_factors": up, "ratios": {}}
+    for geometry, off in dark.items():
         error = max(RESOLUTION_CM1, relative * abs(off))
+        darks = {"b3lyp": (off, error)}
+        for xc in up:
+            if (geometry, xc) in own:
+                j_cm1 = own[geometry, xc]
+                darks[xc] = (j_cm1, max(RESOLUTION_CM1, relative * abs(j_cm1)))
+            elif xc in down:
+                darks[xc] = (down[xc] * off, max(RESOLUTION_CM1, abs(down[xc]) * error))
         ratio, ratio_error = ratio_or_bound(on, on_error, off, error)
-        if len(factors) > 1:
-            least = max(on - 2 * on_error, 0.0)
-            ratio = min(up * least / (down * abs(off) + 2 * error) for up, down in factors.values())
+        if len(darks) > 1:
+            ratio = min(least_ratio(up[xc] * on, up[xc] * on_error, *darks[xc]) for xc in darks)
             ratio_error = None
         found["ratios"][geometry] = {
             "j_off_cm1": off,
             "j_off_error_cm1": error,
+            "dark_cm1": darks,
+            "without_dark": [xc for xc in up if xc not in darks],
             "ratio": ratio,
             "ratio_error": ratio_error,
             "lower_bound": ratio_error is None,
@@ -367,20 +408,30 @@ def switching() -> dict[str, Any]:
     return found
 
 
+def _geometry(row: dict[str, Any]) -> str:
+    """Return the state in which the geometry of a row was relaxed."""
+    return str(row.get("geometry") or row["state"])
+
+
+def local_couplings(row: dict[str, Any]) -> np.ndarray | None:
+    """Return the couplings of a row of three centres by <S_i.S_j> on their atoms (`ExchangeResult.j_local_cm1`).
+
+    Rows of before they were kept have them in the states of their spin-density map, if there is one.
+    """
+    if row.get("j_local_cm1") is not None:
+        return np.array(row["j_local_cm1"])
+    for name, calculation in spin_density_maps.MAPS.items():
+        if calculation == Calculation.from_row(row) and spin_density_maps.path_of(name).exists():
+            states = spin_density_maps.load(name).states
+            energies_cm1 = [state.energy_hartree * HARTREE_TO_CM1 for state in states]
+            return fit_products(energies_cm1, [state.spin_products for state in states]).j_cm1
+    return None
+
+
 def functional_factors() -> dict[str, float]:
     """Return J_RT of the mono-radical by each functional over that by B3LYP, which is 1."""
     rows = {row["xc"]: coupling(row) for row in rows_of("mono-functional")}
     return {"b3lyp": 1.0} | {xc: value / rows["b3lyp"] for xc, value in rows.items() if "b3lyp" in rows}
-
-
-def dark_factors() -> dict[str, float]:
-    """Return J_RR of the bi-radical in the dark by each functional over that by B3LYP, which is 1.
-
-    At the geometry of the lit molecule: at its own the coupling is below `RESOLUTION_CM1`.
-    """
-    rows = rows_of("bi-dark-functional")
-    reference = [row for row in rows_of("bi", state="ground") if row.get("geometry") == "excited"]
-    return {"b3lyp": 1.0} | {row["xc"]: coupling(row) / coupling(reference[0]) for row in rows if reference}
 
 
 def diradical_rows() -> list[dict[str, Any]]:

@@ -185,6 +185,7 @@ def row(calculation: Calculation, cache: Cache | None = None, *, stability: bool
         "j_yamaguchi_cm1": found.j_yamaguchi_cm1.tolist(),
         "j_noodleman_cm1": found.j_noodleman_cm1.tolist(),
         "j_unprojected_cm1": found.j_unprojected_cm1.tolist(),
+        "j_local_cm1": found.j_local_cm1.tolist() if len(found.spins) > 2 else None,
         "residual_cm1": found.residual_cm1.tolist() if found.overdetermined else None,
         "residual_s2": found.residual_s2.tolist() if found.overdetermined else None,
         "states": [

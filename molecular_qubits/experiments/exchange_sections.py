@@ -92,7 +92,8 @@ def write_switching(writer: ResultsWriter) -> None:
         return
     writer.section(
         "Exchange with the chromophore lit and dark",
-        f"{origin('bi', 'bi-torsion', 'verdazyl')} B3LYP/6-31G, Yamaguchi. " + " ".join(switching_sentences()),
+        f"{origin('bi', 'bi-torsion', 'verdazyl')} B3LYP/6-31G, Yamaguchi but for the columns that name "
+        "another projection of J_RT, or of J_RR in the dark. " + " ".join(switching_sentences()),
     )
     writer.table(rows, "switching", "Ground J_RR, excited J_RT and J_RR (committed).")
     for name in ("bi-excited", "bi-ground"):
@@ -104,14 +105,17 @@ def switching_sentences() -> list[str]:
     if not report.rows_of("bi", state="excited") or not report.rows_of("bi", state="ground"):
         return []
     found = report.switching()
-    lit, dark = zip(*found["factors"].values(), strict=True)
+    lit = found["lit_factors"].values()
     spread = f" (functionals: {min(lit):.2g} to {max(lit):.2g} times that)" if len(lit) > 1 else ""
     sentences = []
     for geometry, ratio in found["ratios"].items():
         value = f"{ratio['ratio']:.3g}"
+        darks = ", ".join(f"{j_cm1:+.2g} ± {error:.1g} {xc}" for xc, (j_cm1, error) in ratio["dark_cm1"].items())
         if ratio["lower_bound"]:
-            value = f"at least {value} by the functional that gives least"
-            value += f" (dark: {min(dark):.2g} to {max(dark):.2g} times B3LYP)" if len(dark) > 1 else ""
+            value = f"at least {value}"
+            if len(ratio["dark_cm1"]) > 1:
+                without = f"; without {', '.join(ratio['without_dark'])}" if ratio["without_dark"] else ""
+                value += f" by the functional that gives least (dark: {darks} cm^-1{without})"
         error = "" if ratio["ratio_error"] is None else f" ± {ratio['ratio_error']:.2g}"
         sentences.append(
             f"With J_RT = {found['j_on_cm1']:+.1f} ± {found['j_on_error_cm1']:.2g} cm^-1{spread} lit and "
@@ -156,12 +160,16 @@ def write_grid(writer: ResultsWriter) -> None:
         f"{origin('small-grid')} Yamaguchi; a dash is a calculation that was not made or was refused. The torsion is "
         "that about the bond of methylene and naphthalene.",
     )
-    writer.table(rows, "method_grid", "J_RT (cm^-1) by functional (committed).")
+    caption = "J_RT (cm^-1) by functional (committed). Held: a state is held by its overlap with the guess."
+    writer.table(rows, "method_grid", caption)
     if shares := report.share_rows():
         caption = "J_RT at 90°, 6-31G*, by the share of exact exchange in r2SCAN (committed). A dash: refused."
         writer.table(shares, "exact_exchange", caption)
     writer.figure(
-        figures.draw_method_grid, "method_grid", "J_RT of the small radical-chromophore by functional, basis, torsion."
+        figures.draw_method_grid,
+        "method_grid",
+        "J_RT of the small radical-chromophore by functional, basis, torsion. Open markers: a state is held by its "
+        "overlap with the guess, not the lowest.",
     )
 
 

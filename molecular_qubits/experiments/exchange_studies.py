@@ -76,7 +76,9 @@ STUDIES: dict[str, tuple[Calculation, ...]] = {
     "mono-grid": tuple(Calculation("mono", basis="6-31g", grid_level=level, torsion_degrees=50.0) for level in (1, 3)),
     "bi-functional": tuple(Calculation("bi", xc=xc, basis="6-31g") for xc in OTHER_FUNCTIONALS),
     "bi-dark-functional": tuple(
-        Calculation("bi", "ground", xc=xc, basis="6-31g", geometry="excited") for xc in OTHER_FUNCTIONALS
+        Calculation("bi", "ground", xc=xc, basis="6-31g", geometry=geometry)
+        for geometry in ("excited", None)
+        for xc in OTHER_FUNCTIONALS
     ),
     "bi-basis": tuple(Calculation("bi", basis=basis) for basis in ("6-31g*", "def2-svp")),
     "bi-grid": tuple(Calculation("bi", basis="6-31g", grid_level=level) for level in (1, 3)),

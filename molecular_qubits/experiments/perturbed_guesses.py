@@ -1,33 +1,39 @@
 """Does any start density lead to a wrong state that no check notices? Guesses with random rotations of their orbitals.
 
-``python -m molecular_qubits.experiments.perturbed_guesses`` writes the committed file ``data/perturbed_guesses.json``.
+``python -m molecular_qubits.experiments.perturbed_guesses`` adds the rows that are missing to the committed file
+``data/perturbed_guesses.json``. Every run of a row is kept: a killed one continues.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass, replace
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache as call_once
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.linalg import expm
 
+from molecular_qubits import electronic, fields
 from molecular_qubits.electronic.broken_symmetry import StateRunner
 from molecular_qubits.electronic.errors import SCFNotConvergedError, WrongStateError
 from molecular_qubits.electronic.scf import SCFSettings, Workspace
 from molecular_qubits.fields.alignments import enumerate_determinants
 from molecular_qubits.fields.guesses import density_of
 from molecular_qubits.fields.populations import square_root
+from molecular_qubits.structure import pyscf_input
 from molecular_qubits.structure.library import library_entry, start_geometry
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.relaxation import cached_relaxation
 from molecular_qubits.units import HARTREE_TO_CM1
-from shared.artifacts import Cache, provenance, write_json
+from shared.artifacts import Cache, hash_code, provenance, versions, write_json
 from shared.cli import run_command
 from shared.parallel import seeds_for
-from shared.progress import track
+from shared.progress import say, track
 
 PATH = Path(__file__).resolve().parent / "data" / "perturbed_guesses.json"
 SYSTEMS = ("h-he-h", "formylmethyl-nitroxide", "methylene-bis-nitroxide", "tetramethyleneethane")
@@ -114,6 +120,8 @@ def system(name: str) -> tuple[Molecule, tuple[tuple[int, ...], ...], tuple[floa
 def run(name: str, seeds: int, strength: float, field: str = "exact") -> list[Outcome]:
     """Run both states of a system from perturbed guesses and compare them with those from the usual guesses.
 
+    Each outcome is kept in the user's cache folder for the same code: an interrupted run continues after its last seed.
+
     Parameters
     ----------
     name
@@ -130,30 +138,58 @@ def run(name: str, seeds: int, strength: float, field: str = "exact") -> list[Ou
     list of Outcome
         One for each seed: ``wrong`` if any of its states passed every check with another energy than the usual one.
     """
-    import tempfile
-
     molecule, centres, spins = system(name)
-    workspace = Workspace(molecule, FIELDS[field])
+    settings, strength = FIELDS[field], float(strength)
     determinants = enumerate_determinants(spins)
-    outcomes = []
-    with tempfile.TemporaryDirectory() as folder:
+    cache = Cache(name="guesses")
+    key = {
+        "kind": "perturbed guesses",
+        "molecule": molecule.to_dict(),
+        "centres": centres,
+        "spins": spins,
+        "settings": settings.to_dict(),
+        "strength": strength,
+        "seeds": seeds,
+        "versions": versions(("numpy", "scipy", "pyscf")),
+        "code": _code(),
+    }
+
+    def make() -> list[dict[str, Any]]:
+        folder = cache.work_folder(key)
+        path = folder / "finished.json"
+        outcomes = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        if outcomes:
+            say(f"{name}, rotations of {strength:g}: continues after {len(outcomes)} of {seeds} seeds.")
+        workspace = Workspace(molecule, settings)
         usual = StateRunner(workspace, centres, spins, Cache(folder, name="usual"), stability=False)
         expected = [usual.run(determinant)[0].energy_hartree for determinant in determinants]
-        for seed in track(seeds_for(20, seeds), f"{name}, rotations of {strength:g}"):
-            runner = PerturbedRunner(
-                workspace, centres, spins, Cache(folder, name=f"{strength}-{seed}"), stability=False,
-                strength=strength, seed=seed,
-            )  # fmt: skip
-            try:
-                found = [runner.run(determinant)[0].energy_hartree for determinant in determinants]
-            except (SCFNotConvergedError, WrongStateError) as error:
-                outcomes.append(Outcome("refused", None, str(error)))
-                continue
-            off = max((a - b) * HARTREE_TO_CM1 for a, b in zip(found, expected, strict=True))
-            low = min((a - b) * HARTREE_TO_CM1 for a, b in zip(found, expected, strict=True))
-            deviation = off if abs(off) > abs(low) else low
-            outcomes.append(Outcome("right" if abs(deviation) < SAME_CM1 else "wrong", deviation))
-    return outcomes
+        for seed in track(seeds_for(20, seeds)[len(outcomes) :], f"{name}, rotations of {strength:g}"):
+            with tempfile.TemporaryDirectory() as temporary:  # from a checkpoint it would draw other random numbers
+                runner = PerturbedRunner(
+                    workspace, centres, spins, Cache(temporary), stability=False, strength=strength, seed=seed
+                )
+                outcomes.append(asdict(_outcome(runner, determinants, expected)))
+            write_json(path, outcomes)
+        return outcomes
+
+    return [Outcome(**outcome) for outcome in cache.record("outcomes.json", key, make)]
+
+
+def _outcome(runner: StateRunner, determinants: Sequence[tuple[int, ...]], expected: Sequence[float]) -> Outcome:
+    """Run the determinants and compare their energies with the expected ones in hartree."""
+    try:
+        found = [runner.run(determinant)[0].energy_hartree for determinant in determinants]
+    except (SCFNotConvergedError, WrongStateError) as error:
+        return Outcome("refused", None, str(error))
+    deviation = max(((a - b) * HARTREE_TO_CM1 for a, b in zip(found, expected, strict=True)), key=abs)
+    return Outcome("right" if abs(deviation) < SAME_CM1 else "wrong", deviation)
+
+
+@call_once
+def _code() -> str:
+    """Return the hash of the code that outcomes depend on, as it was when the process began with them."""
+    folders = (Path(str(package.__file__)).parent for package in (electronic, fields))
+    return hash_code(__file__, pyscf_input.__file__, *folders)
 
 
 def count(outcomes: list[Outcome]) -> dict[str, int]:
@@ -167,14 +203,17 @@ def read() -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run systems and strengths and write the committed file; rows of other systems and strengths stay in it."""
+    """Run systems and strengths and write the committed file; all other rows stay in it."""
     parser = argparse.ArgumentParser(
         prog="python -m molecular_qubits.experiments.perturbed_guesses", description=__doc__
     )
-    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--seeds", type=int, default=50, help="runs of each row; one of fewer is made again")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--strengths", nargs="+", type=float, default=list(STRENGTHS), metavar="RADIANS")
     parser.add_argument("--field", choices=tuple(FIELDS), default="exact")
+    parser.add_argument(
+        "--again", action="store_true", help="make rows that are there, too; runs of the same code come from the cache"
+    )
     arguments = parser.parse_args(argv)
     if arguments.seeds < 1 or min(arguments.strengths) <= 0:
         parser.error("--seeds must be at least 1 and --strengths positive")
@@ -182,6 +221,10 @@ def main(argv: list[str] | None = None) -> int:
     def compute() -> None:
         for name in arguments.systems:
             for strength in arguments.strengths:
+                known = _rows().get((SYSTEMS.index(name), arguments.field, strength))
+                if known is not None and known["seeds"] >= arguments.seeds and not arguments.again:
+                    say(f"{name}, {arguments.field}, rotations of {strength:g}: the row is there; see --again.")
+                    continue
                 keep(name, strength, run(name, arguments.seeds, strength, arguments.field), arguments.field)
 
     return run_command(compute)
@@ -194,11 +237,17 @@ def keep(name: str, strength: float, outcomes: list[Outcome], field: str = "exac
     row |= count(outcomes)
     row["deviations_cm1"] = [round(x, 3) for x in wrong if x is not None]
     row["provenance"] = provenance()
-    rows = read()["rows"] if PATH.exists() else []
-    places = [(SYSTEMS.index(found["system"]), found["field"], found["rotation (rad)"]) for found in (*rows, row)]
-    kept = dict(zip(places, (*rows, row), strict=True))  # a new row takes the place of an old one
-    rows = [kept[place] for place in sorted(kept)]
-    write_json(PATH, {"rows": rows})
+    rows = _rows() | {_place(row): row}
+    write_json(PATH, {"rows": [rows[place] for place in sorted(rows)]})
+
+
+def _rows() -> dict[tuple[int, str, float], dict[str, Any]]:
+    """Return the rows of the committed file, if there is one, by their places."""
+    return {_place(row): row for row in (read()["rows"] if PATH.exists() else [])}
+
+
+def _place(row: dict[str, Any]) -> tuple[int, str, float]:
+    return SYSTEMS.index(row["system"]), row["field"], row["rotation (rad)"]
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import numpy as np
 from molecular_qubits.structure.embedding import check_one_molecule
 from molecular_qubits.structure.interfaces import as_molecule
 from molecular_qubits.structure.molecule import Molecule, check_multiplicity, whole_number
-from molecular_qubits.structure.relaxation import GeometryNotConvergedError, gfn2_energy_cm1, relax_gfn2
+from molecular_qubits.structure.relaxation import GeometryNotConvergedError, cached_relaxation, gfn2_energy_cm1
 from molecular_qubits.units import KELVIN_TO_CM1
+from shared.artifacts import Cache
 from shared.progress import say, track
 
 SAME_RMSD_ANGSTROM = 0.2
@@ -35,6 +36,7 @@ def find_conformers(
     window_cm1: float = 1000.0,
     seed: int = 42,
     fmax_ev_per_angstrom: float = 0.02,
+    cache: Cache | None = None,
 ) -> tuple[Conformer, ...]:
     """Find the conformers of a molecule.
 
@@ -53,6 +55,8 @@ def find_conformers(
         Seed of the embeddings.
     fmax_ev_per_angstrom
         Largest force of a relaxed geometry.
+    cache
+        Where relaxed geometries are kept; the user's cache folder if ``None``. An interrupted search continues.
 
     Returns
     -------
@@ -76,11 +80,13 @@ def find_conformers(
         if not value > 0:
             raise ValueError(f"Argument `{name}` must be positive, but is {value!r}.")
     n_embeddings = whole_number(n_embeddings, "Argument `n_embeddings`")
+    cache = Cache.of(cache, "geometry")
+    options = {"fmax_ev_per_angstrom": fmax_ev_per_angstrom}
     found: list[tuple[float, Molecule]] = []
     failed = 0
     for positions in track(_embeddings(start, n_embeddings, seed), "conformers", n_embeddings):
         try:
-            relaxed = relax_gfn2(start.with_positions(positions), fmax_ev_per_angstrom=fmax_ev_per_angstrom)
+            relaxed = cached_relaxation(start.with_positions(positions), "gfn2", start.multiplicity, cache, **options)
         except GeometryNotConvergedError:
             failed += 1
             continue

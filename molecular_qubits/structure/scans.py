@@ -1,18 +1,24 @@
-"""Torsion scans: rigid, or relaxed by GFN2-xTB with the torsion held."""
+"""Torsion scans: rigid, or relaxed by GFN2-xTB with the torsion held; relaxed geometries are kept."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from molecular_qubits.structure.clashes import CLASH_SHARE, closest_contact
+from molecular_qubits.structure.interfaces import as_molecule
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError, gfn2_energy_cm1
 from molecular_qubits.structure.torsions import Torsion
+from shared.artifacts import Cache, versions
 from shared.progress import say, track
+
+FMAX_EV_PER_ANGSTROM = 0.02
+"""Largest force of a relaxed geometry unless said otherwise."""
 
 
 @dataclass(frozen=True)
@@ -31,29 +37,36 @@ class TorsionScan:
 
 
 def scan_torsion(
-    molecule: Molecule,
+    molecule: Any,
     atoms: Torsion,
     angles_degrees: ArrayLike,
     *,
+    multiplicity: int | None = None,
     relaxed: bool = True,
-    fmax_ev_per_angstrom: float = 0.02,
+    fmax_ev_per_angstrom: float = FMAX_EV_PER_ANGSTROM,
     max_steps: int = 300,
+    cache: Cache | None = None,
 ) -> TorsionScan:
-    """Scan a torsion of a molecule in its spin state.
+    """Scan a torsion of a molecule in its spin state, by GFN2-xTB only.
 
     Parameters
     ----------
     molecule
-        Start geometry, with a multiplicity.
+        Start geometry: a `Molecule`, ASE ``Atoms``, an RDKit ``Mol``, an XYZ file or a SMILES string, as in
+        `as_molecule`.
     atoms
         Four atom indices; the bond between the middle ones must be outside rings.
     angles_degrees
         Torsion angles, all different.
+    multiplicity
+        2S + 1 of the state; that of the molecule if ``None``.
     relaxed
         Relax everything else with GFN2-xTB; otherwise only the torsion changes. Each relaxation starts from the
         relaxed geometry of the angle before, turned on.
     fmax_ev_per_angstrom, max_steps
         Of the relaxation.
+    cache
+        Where relaxed geometries are kept; the user's cache folder if ``None``. An interrupted scan continues.
 
     Returns
     -------
@@ -62,22 +75,25 @@ def scan_torsion(
 
     Raises
     ------
+    TypeError
+        If the molecule is of another type.
     ValueError
-        If the molecule has no multiplicity, the torsion cannot be turned, or an angle is not finite or is repeated,
-        or there is none.
+        If the molecule cannot be read or has no multiplicity, the torsion cannot be turned, or an angle is not finite
+        or is repeated, or there is none.
     GeometryNotConvergedError
         If no angle gives a geometry.
     """
     angles = np.atleast_1d(np.asarray(angles_degrees, dtype=float))
     if angles.ndim != 1 or not np.all(np.isfinite(angles)) or not 0 < len(set(angles.tolist())) == len(angles):
         raise ValueError("Argument `angles_degrees` must hold finite angles, one at least and each once.")
+    molecule = as_molecule(molecule, multiplicity=multiplicity)
     if molecule.multiplicity is None:
-        raise ValueError("Argument `molecule` must have a multiplicity; see `with_multiplicity`.")
-    start = molecule.set_torsion(atoms, float(angles[0]))
+        raise ValueError("Argument `multiplicity` must be given: the molecule has none of its own.")
+    cache, start = Cache.of(cache, "geometry"), molecule
     kept: list[tuple[float, Molecule, float]] = []
     failed: list[float] = []
     for angle in track([float(x) for x in angles], "torsion scan"):
-        geometry = (start if relaxed else molecule).set_torsion(atoms, angle)
+        geometry = start.set_torsion(atoms, angle)
         contact = closest_contact(geometry)
         if contact is not None and contact[2] < CLASH_SHARE:
             say(f"Torsion {angle:g}°: atoms {contact[0]} and {contact[1]} clash; left out.")
@@ -85,7 +101,7 @@ def scan_torsion(
             continue
         if relaxed:
             try:
-                geometry = relax_at_torsion(geometry, atoms, angle, fmax_ev_per_angstrom, max_steps)
+                geometry = _cached_at_torsion(start, atoms, angle, fmax_ev_per_angstrom, max_steps, cache)
             except GeometryNotConvergedError as error:
                 say(f"Torsion {angle:g}°: {error}")
                 failed.append(angle)
@@ -107,8 +123,32 @@ def scan_torsion(
     )
 
 
+def _cached_at_torsion(
+    molecule: Molecule, atoms: Torsion, degrees: float, fmax_ev_per_angstrom: float, max_steps: int, cache: Cache
+) -> Molecule:
+    """Return `relax_at_torsion`, from the cache if the same was done before, whatever number of steps was allowed."""
+    changed = fmax_ev_per_angstrom != FMAX_EV_PER_ANGSTROM
+    key = {
+        "kind": "geometry at torsions",
+        "molecule": molecule.to_dict(),
+        "torsions": [[[int(atom) for atom in atoms], degrees]],
+        **({"fmax_ev_per_angstrom": fmax_ev_per_angstrom} if changed else {}),
+        "versions": versions(("tblite", "ase")),
+    }
+    made = cache.record(
+        "molecule.json",
+        key,
+        lambda: relax_at_torsion(molecule, atoms, degrees, fmax_ev_per_angstrom, max_steps).to_dict(),
+    )
+    return Molecule.from_dict(made)
+
+
 def relax_at_torsion(
-    molecule: Molecule, atoms: Sequence[int], degrees: float, fmax_ev_per_angstrom: float = 0.02, max_steps: int = 300
+    molecule: Molecule,
+    atoms: Sequence[int],
+    degrees: float,
+    fmax_ev_per_angstrom: float = FMAX_EV_PER_ANGSTROM,
+    max_steps: int = 300,
 ) -> Molecule:
     """Relax with GFN2-xTB while one torsion is held; see `relax_at_torsions`."""
     torsion = (atoms[0], atoms[1], atoms[2], atoms[3])
@@ -116,7 +156,10 @@ def relax_at_torsion(
 
 
 def relax_at_torsions(
-    molecule: Molecule, torsions: Mapping[Torsion, float], fmax_ev_per_angstrom: float = 0.02, max_steps: int = 300
+    molecule: Molecule,
+    torsions: Mapping[Torsion, float],
+    fmax_ev_per_angstrom: float = FMAX_EV_PER_ANGSTROM,
+    max_steps: int = 300,
 ) -> Molecule:
     """Relax with GFN2-xTB while torsions are held.
 

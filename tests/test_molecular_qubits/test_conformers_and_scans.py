@@ -5,16 +5,23 @@ import pytest
 from rdkit import Chem
 
 from molecular_qubits.electronic.thermal_average import boltzmann_average
-from molecular_qubits.structure import conformers, scans
+from molecular_qubits.structure import conformers, relaxation, scans
 from molecular_qubits.structure.conformers import conformer_populations, find_conformers
 from molecular_qubits.structure.molecule import Molecule
-from molecular_qubits.structure.relaxation import GeometryNotConvergedError
+from molecular_qubits.structure.relaxation import GeometryNotConvergedError, relax_gfn2
 from molecular_qubits.structure.scans import relax_at_torsion, scan_torsion
+from shared.artifacts import Cache
 
 BUTANE = (0, 1, 2, 3)
 
 
-def test_butane_has_an_anti_and_two_gauche_conformers():
+@pytest.fixture(autouse=True)
+def users_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOLECULAR_COMPRESSION_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_butane_has_an_anti_and_two_gauche_conformers(tmp_path):
     """Anti is lowest; gauche, at about 65°, lies 0.5 to 1 kcal/mol above; mirror images are two conformers."""
     found = find_conformers("CCCC", multiplicity=1, n_embeddings=8, seed=3)
     torsions = [conformer.molecule.torsion(BUTANE) for conformer in found]
@@ -23,14 +30,40 @@ def test_butane_has_an_anti_and_two_gauche_conformers():
     assert len(found) in (2, 3)
     assert found[0].energy_cm1 == 0
     assert all(100 < conformer.energy_cm1 < 500 for conformer in found[1:])
-    again = find_conformers("CCCC", multiplicity=1, n_embeddings=8, seed=3)
+    again = find_conformers("CCCC", multiplicity=1, n_embeddings=8, seed=3, cache=Cache(tmp_path, name="other"))
     for first, second in zip(found, again, strict=True):  # the sums of xTB differ in the last digits with alignment
         np.testing.assert_allclose(second.molecule.coordinates, first.molecule.coordinates, atol=1e-7)
 
 
+def test_an_interrupted_search_of_conformers_continues(tmp_path, users_cache, monkeypatch):
+    ran = []
+
+    def stop_at_third(molecule, **options):
+        ran.append(molecule)
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        return relax_gfn2(molecule, **options)
+
+    monkeypatch.setattr(relaxation, "relax_gfn2", stop_at_third)
+
+    def find(**options):
+        return find_conformers("CCCC", multiplicity=1, n_embeddings=5, cache=Cache(tmp_path, name="named"), **options)
+
+    with pytest.raises(KeyboardInterrupt):
+        find()
+    found = find()
+    assert len(ran) == 3 + 3  # the interrupted one and the last two of five
+    again = find()
+    assert len(ran) == 6
+    assert [conformer.molecule for conformer in again] == [conformer.molecule for conformer in found]
+    find(fmax_ev_per_angstrom=0.05)
+    assert len(ran) == 11
+    assert not users_cache.exists()  # another one was named
+
+
 @pytest.mark.parametrize("smiles", ["CC=CC", "CC(F)C(C)F"])
 def test_conformers_are_one_stereoisomer_that_of_the_molecule(smiles, monkeypatch):
-    monkeypatch.setattr(conformers, "relax_gfn2", lambda molecule, **_: molecule)
+    monkeypatch.setattr(conformers, "cached_relaxation", lambda molecule, *_, **options: molecule)
     start = Molecule.from_smiles(smiles, multiplicity=1)
     found = find_conformers(start, n_embeddings=8, window_cm1=1e5)
     assert {_stereo(conformer.molecule) for conformer in found} == {_stereo(start)}
@@ -87,12 +120,55 @@ def test_failed_angles_are_left_out_and_listed(monkeypatch):
         scan_torsion(molecule, BUTANE, [60.0])
 
 
+def test_an_interrupted_scan_continues(tmp_path, users_cache, monkeypatch):
+    molecule = Molecule.from_smiles("CCCC", multiplicity=1)
+    ran = []
+
+    def stop_at_third(geometry, atoms, degrees, *limits):
+        ran.append(degrees)
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        return relax_at_torsion(geometry, atoms, degrees, *limits)
+
+    def scan(angles, **options):
+        return scan_torsion(molecule, BUTANE, angles, cache=Cache(tmp_path, name="named"), **options)
+
+    monkeypatch.setattr(scans, "relax_at_torsion", stop_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        scan([180.0, 150.0, 120.0])
+    found = scan([180.0, 150.0, 120.0])
+    assert ran == [180.0, 150.0, 120.0, 120.0]
+    whole = scan_torsion(molecule, BUTANE, [180.0, 150.0, 120.0])
+    assert found.energies_cm1 == pytest.approx(whole.energies_cm1, abs=1e-3)
+    assert len(ran) == 7
+    assert users_cache.exists()
+    assert scan([180.0, 150.0, 120.0, 90.0], max_steps=400).molecules[:3] == found.molecules
+    assert ran[7:] == [90.0]
+    scan([180.0], fmax_ev_per_angstrom=0.05)
+    assert ran[8:] == [180.0]
+    scan([150.0])  # not from the same start
+    assert ran[9:] == [150.0]
+
+
+def test_a_scan_takes_whatever_stands_for_a_molecule(tmp_path):
+    molecule = Molecule.from_smiles("CCCC", multiplicity=1)
+    (tmp_path / "butane.xyz").write_text(molecule.to_xyz(), encoding="utf-8")
+    for source in ("CCCC", tmp_path / "butane.xyz", molecule.to_ase(), molecule.to_rdkit(), molecule):
+        found = scan_torsion(source, BUTANE, [180.0, 120.0], multiplicity=1, relaxed=False)
+        assert found.energies_cm1[0] == 0
+        assert found.energies_cm1[1] > 500
+    triplet = scan_torsion("C[CH][CH]C", BUTANE, [180.0], multiplicity=3, relaxed=False)
+    assert triplet.molecules[0].multiplicity == 3
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda m: scan_torsion(m, BUTANE, [0.0, 0.0]), "each once"),
         (lambda m: scan_torsion(m, BUTANE, []), "must hold finite angles, one at least"),
-        (lambda m: scan_torsion(m.with_multiplicity(None), BUTANE, [0.0]), "must have a multiplicity"),
+        (lambda m: scan_torsion(m.with_multiplicity(None), BUTANE, [0.0]), "`multiplicity` must be given"),
+        (lambda m: scan_torsion("CCCC", BUTANE, [0.0]), "`multiplicity` must be given"),
+        (lambda m: scan_torsion(m, BUTANE, [0.0], multiplicity=2), "`multiplicity` must be"),
         (lambda m: scan_torsion(m, (0, 1, 3, 2), [0.0]), "bonded atoms in the middle"),
         (lambda m: find_conformers(m, multiplicity=2), "`multiplicity` must be"),
         (lambda m: find_conformers(m, n_embeddings=0), "`n_embeddings` must be positive"),

@@ -1,11 +1,13 @@
 """Studies of exchange: rows are computed once and say what they are; the committed ones keep what they claim."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from molecular_qubits.electronic.errors import WrongStateError
+from molecular_qubits.electronic.scf import HELD
 from molecular_qubits.experiments import exchange_report as report
 from molecular_qubits.experiments import (
     exchange_rows,
@@ -23,6 +25,7 @@ from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.step_field import UnstableFieldError
 from molecular_qubits.units import HARTREE_TO_CM1
 from shared.artifacts import Cache, write_json
+from shared.parallel import seeds_for
 
 TINY = Calculation("methylene-bis-nitroxide", "ground", basis="sto-3g", grid_level=0, conv_tol=1e-6)
 
@@ -207,6 +210,64 @@ def test_rotated_guesses_are_determinants_and_end_right_or_are_refused(tmp_path,
     assert len(outcomes) == 3
 
 
+class _Fixed:
+    """In place of a `StateRunner`: every state at one energy."""
+
+    def __init__(self, *arguments, **options):
+        pass
+
+    def run(self, determinant):
+        return SimpleNamespace(energy_hartree=-1.0), None
+
+
+def test_perturbed_guesses_continue_after_the_last_seed_and_rows_are_made_once(tmp_path, monkeypatch, capsys):
+    """The third seed is interrupted: the first two are not run again; rows that are there only with ``--again``."""
+    ran = []
+
+    class Perturbed(_Fixed):
+        def __init__(self, *arguments, strength, seed, **options):
+            ran.append(seed)
+            self.number = len(ran)
+
+        def run(self, determinant):
+            if self.number == 1:
+                raise WrongStateError("another state")
+            if self.number == 3:
+                raise KeyboardInterrupt
+            return super().run(determinant)
+
+    def command(*options):
+        return perturbed_guesses.main(["--systems", "h-he-h", "--strengths", "0.1", *options])
+
+    monkeypatch.setenv("MOLECULAR_COMPRESSION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(perturbed_guesses, "PATH", tmp_path / "data" / "guesses.json")
+    monkeypatch.setattr(perturbed_guesses, "StateRunner", _Fixed)
+    monkeypatch.setattr(perturbed_guesses, "PerturbedRunner", Perturbed)
+    assert command("--seeds", "4") == 130
+    assert not perturbed_guesses.PATH.exists()
+    assert command("--seeds", "4") == 0
+    assert "continues after 2 of 4 seeds" in capsys.readouterr().err
+    seeds = [int(seed) for seed in seeds_for(20, 5)]
+    assert ran == [*seeds[:3], *seeds[2:4]]
+    (row,) = perturbed_guesses.read()["rows"]
+    assert [row[name] for name in ("seeds", "right", "refused", "wrong")] == [4, 3, 1, 0]
+
+    for fewer in ("4", "2"):
+        assert command("--seeds", fewer) == 0
+    assert len(ran) == 5
+    assert "h-he-h, exact, rotations of 0.1: the row is there" in capsys.readouterr().err
+    assert perturbed_guesses.read()["rows"] == [row]
+    assert command("--seeds", "4", "--again") == 0
+    assert len(ran) == 5  # by the same code: from the cache
+    assert command("--seeds", "5") == 0
+    assert ran[5:] == seeds
+    monkeypatch.setattr(perturbed_guesses, "_code", lambda: "other")
+    assert command("--seeds", "5", "--again") == 0
+    assert ran[10:] == seeds
+    (row,) = perturbed_guesses.read()["rows"]
+    assert row["right"] == 5
+
+
 def test_triplet_energy_of_ethene_is_above_its_ground_state():
     flat = Molecule.from_smiles("C=C")
     row = triplet_row(flat, flat, "pbe", "sto-3g", conv_tol=1e-6)
@@ -254,14 +315,15 @@ def bi_row(state, j_cm1, **more):
     three = [[0.0, j_cm1, 0.5], [j_cm1, 0.0, j_cm1], [0.5, j_cm1, 0.0]]
     couplings = three if state == "excited" else [[0.0, j_cm1], [j_cm1, 0.0]]
     row = Calculation("bi", state, basis="6-31g", **more).key() | {"held_torsions_degrees": [57.0, -57.2]}
-    return row | {"j_yamaguchi_cm1": couplings, "residual_cm1": None, "states": [{"stable": None}]}
+    row |= {f"j_{name}_cm1": couplings for name in report.PROJECTIONS}
+    return row | {"residual_cm1": None, "states": [{"stable": None, "solver": "diis"}]}
 
 
 def test_the_error_of_the_mean_holds_the_difference_of_equivalent_halves(monkeypatch):
     lit, dark = bi_row("excited", 70.0), bi_row("ground", -1.0)
-    lit["j_yamaguchi_cm1"] = [[0.0, 60.0, 0.1], [60.0, 0.0, 80.0], [0.1, 80.0, 0.0]]
+    for name, second in (("yamaguchi", 80.0), ("noodleman", 70.0), ("unprojected", 60.0), ("local", 84.0)):
+        lit[f"j_{name}_cm1"] = [[0.0, 60.0, 0.1], [60.0, 0.0, second], [0.1, second, 0.0]]
     rows_of = report.rows_of
-
     functionals, by_functional = [], []
 
     def rows(study, **wanted):
@@ -270,26 +332,49 @@ def test_the_error_of_the_mean_holds_the_difference_of_equivalent_halves(monkeyp
         return ([lit] if wanted["state"] == "excited" else [dark]) if study == "bi" else rows_of(study, **wanted)
 
     monkeypatch.setattr(report, "rows_of", rows)
-    found, bar = report.switching(), report.mono_error_bar()
-    relative = bar.total_cm1 / abs(bar.value_cm1)
+    bar = report.mono_error_bar()
+    parts = [part for name, part in bar.parts_cm1.items() if name not in ("projection", "functional")]
+    relative = np.linalg.norm(parts) / abs(bar.value_cm1)
+    found = report.switching()
+    spread = 12 / np.sqrt(12)  # of 70, 65, 60 and 72
     assert found["j_on_cm1"] == 70
-    assert found["j_on_error_cm1"] == pytest.approx(np.hypot(70 * relative, 10))
+    assert found["j_on_error_cm1"] == pytest.approx(np.linalg.norm([70 * relative, spread, 10]))
     assert found["ratios"]["ground"]["ratio_error"] > found["j_on_error_cm1"]
     functionals += [
         {"xc": xc, "j_yamaguchi_cm1": [[0, j], [j, 0]]} for xc, j in (("b3lyp", 50), ("pbe0", 75), ("pbe", 25))
     ]
-    spread = report.switching()
-    assert spread["factors"] == {"b3lyp": (1.0, 1.0), "pbe0": (1.5, 1.5), "pbe": (0.5, 1.5)}
-    assert spread["j_on_error_cm1"] == pytest.approx(found["j_on_error_cm1"])  # a factor, in no error
-    least, error = 70 - 2 * found["j_on_error_cm1"], found["ratios"]["ground"]["j_off_error_cm1"]
-    assert spread["ratios"]["ground"]["ratio"] == pytest.approx(0.5 * least / (1.5 + 2 * error))
-    assert spread["ratios"]["ground"]["lower_bound"]
-    dark |= {"geometry": "excited"}  # its coupling is 1 cm^-1
-    by_functional += [{"xc": "pbe0", "j_yamaguchi_cm1": [[0, -4.0], [-4.0, 0]]}]
-    measured = report.switching()
-    assert measured["factors"] == {"b3lyp": (1.0, 1.0), "pbe0": (1.5, 4.0), "pbe": (0.5, 4.0)}
-    by_functional += [{"xc": "pbe", "j_yamaguchi_cm1": [[0, -0.1], [-0.1, 0]]}]  # then PBE0 gives least
-    assert report.switching()["ratios"]["excited"]["ratio"] == pytest.approx(1.5 * least / (4 + 2 * error))
+    alone = report.switching()["ratios"]["ground"]
+    assert alone["without_dark"] == ["pbe0", "pbe"]
+    assert alone["ratio"] == found["ratios"]["ground"]["ratio"]  # of B3LYP, which has the only dark coupling
+
+    def dark_row(xc, j_cm1, geometry):
+        by_functional.append(bi_row("ground", j_cm1, xc=xc, geometry=geometry))
+
+    dark_row("pbe0", -4.0, None)
+    one = report.switching()
+    least, error = 70 - 2 * found["j_on_error_cm1"], max(0.1, relative)
+    assert one["j_on_error_cm1"] == found["j_on_error_cm1"]  # functionals are a factor, in no error
+    assert one["ratios"]["ground"]["dark_cm1"] == {"b3lyp": (-1.0, error), "pbe0": (-4.0, max(0.1, 4 * relative))}
+    assert one["ratios"]["ground"]["without_dark"] == ["pbe"]
+    expected = 1.5 * least / (4 + 2 * max(0.1, 4 * relative))
+    assert one["ratios"]["ground"]["ratio"] == pytest.approx(expected)
+    assert one["ratios"]["ground"]["lower_bound"]
+    lit_dark = bi_row("ground", -2.0, geometry="excited")
+    dark_row("pbe", -20.0, "excited")  # ten times that of B3LYP: so is the one at the other geometry, with its error
+    darks = [dark, lit_dark]
+    monkeypatch.setattr(report, "rows_of", lambda study, **w: darks if w == {"state": "ground"} else rows(study, **w))
+    other = report.switching()["ratios"]
+    assert other["ground"]["dark_cm1"]["pbe"] == pytest.approx((-10.0, 10 * error))
+    assert other["ground"]["ratio"] == pytest.approx(0.5 * least / (10 + 20 * error))
+    assert other["excited"]["dark_cm1"]["pbe"] == pytest.approx((-20.0, 20 * relative))
+    assert other["excited"]["without_dark"] == ["pbe0"]
+
+
+def test_local_couplings_of_rows_of_before_they_were_kept_come_from_their_map():
+    (lit,) = report.rows_of("bi", state="excited")
+    assert report.local_couplings(lit)[[0, 1], [1, 2]] == pytest.approx([74.65, 98.48], abs=0.01)
+    assert report.local_couplings(lit | {"j_local_cm1": [[0, 1], [1, 0]]}).tolist() == [[0, 1], [1, 0]]
+    assert report.local_couplings(lit | {"xc": "pbe"}) is None
 
 
 def test_the_second_torsion_counts_as_an_error_of_the_geometry(monkeypatch):
@@ -325,9 +410,12 @@ def test_the_grid_error_does_not_cancel_that_of_the_fit(step, monkeypatch):
 def test_sections_say_what_the_rows_say(tmp_path, monkeypatch):
     committed = json.loads(studies.path_of("mono-torsion").read_text(encoding="utf-8"))
     grid = [
-        Calculation(studies.SMALL, xc=xc, torsion_degrees=90.0).key() | {"j_yamaguchi_cm1": [[0.0, j], [j, 0.0]]}
-        for xc, j in (("pbe", 60.0), ("b3lyp", 48.0))
-    ]
+        Calculation(studies.SMALL, xc=xc, torsion_degrees=90.0).key()
+        | {"j_yamaguchi_cm1": [[0.0, j], [j, 0.0]], "states": [{"solver": solver, "stable": stable}]}
+        for xc, j, solver, stable in (
+            ("pbe", 60.0, HELD[0], None), ("b3lyp", 48.0, "diis", True), ("r2scan", 50.0, "diis", False),
+        )
+    ]  # fmt: skip
     rows = {
         "mono-torsion": committed["rows"],
         "bi": [bi_row("excited", 70.0), bi_row("ground", -0.01), bi_row("ground", -1.0, geometry="excited")],
@@ -363,6 +451,7 @@ def test_sections_say_what_the_rows_say(tmp_path, monkeypatch):
     simulations = (folder / "simulations.md").read_text(encoding="utf-8")
     assert "less than half of the next row | +101, +201 |" in simulations  # 70 cm^-1
     assert "| > +400 | not computed |" in simulations
+    assert "| pbe, r2scan |" in (folder / "method_grid.md").read_text(encoding="utf-8")
     assert "not overdetermined" in (folder / "switching.md").read_text(encoding="utf-8")
     assert (
         "1 of 2 calculations and 2 of 4 states reached the checked ones"
