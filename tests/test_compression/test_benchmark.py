@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 import benchmarks.compressors
 import benchmarks.inference
+import benchmarks.pipeline.__main__ as pipeline
 from benchmarks.clustering.__main__ import main
 from benchmarks.clustering.parts import ITERATIONS, data_folder, stress_sets
 from benchmarks.clustering.tables import read_rows, write_rows
@@ -149,3 +151,30 @@ def test_committed_other_compressors_lose_more_in_larger_files():
     ]
     for row in others:
         assert row["of fp32"] < 9 or row["lost (points)"] > ours["lost (points)"] + 3, row
+
+
+def test_the_pipeline_is_timed_from_an_empty_cache(tmp_path, monkeypatch, capsys):
+    commands, real_run = [], subprocess.run
+
+    def run(command, **options):
+        if "compression" not in command:  # git
+            return real_run(command, **options)
+        commands.append(command)
+        cache, out = (Path(command[command.index(option) + 1]) for option in ("--folder", "--out"))
+        assert [path.name for path in cache.iterdir()] == ["packages"]
+        assert (cache / "packages" / "text.whl").is_file()
+        write_json(out / "report.json", {"rows": [{"model": "fp32"}, {"model": "compressed"}]})
+        return subprocess.CompletedProcess(command, len(commands) - 1)
+
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "text.whl").touch()
+    monkeypatch.setattr(subprocess, "run", run)
+    arguments = ["--budget", "28x", "--folder", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert pipeline.main(arguments) == 0
+    assert commands[0][3:8] == ["run", "--preset", "minilm-rt", "--set", "budget=28x"]
+    record = json.loads((tmp_path / "out" / "minilm-rt-28x.json").read_text(encoding="utf-8"))
+    assert [row["seconds"] is None for row in record["rows"]] == [True, False]
+    assert record["provenance"]["seconds"] == record["rows"][1]["seconds"]
+    assert "| compressed |" in capsys.readouterr().out
+    assert pipeline.main(arguments) == 1
+    assert "failed with exit code 1" in capsys.readouterr().err
