@@ -1,15 +1,20 @@
 """Numerical error of J from grid and density fitting, measured on a small radical with a triplet carbonyl.
 
-``python -m molecular_qubits.experiments.numerical_error`` writes the committed file ``data/numerical_error.json``.
+``python -m molecular_qubits.experiments.numerical_error`` prints the committed file ``data/numerical_error.json``;
+``--measure`` makes it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from shared.artifacts import Cache, provenance, write_json
+from shared.cli import run_command
+from shared.results import markdown_table
 
 PATH = Path(__file__).resolve().parent / "data" / "numerical_error.json"
 MOLECULE = "formylmethyl-nitroxide"
@@ -66,10 +71,20 @@ def read() -> dict[str, Any]:
     return json.loads(PATH.read_text(encoding="utf-8"))
 
 
-def main() -> None:
-    """Measure and write the committed file."""
-    write_json(PATH, {"molecule": MOLECULE, "rows": measure(), "provenance": provenance()})
+def main(argv: list[str] | None = None) -> int:
+    """Print the committed rows, measured anew with ``--measure``."""
+    program = "python -m molecular_qubits.experiments.numerical_error"
+    parser = argparse.ArgumentParser(prog=program, description=__doc__)
+    parser.add_argument("--measure", action="store_true", help="measure again (minutes) and write the committed file")
+    arguments = parser.parse_args(argv)
+    return run_command(lambda: _run(arguments.measure))
+
+
+def _run(again: bool) -> None:
+    if again:
+        write_json(PATH, {"molecule": MOLECULE, "rows": measure(), "provenance": provenance()})
+    print(markdown_table(read()["rows"]))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

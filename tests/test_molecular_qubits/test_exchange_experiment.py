@@ -50,6 +50,18 @@ def test_committed_numerical_error_is_below_one_wavenumber():
     assert max(abs(row["deviation (cm^-1)"]) for row in measured["rows"]) < 1.0
 
 
+def test_the_numerical_error_is_printed_and_measured_only_where_asked(tmp_path, monkeypatch, capsys):
+    rows = numerical_error.read()["rows"]
+    monkeypatch.setattr(numerical_error, "PATH", tmp_path / "numerical_error.json")
+    monkeypatch.setattr(numerical_error, "measure", lambda: rows)
+    assert numerical_error.main([]) == 2
+    assert "numerical_error.json" in capsys.readouterr().err
+    assert numerical_error.main(["--measure"]) == 0
+    assert numerical_error.main([]) == 0
+    assert capsys.readouterr().out.count("density fitting") == 6
+    assert numerical_error.read()["provenance"]["git_commit"]
+
+
 @pytest.mark.slow
 def test_fast_experiment_writes_every_table_and_figure(tmp_path):
     config = load_reproduce_config(fast=True, overrides=[f"exchange.cache_folder={tmp_path / 'cache'}"]).exchange
