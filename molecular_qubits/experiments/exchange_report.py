@@ -447,6 +447,7 @@ def diradical_rows() -> list[dict[str, Any]]:
             "molecule": reference["molecule"],
             "published (cm^-1)": reference["gap"] * TO_CM1[reference["unit"]],
             "kind": reference["kind"],
+            "source": "second hand" if reference.get("second_hand") else "opened",
             "doi": reference["doi"],
         }
         for xc in FUNCTIONALS:
