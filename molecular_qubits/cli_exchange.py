@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,18 @@ MONO_ARGUMENTS = (
     "mono", "--basis", "6-31g", "--grid-level", "1", "--conv-tol", "1e-7", "--guess-basis", "sto-3g", "--no-stability",
 )  # fmt: skip
 """Arguments of ``exchange`` for the committed result of the mono-radical."""
+
+_SAME_NAME = (
+    "auxbasis", "basis", "centres", "charge", "conv_tol", "device", "dispersion", "grid_level", "guess_basis",
+    "guesses", "max_cycle", "max_steps", "multiplicity", "solvers", "spins", "xc",
+)  # fmt: skip
+
+OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _SAME_NAME} | {
+    "solvent_epsilon": "--solvent",
+    "density_fit=False": "--exact-integrals",
+    "stability=False": "--no-stability",
+}
+"""Options of ``exchange`` for the arguments that errors of the package name."""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -56,6 +70,14 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     exchange.add_argument("--guess-basis", default=None, help="converge the high-spin state in this small basis first")
     exchange.add_argument(
+        "--guesses", nargs="+", default=None, help="of the broken-symmetry states, in the order in which they are "
+        "tried (default: fragment swap)",
+    )  # fmt: skip
+    exchange.add_argument(
+        "--solvers", nargs="+", default=None, help="of the states, in the order in which they are tried "
+        "(default: diis 'level shift' newton)",
+    )  # fmt: skip
+    exchange.add_argument(
         "--geometry", choices=("gfn2", "uks", "as-is"), default=None, help="relaxation in the high-spin state, "
         "uks with --xc, --basis, --grid-level, --conv-tol, --max-cycle, --solvent and --dispersion (default: gfn2; "
         "as-is for an XYZ file)",
@@ -65,8 +87,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     exchange.add_argument("--dispersion", choices=("d3bj", "d3zero", "d4"), default=None, help="dispersion energy")
     exchange.add_argument("--device", choices=("cpu", "gpu"), default=None, help="default: a GPU if there is one")
+    exchange.add_argument("--auxbasis", default=None, help="fit the states, whatever the size, in this fitting basis")
     exchange.add_argument("--exact-integrals", action="store_true", help="no density fitting, whatever the size")
-    exchange.add_argument("--no-stability", action="store_true", help="skip the internal stability analysis")
+    exchange.add_argument(
+        "--no-stability", action="store_true", help="skip the internal stability analysis, also in a relaxation"
+    )
     exchange.add_argument("--cache", type=Path, default=None, metavar="FOLDER", help="cache and checkpoints")
     exchange.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the result with provenance")
     exchange.add_argument(
@@ -122,9 +147,37 @@ def write_plots(result: ExchangeResult, folder: Path) -> None:
             pyplot.close(figure)
 
 
+def name_options(message: str) -> str:
+    """Return a message with the options of ``exchange`` in place of the arguments that it names."""
+
+    def option(found: re.Match[str]) -> str:
+        return f"{'Option ' if found[1] else ''}`{OPTIONS[found[2]]}`"
+
+    return re.sub(f"(Argument )?`({'|'.join(OPTIONS)})`", option, message)
+
+
+@contextmanager
+def option_names() -> Iterator[None]:
+    """Let errors name the options of ``exchange`` in place of the arguments."""
+    try:
+        yield
+    except Exception as error:
+        if error.args and isinstance(error.args[0], str):
+            error.args = (name_options(error.args[0]), *error.args[1:])
+            if isinstance(error, ImportError):  # is shown by this, not by its arguments
+                error.msg = error.args[0]
+        raise
+
+
+@option_names()
 def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     """Return the exchange couplings that the arguments of ``exchange`` ask for."""
-    from molecular_qubits.electronic.exchange import check_high_spin, exchange_couplings, prepare_settings
+    from molecular_qubits.electronic.exchange import (
+        check_attempts,
+        check_high_spin,
+        exchange_couplings,
+        prepare_settings,
+    )
     from molecular_qubits.fields.alignments import check_centres, check_spins
     from molecular_qubits.structure.library import start_geometry
     from molecular_qubits.structure.relaxation import cached_relaxation
@@ -152,6 +205,8 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     steps = given(arguments, "max_steps")
     if steps and geometry == "as-is":
         raise ValueError("Option `--max-steps` goes with a relaxation: give `--geometry gfn2` or `--geometry uks`.")
+    if arguments.auxbasis is not None and arguments.exact_integrals:
+        raise ValueError("Option `--auxbasis` must be left out with `--exact-integrals`: nothing is fitted then.")
     method = {
         **given(arguments, "conv_tol", "max_cycle"),
         "xc": arguments.xc,
@@ -163,13 +218,13 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     }
     options: dict[str, Any] = {
         **method,
+        **({} if arguments.auxbasis is None else {"auxbasis": arguments.auxbasis, "density_fit": True}),
         "guess_basis": arguments.guess_basis,
         "device": arguments.device,
     }
-    try:
-        prepare_settings(molecule, multiplicity, **options)  # refuses before the geometry is relaxed
-    except ValueError as error:
-        raise ValueError(str(error).replace("Argument `solvent_epsilon`", "Option `--solvent`")) from error
+    attempts = given(arguments, "guesses", "solvers")
+    check_attempts(**attempts)  # refuses before the geometry is relaxed, as does the next line
+    prepare_settings(molecule, multiplicity, **options)
     if geometry != "as-is":
         say(f"Relaxing the geometry with {geometry} at multiplicity {multiplicity}.")
         cache = Cache(arguments.cache, name="geometry")
@@ -178,6 +233,8 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
             if geometry == "uks":
                 molecule = cached_relaxation(molecule, "gfn2", multiplicity, cache)
         chosen = {**method, "device": arguments.device or "cpu"} if geometry == "uks" else {}
+        if geometry == "uks" and arguments.no_stability:
+            chosen["stability"] = False
         molecule = cached_relaxation(molecule, geometry, multiplicity, cache, **chosen, **steps)
     options["cache"] = Cache(arguments.cache, name="scf")
     if from_density:
@@ -186,7 +243,8 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         found = centres_from_density(molecule, multiplicity, **options)
         centres, spins = [centre.atoms for centre in found], [centre.spin for centre in found]
         say("Centres: " + "; ".join(f"{','.join(map(str, c.atoms))} (S = {c.spin:g})" for c in found))
-    return exchange_couplings(molecule, centres, spins=spins, stability=not arguments.no_stability, **options)
+    stability = not arguments.no_stability
+    return exchange_couplings(molecule, centres, spins=spins, stability=stability, **attempts, **options)
 
 
 def given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -204,6 +262,10 @@ def density_multiplicity(molecule: Molecule, arguments: argparse.Namespace) -> i
     if arguments.spins is not None:
         raise ValueError("Option `--spins` must be left out with `--centres density`: they follow from the density.")
     check_multiplicity(molecule.n_electrons, multiplicity)
+    if multiplicity < 3:
+        raise ValueError(
+            f"Option `--multiplicity` must be 3 or more with `--centres density`: two spins up; but is {multiplicity}."
+        )
     return int(multiplicity)
 
 
@@ -295,16 +357,18 @@ def describe(result: ExchangeResult) -> str:
             f"{state.label:<28s} {state.energy_hartree:16.8f} {state.s2:9.4f}  {spins:<24s} {state.cycles:6d}"
             f"  {state.seconds:7.1f}  {state.stability}"
         )
-    lines.append("J in cm^-1, H = -2 J Si.Sj   Yamaguchi  Noodleman  unprojected")
+    several = len(result.spins) > 2
+    lines.append("J in cm^-1, H = -2 J Si.Sj   Yamaguchi  Noodleman  unprojected" + several * " local <Si.Sj>")
     for i in range(len(result.spins)):
         for j in range(i + 1, len(result.spins)):
             values = (result.j_yamaguchi_cm1[i, j], result.j_noodleman_cm1[i, j], result.j_unprojected_cm1[i, j])
+            values += (result.j_local_cm1[i, j],) if several else ()
             lines.append(f"centres {i} and {j:<14d} " + " ".join(f"{x:+12.3f}" for x in values))
             lines.append(f"  J = {result.error_bar(i, j)}: a lower bound of the error while sources are missing")
     if result.overdetermined:
         residual, of_s2 = (max(abs(x) for x in found) for found in (result.residual_cm1, result.residual_s2))
         lines.append(f"Largest residual of the Heisenberg fit: {residual:.3g} cm^-1; of <S^2>: {of_s2:.2g}.")
-    elif len(result.spins) > 2:
+    elif several:
         lines.append("As many determinants as unknowns: the Heisenberg fit has no residual (not overdetermined).")
     if result.poor_fit:
         lines.append(

@@ -242,6 +242,9 @@ class StateRunner:
             if known is not None:  # before an interruption
                 failures[attempt] = known
                 continue
+            if failures:  # why the last guess failed is said by the error
+                reason = str(list(failures.values())[-1]).split(". ")[0]
+                say(f"{reason}. Next guess: {attempt!r}.")
             try:
                 state, solution = self._attempt(name, solvers, determinant, work / "orbitals.npz")
             except (SCFNotConvergedError, WrongStateError) as failure:
@@ -249,7 +252,6 @@ class StateRunner:
                 failures[attempt] = failure
                 if isinstance(failure, WrongStateError):
                     remove(work / "orbitals.npz")  # there is nothing to go on with
-                    say(f"{state_label(determinant)}: {failure}")
                 continue
             np.savez(folder / "orbitals.npz", mo_coeff=solution.mo_coeff, mo_occ=solution.mo_occ)
             write_json(folder / "state.json", state.to_dict())
@@ -410,20 +412,19 @@ class StateRunner:
     def failure(self, state: StateResult, solution: SCFSolution) -> WrongStateError | None:
         """Return why a state is not the one asked for, with what to try, or ``None`` if it is."""
         wrong = misalignment(state.determinant, self.spins, state.s2, state.lowdin_spins)
+        start = "held by overlap with" if state.solver in HELD else "from"
+        converged = f"The {state.label} converged {start} the guess {state.guess!r}"
         if wrong is not None:
-            return WrongStateError(
-                f"The {state.label} converged from the guess {state.guess!r} {wrong}. "
-                f"{self._where_the_spin_is(solution)} {_ADVICE}"
-            )
+            return WrongStateError(f"{converged} {wrong}. {self._where_the_spin_is(solution)} {_ADVICE}")
         if self.high_spin is None or all(sign > 0 for sign in state.determinant):
             return None
         moved = promotion(self.high_spin.density, solution.density, self.overlap)
         allowed = PROMOTION_LIMIT * max(1.0, (len(self.spins) - 1) / 2)  # overlap with both neighbours in a chain
         if moved > allowed:
             return UnmatchedStatesError(
-                f"The {state.label} converged from the guess {state.guess!r} to another occupation of orbitals than "
-                f"the high-spin state: {moved:.2f} electrons move between them (at most {allowed:g} for a flip "
-                f"of spins). Their energies say nothing about exchange. {_ADVICE}",
+                f"{converged} to another occupation of orbitals than the high-spin state: {moved:.2f} electrons move "
+                f"between them (at most {allowed:g} for a flip of spins). Their energies say nothing about exchange. "
+                f"{_ADVICE}",
                 state.determinant,
                 solution,
             )
@@ -433,9 +434,9 @@ class StateRunner:
         reference = spin_polarisation(self.high_spin.mo_coeff, self.high_spin.mo_occ, self.overlap, 0)
         if not polarised_alike(polarised - reference, gap):
             return UnmatchedStatesError(
-                f"The {state.label} converged from the guess {state.guess!r} with another spin polarisation than the "
-                f"high-spin state: {polarised:.3f} of <S^2>, not {reference:.3f}, where the energies differ by only "
-                f"{gap:+.1f} cm^-1. They say nothing about exchange. {_ADVICE}",
+                f"{converged} with another spin polarisation than the high-spin state: {polarised:.3f} of <S^2>, not "
+                f"{reference:.3f}, where the energies differ by only {gap:+.1f} cm^-1. They say nothing about "
+                f"exchange. {_ADVICE}",
                 state.determinant,
                 solution,
             )

@@ -19,7 +19,7 @@ from molecular_qubits.electronic.broken_symmetry import (
     StateRunner,
 )
 from molecular_qubits.electronic.errors import UnmatchedStatesError
-from molecular_qubits.electronic.memory import check_fit_memory
+from molecular_qubits.electronic.memory import check_fit_file, check_fit_memory
 from molecular_qubits.electronic.projection import (
     HeisenbergFit,
     ProjectedJ,
@@ -60,9 +60,11 @@ POOR_FIT_SHARE = 0.1
 """Largest residual of a good Heisenberg fit, as a share of the energy range of the determinants."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ExchangeResult:
     """Exchange couplings of a molecule (H = -2 sum_{i<j} J_ij S_i.S_j, J > 0 ferromagnetic, cm^-1) and their states.
+
+    Results are equal if `to_json` writes the same but for the provenance.
 
     Attributes
     ----------
@@ -90,8 +92,8 @@ class ExchangeResult:
     j_noodleman_cm1: np.ndarray
     j_unprojected_cm1: np.ndarray
     residual_cm1: np.ndarray
-    provenance: dict[str, Any] = field(default_factory=dict, compare=False)
-    solutions: tuple[SCFSolution, ...] = field(default=(), repr=False, compare=False)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    solutions: tuple[SCFSolution, ...] = field(default=(), repr=False)
 
     @property
     def overdetermined(self) -> bool:
@@ -134,15 +136,20 @@ class ExchangeResult:
 
     def error_bar(self, i: int, j: int) -> ErrorBar:
         """Return the Yamaguchi coupling of centres `i` and `j` with the errors of projection and convergence, the parts
-        that one functional, basis, grid and geometry can show; the others are listed as missing.
+        that one functional, basis, grid and geometry can show; the others are listed as missing. The projections of
+        three and more centres include `j_local_cm1`.
         """
         values = [float(j_cm1[i, j]) for j_cm1 in (self.j_yamaguchi_cm1, self.j_noodleman_cm1, self.j_unprojected_cm1)]
+        if len(self.spins) > 2:
+            values.append(float(self.j_local_cm1[i, j]))
         convergence = float(self.convergence_cm1[i, j])
         return combine_errors(values[0], projections_cm1=values, convergence_cm1=convergence)
 
-    def to_json(self, path: str | Path | None = None) -> str:
-        """Return the result as JSON text, and write it to `path` if one is given (atomically)."""
-        record = {
+    def __eq__(self, other: object) -> bool:
+        return self._record() == other._record() if isinstance(other, ExchangeResult) else NotImplemented
+
+    def _record(self) -> dict[str, Any]:
+        return {
             "convention": "H = -2 J S_i.S_j, J > 0 ferromagnetic, cm^-1",
             "molecule": self.molecule.to_dict(),
             "centres": [list(atoms) for atoms in self.centres],
@@ -152,14 +159,18 @@ class ExchangeResult:
             "j_yamaguchi_cm1": self.j_yamaguchi_cm1.tolist(),
             "j_noodleman_cm1": self.j_noodleman_cm1.tolist(),
             "j_unprojected_cm1": self.j_unprojected_cm1.tolist(),
+            "j_local_cm1": self.j_local_cm1.tolist() if len(self.spins) > 2 else None,
             "residual_cm1": self.residual_cm1.tolist() if self.overdetermined else None,
             "residual_s2": self.residual_s2.tolist() if self.overdetermined else None,
             "poor_fit": self.poor_fit,
             "error_bars": [
                 {"centres": [i, j]} | self.error_bar(i, j).to_dict() for i, j in combinations(range(len(self.spins)), 2)
             ],
-            "provenance": self.provenance,
         }
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Return the result as JSON text, and write it to `path` if one is given (atomically)."""
+        record = self._record() | {"provenance": self.provenance}
         text = json.dumps(record, indent=1, allow_nan=False) + "\n"
         if path is not None:
             write_text(path, text)
@@ -304,7 +315,7 @@ def exchange_couplings(
         If centres overlap, are empty or out of range, the spins do not fit the number of electrons, atoms clash, or the
         functional, a basis or a guess is unknown. All this is checked before any field is run.
     InsufficientMemoryError
-        If the fit needs more memory than there is; estimated before any field is run.
+        If the fit needs more memory than there is, or more room for a scratch file; estimated before any field is run.
     ModuleNotFoundError
         If dispersion or a GPU is asked for and what they need is not installed.
     SCFNotConvergedError
@@ -317,13 +328,7 @@ def exchange_couplings(
     sets = check_centres(centres, molecule.n_atoms)
     values = tuple(float(x) for x in check_spins([0.5] * len(sets) if spins is None else spins, len(sets)))
     high_spin_multiplicity = check_high_spin(molecule, values)
-    for guess in guesses:
-        if guess not in GUESSES:
-            raise ValueError(f"Argument `guesses` must hold some of {GUESSES}, but holds {guess!r}.")
-    if not guesses:
-        raise ValueError(f"Argument `guesses` must hold some of {GUESSES}, but is empty.")
-    if not solvers or tuple(solvers) != tuple(name for name in LADDER if name in solvers):
-        raise ValueError(f"Argument `solvers` must hold some of {LADDER} in this order, but was {tuple(solvers)}.")
+    check_attempts(guesses, solvers)
     check_clashes(molecule)
     settings, guess_basis = prepare_settings(
         molecule, high_spin_multiplicity, xc=xc, basis=basis, grid_level=grid_level, density_fit=density_fit,
@@ -353,6 +358,17 @@ def exchange_couplings(
         provenance=provenance(config, sum(state.seconds for state in states)),
         solutions=solutions,
     )
+
+
+def check_attempts(guesses: Sequence[str] = GUESSES, solvers: Sequence[str] = LADDER) -> None:
+    """Raise a `ValueError` if the guesses or the solvers are not those that `exchange_couplings` takes."""
+    for guess in guesses:
+        if guess not in GUESSES:
+            raise ValueError(f"Argument `guesses` must hold some of {GUESSES}, but holds {guess!r}.")
+    if not guesses:
+        raise ValueError(f"Argument `guesses` must hold some of {GUESSES}, but is empty.")
+    if not solvers or tuple(solvers) != tuple(name for name in LADDER if name in solvers):
+        raise ValueError(f"Argument `solvers` must hold some of {LADDER} in this order, but was {tuple(solvers)}.")
 
 
 def prepare_settings(
@@ -390,9 +406,10 @@ def prepare_settings(
             check_room(molecule, multiplicity, GUESS_BASIS)
             guess_basis = GUESS_BASIS
     if settings.density_fit:
-        check_fit_memory(
-            build_mole(molecule, basis, molecule.n_electrons % 2), basis, xc, settings.auxbasis, ramp=ramped
-        )
+        mole = build_mole(molecule, basis, molecule.n_electrons % 2)
+        check_fit_memory(mole, basis, xc, settings.auxbasis, ramp=ramped)
+        if where == "cpu":
+            check_fit_file(mole, basis, xc, settings.auxbasis)
     return settings, guess_basis
 
 

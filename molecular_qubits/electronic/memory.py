@@ -1,8 +1,12 @@
-"""Memory that a density-fitted field will need, estimated before any of it is allocated."""
+"""Memory and disk space that a density-fitted field will need, estimated before any of it is taken."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import warnings
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +20,15 @@ _WORK_MATRICES = 40
 _ORBITAL_VALUES_SHARE = 1 / 6
 """Orbital values that a ramped field keeps, in fitted integrals, with 55 atoms."""
 
+_REMEDY = "take a smaller `basis` or `auxbasis`, exact integrals (`density_fit=False`, slower), or a larger machine."
+
 
 def fit_memory_mb(mole: Any, xc: str, auxbasis: str | None = None, *, ramp: bool = False) -> float:
     """Return the size of the fitted integrals (naux, n_ao (n_ao + 1) / 2) and the matrices of the field, in MB.
 
-    PySCF keeps the integrals in memory up to ``mole.max_memory`` and in a scratch file beyond; the estimate is of what
-    is in memory. Range-separated functionals have the integrals twice. A ramped field keeps orbital values besides, and
-    integrals that are read ahead and unpacked.
+    The estimate is of what is in memory: the integrals, or as much as ``mole.max_memory`` for those that PySCF writes
+    to a scratch file (`fit_file_mb`). Range-separated functionals have the integrals twice. A ramped field keeps
+    orbital values besides, and integrals that are read ahead and unpacked.
 
     Parameters
     ----------
@@ -40,23 +46,55 @@ def fit_memory_mb(mole: Any, xc: str, auxbasis: str | None = None, *, ramp: bool
     ValueError
         If the fitting basis is unknown for an element.
     """
+    from pyscf import lib
+
+    integrals, kept, written = _fitted_integrals(mole, xc, auxbasis)
+    work = 8 * _WORK_MATRICES * mole.nao**2 / 1e6
+    batches = 2 * (BATCH_BYTES + lib.num_threads() * SHARE_BYTES) / 1e6
+    ramped = min(batches, 2 * integrals) + _ORBITAL_VALUES_SHARE * integrals if ramp else 0.0
+    return kept * integrals + written * min(integrals, mole.max_memory) + work + ramped
+
+
+def fit_file_mb(mole: Any, xc: str, auxbasis: str | None = None) -> float:
+    """Return the size of the fitted integrals that PySCF writes to scratch files, in MB; 0 where memory holds them all.
+
+    Parameters
+    ----------
+    mole, xc, auxbasis
+        As for `fit_memory_mb`, which raises the same error.
+    """
+    integrals, _, written = _fitted_integrals(mole, xc, auxbasis)
+    return written * integrals
+
+
+def fit_limit_mb(mole: Any) -> float:
+    """Return the ``max_memory`` of PySCF for a fitted field, in MB: half of what is available, or that of `mole`."""
+    return float(max(mole.max_memory, available_memory_mb() / 2))
+
+
+def _fitted_integrals(mole: Any, xc: str, auxbasis: str | None) -> tuple[float, int, int]:
+    """Return the size of one set of fitted integrals in MB, how many sets are kept in memory, and how many in files.
+
+    As ``pyscf.df.DF.build`` decides it: a set is kept if nine tenths of the memory that is left hold it.
+    """
     from pyscf import df, lib
     from pyscf.dft import libxc
 
     try:
-        n_aux = df.addons.make_auxmol(mole, fitting_basis(mole, xc, auxbasis)).nao
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):  # PySCF says at length what to do in its own terms
+            warnings.simplefilter("ignore")
+            n_aux = df.addons.make_auxmol(mole, fitting_basis(mole, xc, auxbasis)).nao
     except Exception:  # PySCF raises several types for an unknown name
         raise ValueError(
             f"Argument `auxbasis` must be a fitting basis of PySCF for {sorted(set(mole.elements))}, such as "
             f"'def2-universal-jkfit', but is {auxbasis!r}."
         ) from None
-    n = mole.nao
-    integrals = 8 * n_aux * n * (n + 1) / 2 / 1e6
-    tensors = 2 if xc.lower() != "hf" and libxc.rsh_coeff(xc)[0] else 1
-    work = 8 * _WORK_MATRICES * n**2 / 1e6
-    batches = 2 * (BATCH_BYTES + lib.num_threads() * SHARE_BYTES) / 1e6
-    ramped = min(batches, 2 * integrals) + _ORBITAL_VALUES_SHARE * integrals if ramp else 0.0
-    return tensors * min(integrals, mole.max_memory) + work + ramped
+    integrals = 8 * n_aux * mole.nao * (mole.nao + 1) / 2 / 1e6
+    sets = 2 if xc.lower() != "hf" and libxc.rsh_coeff(xc)[0] else 1
+    left, kept = fit_limit_mb(mole) - lib.current_memory()[0], 0
+    while kept < sets and integrals < 0.9 * (left - kept * integrals):
+        kept += 1
+    return integrals, kept, sets - kept
 
 
 def available_memory_mb() -> float:
@@ -91,7 +129,28 @@ def check_fit_memory(mole: Any, basis: str, xc: str, auxbasis: str | None = None
     needed, available = fit_memory_mb(mole, xc, auxbasis, ramp=ramp), available_memory_mb()
     if needed > available:
         raise InsufficientMemoryError(
-            f"Density fitting of {mole.natm} atoms in {basis} ({mole.nao} orbitals) needs about {needed:,.0f} MB, but "
-            f"{available:,.0f} MB are available. Take a smaller `basis` or `auxbasis`, exact integrals "
-            "(`density_fit=False`, slower), or a machine with more memory."
+            f"{_what(mole, basis)} needs about {needed:,.0f} MB, but {available:,.0f} MB are available: {_REMEDY}"
         )
+
+
+def check_fit_file(mole: Any, basis: str, xc: str, auxbasis: str | None = None) -> None:
+    """Raise an `InsufficientMemoryError` if fitted integrals go to a file in a folder that has no room for it.
+
+    The folder is PySCF's, ``pyscf.lib.param.TMPDIR``. Parameters as for `check_fit_memory`.
+    """
+    from pyscf import lib
+
+    needed = fit_file_mb(mole, xc, auxbasis)
+    if not needed:
+        return
+    free = shutil.disk_usage(lib.param.TMPDIR).free / 1e6
+    if needed > free:
+        raise InsufficientMemoryError(
+            f"{_what(mole, basis)} writes {needed:,.0f} MB of integrals, more than memory holds, to the folder "
+            f"{lib.param.TMPDIR!r}, but {free:,.0f} MB are free there: name another folder in the environment variable "
+            f"PYSCF_TMPDIR, or {_REMEDY}"
+        )
+
+
+def _what(mole: Any, basis: str) -> str:
+    return f"Density fitting of {mole.natm} atoms in {basis} ({mole.nao} orbitals)"

@@ -14,7 +14,7 @@ import numpy as np
 from molecular_qubits.electronic import ramp
 from molecular_qubits.electronic.cheap_hessian import cheap_hessian, newton_terms
 from molecular_qubits.electronic.errors import SCFNotConvergedError
-from molecular_qubits.electronic.memory import available_memory_mb
+from molecular_qubits.electronic.memory import available_memory_mb, fit_limit_mb
 from molecular_qubits.electronic.ramp import CheapField
 from molecular_qubits.fields.guesses import density_of, occupied_orbitals
 from molecular_qubits.fields.solvers import LADDER, with_solver
@@ -162,7 +162,7 @@ class Workspace:
         if self.mole is None:
             self.mole = build_mole(self.molecule, self.settings.basis, self.molecule.n_electrons % 2)
         if self.settings.density_fit:  # integrals that do not fit in memory are read from a file in each cycle
-            self.mole.max_memory = max(self.mole.max_memory, available_memory_mb() / 2)
+            self.mole.max_memory = fit_limit_mb(self.mole)
         else:  # ... are computed in each cycle
             self.mole.max_memory = min(self.mole.max_memory, available_memory_mb())
         if self.settings.ramp:

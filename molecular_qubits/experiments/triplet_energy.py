@@ -1,12 +1,14 @@
 """Triplet energy of anthracene by Delta-SCF against the measured one.
 
-``python -m molecular_qubits.experiments.triplet_energy`` writes the committed file ``data/triplet_energy.json``.
+``python -m molecular_qubits.experiments.triplet_energy`` computes the functionals that the committed file
+``data/triplet_energy.json`` lacks, writes each at once, and prints the table; ``--again`` computes all of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.relaxation import cached_relaxation
 from molecular_qubits.units import HARTREE_TO_CM1
 from shared.artifacts import Cache, provenance, write_json
+from shared.cli import run_command
 from shared.progress import say
+from shared.results import markdown_table
 
 PATH = Path(__file__).resolve().parent / "data" / "triplet_energy.json"
 REFERENCE = Path(__file__).resolve().parents[1] / "reference" / "molecular_experiments.json"
@@ -69,31 +73,65 @@ def triplet_row(
 
 
 def read() -> dict[str, Any]:
-    """Return the committed rows with the measured energy."""
+    """Return the committed file: ``rows``, the measured energy and ``runs`` (provenance of each that added rows)."""
     return json.loads(PATH.read_text(encoding="utf-8"))
 
 
-def main() -> None:
-    """Compute all functionals at the UKS geometries of both states and write the committed file."""
-    parser = argparse.ArgumentParser(prog="python -m molecular_qubits.experiments.triplet_energy", description=__doc__)
-    parser.parse_args()
+def run(*, again: bool = False) -> dict[str, Any]:
+    """Compute the missing rows at the UKS geometries of both states and write the committed file after each of them.
+
+    Parameters
+    ----------
+    again
+        Compute rows that are there, too; each takes the place of the old one.
+
+    Returns
+    -------
+    dict
+        As `read`.
+    """
+    done = [row["functional"] for row in _record()["rows"]]
+    missing = [xc for xc in FUNCTIONALS if again or xc not in done]
+    if not missing:
+        return _record()
     cache = Cache(name="geometry")
     start = Molecule.from_smiles(ANTHRACENE)
-    geometries = [
+    singlet, triplet = (
         cached_relaxation(cached_relaxation(start, "gfn2", multiplicity, cache), "uks", multiplicity, cache)
         for multiplicity in (1, 3)
-    ]
-    rows = []
-    for xc in FUNCTIONALS:
+    )
+    started, info = time.monotonic(), provenance()
+    for xc in missing:
         say(f"Triplet of anthracene: {xc}")
-        rows.append(triplet_row(geometries[0], geometries[1], xc))
-        record = {
-            "molecule": "anthracene",
-            "geometry": "UKS B3LYP/6-31G* of each state",
-            "measured_cm1": measured_cm1(),
-        }
-        write_json(PATH, {**record, "rows": rows, "provenance": provenance()})
+        row = triplet_row(singlet, triplet, xc)
+        record = _record()  # again: another process may have added rows
+        rows = {known["functional"]: known for known in record["rows"]} | {xc: row}
+        runs = [made for made in record["runs"] if made["time_utc"] != info["time_utc"]]
+        seconds = round(time.monotonic() - started, 1)
+        write_json(PATH, record | {"rows": list(rows.values()), "runs": [*runs, info | {"seconds": seconds}]})
+    return _record()
+
+
+def _record() -> dict[str, Any]:
+    if PATH.exists():
+        return read()
+    about = {"molecule": "anthracene", "geometry": "UKS B3LYP/6-31G* of each state", "measured_cm1": measured_cm1()}
+    return about | {"rows": [], "runs": []}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Compute what is missing and print the committed table."""
+    parser = argparse.ArgumentParser(prog="python -m molecular_qubits.experiments.triplet_energy", description=__doc__)
+    parser.add_argument("--again", action="store_true", help="compute rows that are there, too")
+    arguments = parser.parse_args(argv)
+
+    def show() -> None:
+        record = run(again=arguments.again)
+        print(markdown_table(record["rows"], digits=5))
+        print(f"measured: {record['measured_cm1']:,.0f} cm^-1")
+
+    return run_command(show)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -11,7 +11,7 @@ import pytest
 from molecular_qubits import cli, cli_exchange
 from molecular_qubits.electronic import memory
 from molecular_qubits.experiments.network import CONFIGS
-from molecular_qubits.structure import relaxation
+from molecular_qubits.structure import environment, relaxation
 from molecular_qubits.structure.library import LIBRARY, start_geometry
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError
@@ -70,7 +70,7 @@ def test_the_geometry_of_uks_is_relaxed_by_the_method_of_the_options(tmp_path, m
     assert cli.main([*arguments, "--solvent", "80", "--grid-level", "1", "--exact-integrals"]) == 1
     assert seen == {
         "xc": "hf", "basis": "sto-3g", "grid_level": 1, "density_fit": False, "solvent_epsilon": 80.0,
-        "dispersion": None, "device": "cpu",
+        "dispersion": None, "device": "cpu", "stability": False,
     }  # fmt: skip
     limits = {"max_cycle": 7, "conv_tol": 1e-7, "max_steps": 9}
     words = [word for name, value in limits.items() for word in ("--" + name.replace("_", "-"), str(value))]
@@ -126,11 +126,25 @@ def test_the_conformer_of_a_file_is_relaxed_as_it_is(tmp_path, monkeypatch):
         (["[CH2", "--centres", "0"], "cannot read '[CH2'"),
         (["CCO", "--centres", "radicals"], "must have a radical in its SMILES"),
         (["[O]NC=O", "--centres", "radicals", "chromophore"], "must have an aromatic ring"),
+        (["[O]NCN[O]", "--centres", "0"], "Option `--centres` must hold at least 2 sets"),
+        (["[O]NCN[O]", "--centres", "density", "--multiplicity", "1"], "Option `--multiplicity` must be 3 or more"),
+        (["mono", "--guesses", "swop"], "Option `--guesses` must hold some of ('fragment', 'swap'), but holds 'swop'"),
+        (
+            ["mono", "--solvers", "newton", "diis"],
+            "Option `--solvers` must hold some of ('diis', 'level shift', 'newto",
+        ),
+        (["mono", "--auxbasis", "no-such-fit"], "Option `--auxbasis` must be a fitting basis of PySCF for"),
+        (["mono", "--auxbasis", "weigend", "--exact-integrals"], "`--auxbasis` must be left out with `--exact-integ"),
+        (["mono", "--conv-tol", "1"], "Option `--conv-tol` must be between 0 and 1e-3 hartree"),
+        (["mono", "--spins", "0.5", "1", "0.5"], "Option `--spins` must hold one spin for each of 2 centres"),
+        (["mono", "--charge", "1"], "Check `--spins`, `--charge` and the hydrogen atoms"),
+        (["mono", "--xc", "b3lyp-d3bj"], "Ask for dispersion by its own argument, `--dispersion`"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_two(arguments, words, capsys, tmp_path):
     assert cli.main(["exchange", *arguments, "--cache", str(tmp_path / "cache")]) == 2
-    message = capsys.readouterr().err
+    printed, message = capsys.readouterr()
+    assert not printed
     assert message.startswith("error: ")
     assert words in message
     assert message.count("\n") == 1
@@ -143,6 +157,62 @@ def test_failed_calculation_is_exit_code_one(tmp_path, capsys):
     arguments = ["exchange", str(path), "--centres", "0", "1", "--basis", "6-31g", "--grid-level", "1"]
     assert cli.main([*arguments, "--cache", str(tmp_path)]) == 1
     assert "error: The broken-symmetry state" in capsys.readouterr().err
+
+
+def test_a_wrong_state_is_said_once_with_options_as_remedies(xyz, tmp_path, capsys):
+    xyz.write_text(H_HE_H.replace("1.5", "0.8"), encoding="utf-8")
+    arguments = ["exchange", str(xyz), "--centres", "0", "2", "--xc", "hf", "--basis", "6-31g", "--no-stability"]
+    assert cli.main([*arguments, "--guesses", "swap", "--cache", str(tmp_path / "swap")]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "'swap'" in line] == [lines[-1]]
+    assert "Try other atom sets in `--centres`, another entry of `--guesses`, another" in lines[-1]
+    assert cli.main([*arguments, "--cache", str(tmp_path / "both")]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    found = [line for line in lines if "<S^2> = 0.3" in line]
+    assert found[0].endswith("Next guess: 'swap'.")
+    assert found[-1] == lines[-1]
+    assert [line.split("converged ")[1].split(" to <S^2>")[0] for line in found] == [
+        "from the guess 'fragment'", "from the guess 'swap'", "held by overlap with the guess 'fragment'",
+    ]  # fmt: skip
+
+
+def test_guesses_solvers_and_fitting_basis_are_taken(xyz, tmp_path, capsys):
+    out = tmp_path / "result.json"
+    arguments = ["exchange", str(xyz), "--centres", "0", "2", "--xc", "hf", "--basis", "6-31g", "--no-stability"]
+    arguments += ["--guesses", "swap", "fragment", "--solvers", "diis", "newton", "--auxbasis", "def2-universal-jkfit"]
+    assert cli.main([*arguments, "--cache", str(tmp_path / "cache"), "--json", str(out)]) == 0
+    record = json.loads(out.read_text(encoding="utf-8"))
+    assert record["states"][1]["guess"] == "swap"
+    assert record["provenance"]["config"]["solvers"] == ["diis", "newton"]
+    assert record["settings"]["auxbasis"] == "def2-universal-jkfit"
+    assert record["settings"]["density_fit"] is True
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("Argument `solvent_epsilon` must be", "Option `--solvent` must be"),
+        ("exact integrals (`density_fit=False`, slower)", "exact integrals (`--exact-integrals`, slower)"),
+        ("this field all the same (`stability=False`).", "this field all the same (`--no-stability`)."),
+        ("Argument `molecule` must be; leave `charge` out", "Argument `molecule` must be; leave `--charge` out"),
+    ],
+)
+def test_messages_name_options(message, words):
+    assert cli_exchange.name_options(message) == words
+
+
+def test_a_missing_package_is_said_of_the_option(xyz, monkeypatch, capsys):
+    monkeypatch.setattr(environment, "gpu_available", lambda: False)
+    assert cli.main(["exchange", str(xyz), "--centres", "0", "2", "--device", "gpu"]) == 2
+    assert capsys.readouterr().err.startswith("error: Option `--device` is 'gpu', which needs a CUDA device")
+
+
+def test_every_option_that_messages_name_is_there(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["exchange", "--help"])
+    shown = capsys.readouterr().out
+    assert all(f"  {option}" in shown for option in cli_exchange.OPTIONS.values())
 
 
 def test_interrupt_is_exit_code_130(xyz, monkeypatch, capsys):
@@ -222,7 +292,7 @@ def test_an_impossible_multiplicity_is_bad_input_before_any_work(xyz, tmp_path, 
     arguments = ["exchange", str(xyz), "--centres", "0", "2", "--spins", "0.5", "1", "--cache", str(tmp_path / "c")]
     assert cli.main(arguments) == 2
     assert (
-        "`spins` must fit the number of electrons, but (0.5, 1.0) give the high-spin multiplicity 4"
+        "`--spins` must fit the number of electrons, but (0.5, 1.0) give the high-spin multiplicity 4"
         in capsys.readouterr().err
     )
     assert not (tmp_path / "c").exists()
@@ -234,7 +304,10 @@ def test_too_little_memory_is_a_failure_with_its_remedy(xyz, tmp_path, capsys, m
     xyz.write_text(big.to_xyz(), encoding="utf-8")
     arguments = ["exchange", str(xyz), "--centres", "0,1", "6,8", "--basis", "sto-3g", "--cache", str(tmp_path / "c")]
     assert cli.main(arguments) == 1
-    assert "Take a smaller `basis` or `auxbasis`" in capsys.readouterr().err
+    assert (
+        "take a smaller `--basis` or `--auxbasis`, exact integrals (`--exact-integrals`, slower)"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "c").exists()
 
 
@@ -250,9 +323,9 @@ def test_too_few_cycles_are_a_failure_with_its_remedy(xyz, tmp_path, capsys):
     assert cli.main([*arguments, "--max-cycle", "1", "--cache", str(tmp_path / "c")]) == 1
     message = capsys.readouterr().err
     assert "did not converge" in message
-    assert "Raise `max_cycle`" in message
+    assert "Raise `--max-cycle`, relax `--conv-tol`" in message
     assert cli.main([*arguments, "--max-cycle", "0", "--cache", str(tmp_path / "c")]) == 2
-    assert "`max_cycle` must be" in capsys.readouterr().err
+    assert "Option `--max-cycle` must be" in capsys.readouterr().err
 
 
 def test_plots_and_json_are_written(tmp_path, capsys):

@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,6 +57,52 @@ def test_too_little_memory_is_said_before_the_fit(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("xc", ["b3lyp", "cam-b3lyp"])
+@pytest.mark.parametrize("used_mb", [0.0, 1e6])
+def test_the_estimate_of_the_file_is_what_pyscf_writes(xc, used_mb, monkeypatch, tmp_path):
+    monkeypatch.setattr("pyscf.lib.current_memory", lambda: (used_mb, used_mb))
+    monkeypatch.setattr("pyscf.lib.param.TMPDIR", str(tmp_path))
+    mole = build_mole(H4, "cc-pvdz", 0)
+    field = make_uks(mole, xc, 0, True)
+    field.max_cycle = 0
+    field.kernel()
+    fits = [field.with_df, *field.with_df._rsh_df.values()]
+    files = {fit._cderi for fit in fits if not isinstance(fit._cderi, np.ndarray)}
+    written = sum(Path(file.name).stat().st_size for file in files) / 1e6
+    for file in files:
+        file.close()
+    assert bool(written) == bool(used_mb)
+    assert memory.fit_file_mb(mole, xc) == pytest.approx(written, rel=0.1)
+
+
+def test_a_set_of_integrals_is_kept_where_half_of_the_free_memory_holds_it(monkeypatch):
+    monkeypatch.setattr("pyscf.lib.current_memory", lambda: (0.0, 0.0))
+    mole = build_mole(H4, "cc-pvdz", 0)
+    mole.max_memory = 0
+    monkeypatch.setattr(memory, "available_memory_mb", lambda: 0.0)
+    one = memory.fit_file_mb(mole, "b3lyp")
+    for sets, written in ((0.5, 2), (1.5, 1), (2.5, 0)):
+        monkeypatch.setattr(memory, "available_memory_mb", lambda sets=sets: 2 * sets * one)
+        assert memory.fit_file_mb(mole, "cam-b3lyp") == pytest.approx(written * one)
+    assert memory.fit_limit_mb(build_mole(H4, "cc-pvdz", 0)) == 8000
+
+
+def test_a_folder_without_room_for_the_integrals_is_named_before_the_fit(monkeypatch, tmp_path):
+    monkeypatch.setattr("pyscf.lib.current_memory", lambda: (1e6, 1e6))
+    monkeypatch.setattr("pyscf.lib.param.TMPDIR", "/scratch")
+    monkeypatch.setattr(memory.shutil, "disk_usage", lambda folder: SimpleNamespace(free=int(folder == "/scratch")))
+    options = FAST | {"density_fit": True, "device": "cpu", "cache": Cache(tmp_path)}
+    words = (
+        r"3 atoms in sto-3g \(3 orbitals\) writes 0 MB of integrals, .* to the folder '/scratch', but 0 MB are free "
+        r"there: name another folder in the environment variable PYSCF_TMPDIR, or take a smaller `basis`"
+    )
+    with pytest.raises(InsufficientMemoryError, match=words):
+        exchange_couplings(H_HE_H, [[0], [2]], **options)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(memory.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**6))
+    prepare_settings(H_HE_H, 3, xc="hf", basis="sto-3g", density_fit=True)
+
+
 def test_exact_integrals_stay_within_the_memory(monkeypatch):
     from molecular_qubits.electronic import scf
 
@@ -69,7 +117,7 @@ def test_fitted_integrals_are_in_memory_where_there_is_room(monkeypatch):
     from molecular_qubits.electronic import scf
 
     for available, limit in ((1e5, 5e4), (1e3, build_mole(H4, "6-31g", 0).max_memory)):
-        monkeypatch.setattr(scf, "available_memory_mb", lambda available=available: available)
+        monkeypatch.setattr(memory, "available_memory_mb", lambda available=available: available)
         assert scf.Workspace(H_HE_H, scf.SCFSettings(basis="6-31g", density_fit=True)).mole.max_memory == limit
 
 
@@ -164,6 +212,20 @@ def test_a_fit_that_cannot_fail_has_no_residual(tmp_path):
     assert ExchangeResult.from_json(result.to_json()).states == result.states
     assert "not overdetermined" in cli_exchange.describe(result)
     assert "seconds  stable" in cli_exchange.describe(result)
+
+
+def test_results_are_equal_where_what_they_hold_is(tmp_path):
+    options = FAST | {"cache": Cache(tmp_path)}
+    pair = exchange_couplings(H_HE_H, [[0], [2]], **options)
+    again = exchange_couplings(H_HE_H, [[0], [2]], **options)
+    assert again == pair == ExchangeResult.from_json(pair.to_json())
+    assert replace(pair, provenance={}, solutions=()) == pair
+    assert replace(pair, j_yamaguchi_cm1=2 * pair.j_yamaguchi_cm1) != pair
+    assert exchange_couplings(H_HE_H, [[2], [0]], **options) != pair
+    assert pair != "pair"
+    four = exchange_couplings(H4, [[0], [1], [2], [3]], **options)
+    assert ExchangeResult.from_json(four.to_json()) == four
+    assert replace(four, residual_cm1=four.residual_cm1 + 1) != four
 
 
 def test_a_poor_fit_is_reported(tmp_path):
