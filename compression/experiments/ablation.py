@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,13 @@ import numpy as np
 from pydantic import Field
 from torch import nn
 
+from compression.clustering.lloyd import Iteration
+from compression.experiments.code_hash import PACKAGES, code_hash
 from compression.experiments.empty_clusters import OPTIONS, EmptyClustersConfig, cluster, stress_sets, totals
 from compression.experiments.reproduce import stressed_layer_of
 from compression.quantization.rules import match_rules, preset_rules
 from compression.training.finetune import FinetuneConfig, finetuned_minilm
-from shared.artifacts import provenance
+from shared.artifacts import Cache, hash_code, provenance, versions
 from shared.config import FrozenConfig
 from shared.progress import track
 
@@ -49,7 +53,8 @@ def measure(config: AblationConfig, folder: str | Path | None = None) -> dict[st
     """Return ``rows`` of `run_ablation` for the packaged MiniLM, and ``provenance``; JSON-able."""
     start = time.monotonic()
     model = finetuned_minilm(config.finetune, folder=folder).model
-    rows = run_ablation(config.stress, model, stressed_layer_of(model), healthy_seeds=config.healthy_seeds)
+    layer = stressed_layer_of(model)
+    rows = run_ablation(config.stress, model, layer, healthy_seeds=config.healthy_seeds, folder=folder)
     return {"rows": rows, "provenance": provenance(config, time.monotonic() - start)}
 
 
@@ -60,8 +65,9 @@ def run_ablation(
     methods: Sequence[str] = tuple(OPTIONS),
     *,
     healthy_seeds: Sequence[int] = (0,),
+    folder: str | Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Cluster stress sets and healthy layers with every method and seed.
+    """Cluster stress sets and healthy layers with every method and seed, each kept by `kept_clustering`.
 
     Parameters
     ----------
@@ -76,6 +82,8 @@ def run_ablation(
         Of `OPTIONS`.
     healthy_seeds
         Seeds on healthy layers.
+    folder
+        Cache folder; `shared.artifacts.default_cache_dir` if ``None``.
 
     Returns
     -------
@@ -92,7 +100,7 @@ def run_ablation(
     ]
     rows: dict[tuple[str, str, str, int], dict[str, Any]] = {}
     for weights, name, method, seed, blocks in track(jobs, "Clustering for the ablation"):
-        result = cluster(blocks, method, config, seed)
+        result = kept_clustering(blocks, method, config, seed, folder)
         left = min(config.n_centroids, len(np.unique(blocks + 0.0, axis=0))) - result.n_effective
         found = [row.empty for row in result.history] or [0]
         found += [result.history[-1].left if result.history else 0] * (config.max_iter - len(found))
@@ -103,10 +111,42 @@ def run_ablation(
             key, head | dict.fromkeys(counts, 0) | {"by iteration": [0] * config.max_iter, "inertia": 0.0}
         )
         row["by iteration"] = [a + b for a, b in zip(row["by iteration"], found, strict=True)]
-        row["inertia"] += float(result.inertia)
+        row["inertia"] += result.inertia
         for count, value in counts.items():
             row[count] += value
     return list(rows.values())
+
+
+@dataclass(frozen=True)
+class KeptClustering:
+    """What is kept of a clustering: inertia, clusters that are not empty and history of its `KMeansResult`."""
+
+    inertia: float
+    n_effective: int
+    history: tuple[Iteration, ...]
+
+
+def kept_clustering(
+    blocks: np.ndarray, method: str, config: EmptyClustersConfig, seed: int, folder: str | Path | None = None
+) -> KeptClustering:
+    """Cluster as `cluster` does, once: what is kept of it is then read from the cache in `folder`."""
+    key = {
+        "blocks": [str(blocks.dtype), list(blocks.shape), sha256(blocks.tobytes()).hexdigest()],
+        "options": OPTIONS[method],
+        "n_centroids": config.n_centroids,
+        "max_iter": config.max_iter,
+        "seed": seed,
+        "code": [code_hash(), hash_code(Path(__file__).with_name("empty_clusters.py"))],
+        "versions": versions(PACKAGES),
+    }
+
+    def make() -> dict[str, Any]:
+        result = cluster(blocks, method, config, seed)
+        history = [asdict(row) for row in result.history]
+        return {"inertia": float(result.inertia), "n_effective": int(result.n_effective), "history": history}
+
+    kept = Cache(folder, name="clusterings").record("clustering.json", key, make)
+    return KeptClustering(kept["inertia"], kept["n_effective"], tuple(Iteration(**row) for row in kept["history"]))
 
 
 def _sets(

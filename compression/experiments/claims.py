@@ -1,6 +1,7 @@
 """The paper's three claims beside what was measured: empty clusters, rounds to resolve them, accuracy."""
 
 import copy
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,18 +11,21 @@ import numpy as np
 from pydantic import Field
 from torch import nn
 
-from compression.experiments.empty_clusters import EmptyClustersConfig, Share, percent, run_stress, totals
+from compression.experiments.ablation import kept_clustering
+from compression.experiments.code_hash import PACKAGES, code_hash
+from compression.experiments.empty_clusters import EmptyClustersConfig, Share, percent, stress_sets, totals
 from compression.experiments.minilm_sizes import check_sizes
 from compression.experiments.reproduce import stressed_layer_of
 from compression.experiments.study_tables import packed, unpacked
 from compression.quantization.blocks import PQConfig
-from compression.quantization.rules import match_rules, preset_rules, quantize_
+from compression.quantization.files import state_digest
+from compression.quantization.rules import Rule, match_rules, preset_rules, quantize_
 from compression.training.batches import EncodedData
-from compression.training.evaluate import PairedDifference, evaluate, paired_bootstrap
+from compression.training.evaluate import PairedDifference, evaluate, paired_bootstrap, pooled_bootstrap
 from compression.training.finetune import FinetuneConfig, finetuned_minilm
-from shared.artifacts import provenance
+from shared.artifacts import Cache, provenance, versions
 from shared.config import FrozenConfig
-from shared.progress import say
+from shared.progress import say, track
 
 COMMITTED = Path(__file__).parent / "data" / "claims.json"
 """What ``pg-ipq claims --json`` wrote."""
@@ -31,15 +35,18 @@ RULES = ("released", "released, batched", "PG")
 
 _STAGES = ("ffn", "attention", "head")
 
+_POOLED_RESAMPLES = 100_000
+"""One end of an interval is next to 0; with these it is known to 0.003 points."""
+
 
 class Interval(NamedTuple):
-    """A 95 % interval in points, with its ends as they are; only its text is rounded."""
+    """A 95 % interval in points, with its ends as they are; only its text is rounded, never to 0."""
 
     low: float
     high: float
 
     def __str__(self) -> str:
-        return f"{self.low:+.1f} to {self.high:+.1f}"
+        return " to ".join(f"{end:+.1f}" if abs(end) >= 0.05 or end == 0 else f"{end:+.1g}" for end in self)
 
     @classmethod
     def of(cls, gain: PairedDifference) -> "Interval":
@@ -89,7 +96,7 @@ def measure(config: ClaimsConfig, folder: str | Path | None = None) -> dict[str,
     -------
     dict
         ``counts``: rows of `run_stress`; ``accuracy``: a row for each share of zeroed blocks, rule and seed with the
-        right predictions; ``sentences``; ``provenance``. JSON-able.
+        right predictions; ``sentences``; ``provenance``. JSON-able. Every row is kept in the cache when it is done.
     """
     start = time.monotonic()
     check_sizes([config.block_size], config.n_centroids, stages=_STAGES, key="block_size")
@@ -97,19 +104,35 @@ def measure(config: ClaimsConfig, folder: str | Path | None = None) -> dict[str,
     validation = dense.validation
     if config.max_validation is not None:
         validation = validation.sample(min(config.max_validation, len(validation)))
-    counts = run_stress(config.stress, stressed_layer_of(dense.model), RULES)
+    counts = _counts(config.stress, stressed_layer_of(dense.model), folder)
     rows: list[dict[str, Any]] = []
     for share in config.zero_shares:
         zeroed = copy.deepcopy(dense.model)
         zero_least_blocks_(zeroed, config.block_size, share)
-        right = packed(evaluate(zeroed, validation).correct)
-        rows.append({"zero": share, "method": "fp32", "seed": 0, "right": right})
+        found = _evaluated(zeroed, (), 0, validation, folder)
+        rows.append({"zero": share, "method": "fp32", "seed": 0, **found})
         for method in RULES:
             for seed in config.seeds:
                 say(f"{percent(share)} of the blocks zero, {method}, seed {seed}")
-                rows.append(_quantized(zeroed, config, method, seed, share, validation))
-    found = {"counts": counts, "accuracy": rows, "sentences": len(validation)}
-    return found | {"provenance": provenance(config, time.monotonic() - start)}
+                found = _evaluated(zeroed, _rules_of(method, config), seed, validation, folder)
+                rows.append({"zero": share, "method": method, "seed": seed, **found})
+    measured = {"counts": counts, "accuracy": rows, "sentences": len(validation)}
+    return measured | {"provenance": provenance(config, time.monotonic() - start)}
+
+
+def _counts(config: EmptyClustersConfig, layer: np.ndarray, folder: str | Path | None) -> list[dict[str, Any]]:
+    """Rows of `run_stress` for `RULES`, each clustering kept."""
+    jobs = [
+        (name, method, seed, blocks)
+        for name, sets in stress_sets(config, layer).items()
+        for method in RULES
+        for seed, blocks in zip(config.seeds, sets, strict=True)
+    ]
+    rows = []
+    for name, method, seed, blocks in track(jobs, "Clustering stress sets"):
+        found = kept_clustering(blocks, method, config, seed, folder)
+        rows.append({"set": name, "method": method, "seed": seed, **totals(found.history), "inertia": found.inertia})
+    return rows
 
 
 def zero_least_blocks_(model: nn.Module, block_size: int, share: float) -> None:
@@ -121,28 +144,45 @@ def zero_least_blocks_(model: nn.Module, block_size: int, share: float) -> None:
         blocks[order[: round(share * len(blocks))]] = 0.0
 
 
-def _rules(block_size: int, base: PQConfig, n_centroids: int = 256) -> tuple[Any, ...]:
+def _rules(block_size: int, base: PQConfig, n_centroids: int = 256) -> tuple[Rule, ...]:
     return preset_rules("roberta", block_size=block_size, n_centroids=n_centroids, base=base, stages=_STAGES)
 
 
-def _quantized(
-    dense: nn.Module, config: ClaimsConfig, method: str, seed: int, share: float, validation: EncodedData
-) -> dict[str, Any]:
-    model = copy.deepcopy(dense)
+def _rules_of(method: str, config: ClaimsConfig) -> tuple[Rule, ...]:
     base = PQConfig(tol=0.0)
     base = base if method == "PG" else base.as_baseline()
     if method == "released, batched":
         base = base.model_copy(update={"empty": "perturb-batched"})
-    layers = quantize_(model, _rules(config.block_size, base, config.n_centroids), seed=seed)
-    work = [totals(layer.history) for layer in layers]
-    return {
-        "zero": share,
-        "method": method,
+    return _rules(config.block_size, base, config.n_centroids)
+
+
+def _evaluated(
+    dense: nn.Module, rules: Sequence[Rule], seed: int, validation: EncodedData, folder: str | Path | None
+) -> dict[str, Any]:
+    """Right predictions of a model with the layers of some rules quantized, with errors and `totals`; kept."""
+    key = {
+        "weights": state_digest(dense.state_dict()),
+        "rules": [json.loads(rule.to_json()) for rule in rules],
         "seed": seed,
-        "right": packed(evaluate(model, validation).correct),
-        "relative error": float(np.mean([layer.relative_error for layer in layers])),
-        **{key: sum(layer[key] for layer in work) for key in work[0]},
+        "data": validation.sha256,
+        "code": code_hash(),
+        "versions": versions(PACKAGES),
     }
+
+    def make() -> dict[str, Any]:
+        model = copy.deepcopy(dense)
+        layers = quantize_(model, rules, seed=seed) if rules else []
+        right = {"right": packed(evaluate(model, validation).correct)}
+        if not layers:
+            return right
+        work = [totals(layer.history) for layer in layers]
+        return {
+            **right,
+            "relative error": float(np.mean([layer.relative_error for layer in layers])),
+            **{name: sum(layer[name] for layer in work) for name in work[0]},
+        }
+
+    return dict(Cache(folder, name="claims").record("run.json", key, make))
 
 
 def count_rows(
@@ -205,7 +245,11 @@ def accuracy_rows(
     """Return the third claim: accuracy of PG minus that of the released rule, in points, with 95 % intervals.
 
     On weights with zeroed blocks of `measure` and on the healthy weights of the other two (see `count_rows`), at equal
-    sizes. Each interval is an `Interval`.
+    sizes, of several studies also together, see `pooled_rows`. Each interval is an `Interval`.
+
+    ``fine-tuned models`` says of how many fp32 models the seeds are. Where it is 1, as on weights with zeroed blocks,
+    they are seeds of the clustering, and the interval says nothing of another fine-tuning; in a study each seed has a
+    model of its own.
     """
     rows = []
     for share in sorted({row["zero"] for row in measured["accuracy"]}):
@@ -222,6 +266,7 @@ def accuracy_rows(
             {
                 "weights": f"{percent(share)} of the blocks zero, no fine-tuning",
                 "seeds": len(right["PG"]),
+                "fine-tuned models": 1,
                 **{
                     f"{method} (%)": 100 * float(right[method].mean()) if method in right else None
                     for method in ("fp32", *RULES)
@@ -238,6 +283,7 @@ def accuracy_rows(
             {
                 "weights": f"healthy: d = {size}, distilled",
                 "seeds": gain["seeds"],
+                "fine-tuned models": 1,
                 "fp32 (%)": found["fp32", None],
                 "released (%)": found["iPQ, released k-means", size],
                 "released, batched (%)": None,
@@ -253,22 +299,48 @@ def accuracy_rows(
             how = "clustered" if first == "no distillation" else "distilled"
             for size in dict.fromkeys(ours["size"] for ours, _ in pairs):
                 label = f"healthy: {name}, {size}, {how}"
-                rows.append(_study_row(label, [pair for pair in pairs if pair[0]["size"] == size], study["sentences"]))
+                right = _right([pair for pair in pairs if pair[0]["size"] == size], study["sentences"])
+                rows.append(_study_row(label, [right], paired_bootstrap(right["PG"], right["released"])))
+    return rows + pooled_rows(studies)
+
+
+def pooled_rows(studies: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row of `accuracy_rows` for all studies together, at each size that all have; none for a single study.
+
+    Accuracies and their difference are means over the studies, so that each task counts alike; the interval is that of
+    `pooled_bootstrap`. Percentile intervals of few seeds are a little narrow: one whose end is next to 0 decides
+    nothing.
+    """
+    pairs = [_pairs(study["runs"], "PG", "released") for study in studies.values()]
+    sizes = dict.fromkeys(ours["size"] for one in pairs for ours, _ in one)
+    rows = []
+    for size in sizes if len(studies) > 1 else []:
+        some = [[pair for pair in one if pair[0]["size"] == size] for one in pairs]
+        if all(some):
+            right = [_right(*part) for part in zip(some, (s["sentences"] for s in studies.values()), strict=True)]
+            gain = pooled_bootstrap([(one["PG"], one["released"]) for one in right], n_resamples=_POOLED_RESAMPLES)
+            rows.append(_study_row(f"healthy: {' and '.join(studies)} together, {size}, distilled", right, gain))
     return rows
 
 
-def _study_row(label: str, pairs: Sequence[tuple[Any, Any]], sentences: int) -> dict[str, Any]:
+def _right(pairs: Sequence[tuple[Any, Any]], sentences: int) -> dict[str, np.ndarray]:
+    """Right predictions (seeds, sentences) of fp32 and of both rules in pairs of runs."""
     states: dict[str, Callable[[tuple[Any, Any]], str]] = {
         "fp32": lambda pair: pair[0]["fp32"],
         "released": lambda pair: pair[1]["compressed"],
         "PG": lambda pair: pair[0]["compressed"],
     }
-    right = {state: unpacked([of(pair) for pair in pairs], sentences) for state, of in states.items()}
-    gain = paired_bootstrap(right["PG"], right["released"])
+    return {state: unpacked([of(pair) for pair in pairs], sentences) for state, of in states.items()}
+
+
+def _study_row(label: str, right: Sequence[Mapping[str, np.ndarray]], gain: PairedDifference) -> dict[str, Any]:
+    """Row of one study or of several, from what is right in each."""
+    means = {state: 100 * float(np.mean([one[state].mean() for one in right])) for state in right[0]}
     return {
         "weights": label,
-        "seeds": len(pairs),
-        **{f"{state} (%)": 100 * float(right[state].mean()) if state in right else None for state in ("fp32", *RULES)},
+        "seeds": sum(len(one["PG"]) for one in right),
+        "fine-tuned models": sum(len(np.unique(one["fp32"], axis=0)) for one in right),
+        **{f"{state} (%)": means.get(state) for state in ("fp32", *RULES)},
         "gain (points)": 100 * gain.difference,
         "gain, 95 %": Interval.of(gain),
         "over batched, 95 %": None,
@@ -303,10 +375,10 @@ def answers(counts: Sequence[Mapping[str, Any]], accuracies: Sequence[Mapping[st
     for row in accuracies:
         low, high = row["gain, 95 %"]
         verdict = "a gain" if low > 0 else "a loss" if high < 0 else "no difference beyond the interval"
-        batched = row["over batched, 95 %"]
+        batched, models = row["over batched, 95 %"], row["fine-tuned models"]
         beside = "" if batched is None else f"; over the rule batched {batched}"
         lines.append(
             f"Up to 12 points of accuracy, {row['weights']}: {verdict} ({row['gain (points)']:+.1f}, 95 %: "
-            f"{row['gain, 95 %']}, {row['seeds']} seeds){beside}."
+            f"{row['gain, 95 %']}, {row['seeds']} seeds on {models} fine-tuned model{'s' * (models > 1)}){beside}."
         )
     return lines

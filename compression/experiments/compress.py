@@ -10,11 +10,12 @@ from typing import Any
 from pydantic import Field
 from torch import nn
 
+from compression.experiments.origin import origin
 from compression.experiments.run_folder import check_same, locked
-from compression.quantization.budget import CompressionResult, carry_out
+from compression.quantization.budget import CompressionResult, carry_out, write_pareto
 from compression.quantization.calibration import activation_weights, all_logits, divergence
 from compression.quantization.files import state_digest
-from compression.quantization.folder import save_folder
+from compression.quantization.folder import Source, save_folder
 from compression.quantization.hf import architecture
 from compression.quantization.plan import Plan, check_budget, parse_budget, plan
 from compression.quantization.storage import CompressedFileError, file_bytes, round_
@@ -25,10 +26,9 @@ from compression.training.distillation import DistillationConfig
 from compression.training.evaluate import evaluate
 from compression.training.finetune import finetuned_minilm
 from compression.training.ipq import IPQConfig, ipq
-from shared.artifacts import content_hash, provenance, remove, write_json
+from shared.artifacts import content_hash, provenance, remove, sha256_file, write_json
 from shared.config import FrozenConfig
 from shared.files import check_folder, reason
-from shared.plotting import save_figure, style
 from shared.results import write_table
 
 PRESETS = ("minilm-rt",)
@@ -114,7 +114,7 @@ def compress_folder(
     out = Path(out)
     check_folder(out)
     parse_budget(config.budget, 10**12)  # as text; whether the model can meet it is asked below
-    classifier, tokenizer, data, validation = _loaded(model, calibration, config, folder)
+    classifier, tokenizer, data, validation, source = _loaded(model, calibration, config, folder)
     extra = {"architecture": architecture(classifier.config)}
     check_budget(classifier, config.budget, extra)
     work = out / "work"
@@ -149,13 +149,12 @@ def compress_folder(
             licence=LICENCE,
             results=rows,
             method=_about_method(config, result, validation),
+            source=source,
         )
         if size > result.budget_bytes:
             raise CompressedFileError(f"The file has {size:,} bytes, more than the budget of {result.budget_bytes:,}.")
         write_table(result.table(), out / "layers")
-        write_table(result.curve, out / "pareto", digits=6)
-        with style():
-            save_figure(result.figure(), out / "pareto")
+        write_pareto(result.curve, result.file_bytes, result.losses, out)
         write_json(out / "provenance.json", provenance(config))
         finished = work.rename(out / f".work.{os.getpid()}.tmp")  # at once, and with the lock still held
     remove(finished)
@@ -198,13 +197,15 @@ def _about_method(config: CompressConfig, result: CompressionResult, validation:
 
 def _loaded(
     model: str | Path, calibration: str | Path | None, config: CompressConfig, folder: str | Path | None
-) -> tuple[Any, Any, EncodedData, EncodedData | None]:
-    """The classifier, its tokenizer, the sentences, and those with labels to evaluate on, if there are any."""
+) -> tuple[Any, Any, EncodedData, EncodedData | None, Source]:
+    """The classifier, its tokenizer, the sentences, those with labels to evaluate on (if any), and its source."""
     text = None if calibration is None else _sentences(Path(calibration))
     if str(model) in PRESETS:
         found = finetuned_minilm(folder=folder)
         data = found.train if text is None else encode(text, found.tokenizer, config.max_length)
-        return found.model, found.tokenizer, data, found.validation
+        weights = {"the fp32 weights": sha256_file(found.folder / "model.safetensors")}
+        come_from = Source(str(model), sha256=weights, task="rt", seeds={"compression": config.seed})
+        return found.model, found.tokenizer, data, found.validation, come_from
     if str(model) in PACKAGED_MODELS or (Path(model).is_dir() and not (Path(model) / "config.json").is_file()):
         raise ValueError(
             f"Argument `model` must be a preset ({', '.join(PRESETS)}), a folder with a config.json, or a name on the "
@@ -214,7 +215,7 @@ def _loaded(
     tokenizer = source.tokenizer()
     longest = min(config.max_length, source.max_tokens)
     data = encode_for(source, text if text is not None else load_sentiment(folder)[0], tokenizer, longest)
-    return source.load(seed=0), tokenizer, data, None
+    return source.load(seed=0), tokenizer, data, None, origin(source, seeds={"compression": config.seed})
 
 
 def _sentences(path: Path) -> TextData:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,9 +15,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from compression.experiments.origin import origin
 from compression.experiments.run_config import Prepared, RunConfig, file_header, prepare
 from compression.experiments.run_folder import check_same, locked
 from compression.experiments.run_plan import clustering_weights, planned_rules
+from compression.quantization.budget import write_pareto
 from compression.quantization.folder import CARD, model_card, save_folder
 from compression.quantization.quant_noise import QuantNoise, add_quant_noise
 from compression.quantization.rules import Rule
@@ -60,8 +63,9 @@ def run_task(
     config
         Settings.
     out
-        Folder of the run: ``dense/`` (fp32 model and tokenizer), ``compressed/`` and ``report.json``. A run that was
-        interrupted is continued there with the same result; a finished one is read.
+        Folder of the run: ``dense/`` (fp32 model and tokenizer), ``compressed/`` and ``report.json``; with a budget
+        ``plan.json`` and its Pareto curve, the table and figure ``pareto``. A run that was interrupted is continued
+        there with the same result; a finished one is read.
     folder
         Cache folder of packaged models and data.
     noise
@@ -114,21 +118,16 @@ def run_task(
                 planned_rules(chosen_with, teacher, plan, n_workers)
             wait_for_all()
             prepared = replace(prepared, rules=planned_rules(prepared, teacher, plan))
-        _make_compressed(prepared, out, teacher, teach_last, n_workers)
+        _make_compressed(prepared, home, out, teacher, teach_last, n_workers)
         if rank() == 0:
             compressed = load_compressed_(load_classifier(home), out / "compressed" / "model.safetensors")
             _move(compressed, prepared.device)
             report = _report(prepared, home, out, teacher, compressed)
             report["provenance"] = provenance(config, time.monotonic() - start)
-            card = model_card(
-                compressed,
-                out / "compressed",
-                data=_about_data(prepared),
-                licence=_LICENCE,
-                results=report["rows"],
-                method=_about_method(prepared),
-            )
+            card = model_card(compressed, out / "compressed", results=report["rows"], **_about(prepared, home))
             write_text(out / "compressed" / CARD, card)
+            if config.budget is not None:
+                _write_curve(plan, out)
             remove(out / "work")  # before the report, with which the run counts as finished
             write_json(out / "report.json", report)
         wait_for_all()
@@ -181,7 +180,12 @@ def _noisy(prepared: Prepared, model: nn.Module, hook: NoiseHook | None) -> Abst
 
 
 def _make_compressed(
-    prepared: Prepared, out: Path, dense: PreTrainedModel, teach_last: LastTeacher | None, n_workers: int | None
+    prepared: Prepared,
+    home: Path,
+    out: Path,
+    dense: PreTrainedModel,
+    teach_last: LastTeacher | None,
+    n_workers: int | None,
 ) -> None:
     """Quantize in stages with the dense model as teacher and write the file with configuration and tokenizer."""
     if (out / "compressed").is_dir():
@@ -211,14 +215,35 @@ def _make_compressed(
             target,
             tokenizer=prepared.tokenizer,
             extra=file_header(prepared.task, dense.config),
-            data=_about_data(prepared),
-            licence=_LICENCE,
-            method=_about_method(prepared),
+            **_about(prepared, home),
         )
         write_json(target / "stages.json", report.to_dict())
 
 
+def _write_curve(plan: Path, out: Path) -> None:
+    """Write the Pareto curve of a plan, if it has one; what a study took from another machine has only the rules."""
+    chosen = json.loads(plan.read_text(encoding="utf-8"))
+    if "curve" in chosen:
+        size = (out / "compressed" / "model.safetensors").stat().st_size
+        predicted = sum(layer["predicted loss"] for layer in chosen["layers"])
+        write_pareto(chosen["curve"], size, {"predicted": predicted}, out)
+
+
 _LICENCE = "Those of the uncompressed weights and of the task's data apply."
+
+
+def _about(prepared: Prepared, home: Path) -> dict[str, Any]:
+    """What the model card says besides the results."""
+    config = prepared.config
+    seeds = {} if config.finetune is None else {"fine-tuning": config.finetune.seed}
+    source = origin(
+        prepared.source,
+        sha256={"the fp32 weights that were compressed": sha256_file(home / "model.safetensors")},
+        task=prepared.task.name,
+        seeds=seeds | {"compression": config.ipq.seed},
+    )
+    texts = {"data": _about_data(prepared), "licence": _LICENCE, "method": _about_method(prepared)}
+    return texts | {"source": source}
 
 
 def _about_data(prepared: Prepared) -> str:
@@ -258,12 +283,16 @@ def predict(model: nn.Module, data: EncodedData, description: str = "") -> np.nd
     return (logits[:, 0] if data.labels.is_floating_point() else logits.argmax(1)).numpy()
 
 
-def _predict_dense(model: nn.Module, data: EncodedData, home: Path, description: str) -> np.ndarray:
-    """Predict with the model in `home`, once for all runs that share it: what it finds is kept there."""
+def _predict_dense(model: nn.Module, data: EncodedData, home: Path, work: Path, description: str) -> np.ndarray:
+    """Predict with the model in `home`, once for all runs that share it: what it finds is kept there.
+
+    Written in `work`, the run's own, so that a run that is killed leaves nothing in the shared folder.
+    """
     key = content_hash([sha256_file(home / "model.safetensors"), data.sha256])
     kept = home / f"predictions-{key[:16]}.json"
     if not kept.is_file():
-        write_json(kept, predict(model, data, description).tolist())
+        write_json(work / kept.name, predict(model, data, description).tolist())
+        os.replace(work / kept.name, kept)
     return np.array(json.loads(kept.read_text(encoding="utf-8")))
 
 
@@ -275,7 +304,8 @@ def _report(prepared: Prepared, home: Path, out: Path, dense: nn.Module, compres
     predictions: dict[str, dict[str, np.ndarray]] = {name: {}, "fp32": {}, "iPQ": {}}
     for split, data in prepared.evaluation.items():
         predictions[name][split] = task.majority(task_labels(prepared.train.labels.numpy()), len(data))
-        predictions["fp32"][split] = task_labels(_predict_dense(dense, data, home, f"Evaluating fp32 on {split}"))
+        by_dense = _predict_dense(dense, data, home, out / "work", f"Evaluating fp32 on {split}")
+        predictions["fp32"][split] = task_labels(by_dense)
         predictions["iPQ"][split] = task_labels(predict(compressed, data, f"Evaluating the file on {split}"))
     labels = {split: task_labels(data.labels.numpy()) for split, data in prepared.evaluation.items()}
     rows = [

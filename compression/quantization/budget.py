@@ -1,8 +1,9 @@
 """Compression to a number of bytes: the model quantized as `compression.quantization.plan` chooses."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -44,20 +45,51 @@ class CompressionResult(Plan):
 
     def figure(self) -> "Figure":
         """Return the Pareto curve with this result on it; call it inside `shared.plotting.style`."""
-        from shared.plotting import COLOURS, new_figure
+        return _pareto_figure(self.curve, self.file_bytes, self.losses)
 
-        figure, axes = new_figure()
-        inside = [row for row in self.curve if row["predicted_loss"] > 0]
-        axes.loglog(
-            [row["file_bytes"] / 1e6 for row in inside], [row["predicted_loss"] for row in inside], label="best"
-        )
-        marks = (("predicted", self.predicted_loss, "o"), ("measured", self.measured_loss, "s"))
-        for number, (label, loss, marker) in enumerate(marks, start=1):
-            axes.plot(self.file_bytes / 1e6, loss, marker, color=COLOURS[number], label=f"chosen, {label}")
-        axes.set_xlabel("file (MB)")
-        axes.set_ylabel("divergence on calibration (nats)")
-        axes.legend()
-        return figure
+    @property
+    def losses(self) -> dict[str, float]:
+        """Predicted and measured loss, for `write_pareto`."""
+        return {"predicted": self.predicted_loss, "measured": self.measured_loss}
+
+
+def write_pareto(
+    curve: Sequence[Mapping[str, float]], file_bytes: int, losses: Mapping[str, float], folder: str | Path
+) -> None:
+    """Write the curve of a `Plan` as the table and the figure ``pareto``.
+
+    Parameters
+    ----------
+    curve
+        See `Plan`.
+    file_bytes
+        The size of the file that was made.
+    losses
+        What it loses, by how that is known (``predicted``, ``measured``); marked in the figure.
+    folder
+        Where ``pareto.csv``, ``.md``, ``.png`` and ``.pdf`` are written.
+    """
+    from shared.plotting import save_figure, style
+    from shared.results import write_table
+
+    write_table(curve, Path(folder) / "pareto", digits=6)
+    with style():
+        save_figure(_pareto_figure(curve, file_bytes, losses), Path(folder) / "pareto")
+
+
+def _pareto_figure(curve: Sequence[Mapping[str, float]], file_bytes: int, losses: Mapping[str, float]) -> "Figure":
+    from shared.plotting import COLOURS, new_figure
+
+    figure, axes = new_figure()
+    inside = [row for row in curve if row["predicted_loss"] > 0]
+    axes.loglog([row["file_bytes"] / 1e6 for row in inside], [row["predicted_loss"] for row in inside], label="best")
+    for number, (label, loss) in enumerate(losses.items(), start=1):
+        marker = "o" if label == "predicted" else "s"
+        axes.plot(file_bytes / 1e6, loss, marker, color=COLOURS[number], label=f"chosen, {label}")
+    axes.set_xlabel("file (MB)")
+    axes.set_ylabel("divergence on calibration (nats)")
+    axes.legend()
+    return figure
 
 
 def compress(

@@ -28,6 +28,7 @@ SINGLE = "model.safetensors"
 _DIGEST = f"{FORMAT}-sha256"
 _CHECKSUM_DIGITS = 16
 _KINDS = ("linear", "embedding", "conv2d")
+_PART = re.compile(r"-\d{5}-of-\d{5}")
 
 
 class CompressedFileError(ValueError):
@@ -171,8 +172,8 @@ def read_tensors(path: str | Path | Sequence[str | Path]) -> tuple[dict[str, Any
     Raises
     ------
     CompressedFileError
-        As `read_header`; if a tensor does not have its checksum (it is named), is missing, or files and index do not
-        belong together. No code in the file is ever run.
+        As `read_header`; if a tensor does not have its checksum (it is named), is missing, the file is one part of
+        several, or files and index do not belong together. No code in the file is ever run.
     """
     if isinstance(path, str | Path):
         files, index = _locate(path)
@@ -197,6 +198,11 @@ def read_tensors(path: str | Path | Sequence[str | Path]) -> tuple[dict[str, Any
     if index is not None:
         _check_index(index, tensors, places, path)
     if header["version"] > 1:
+        if len(files) == 1 and len(tensors) < len(header["checksums"]) and _PART.search(files[0].name):
+            raise CompressedFileError(
+                f"File {str(path)!r} is one part of several, which are read together: name their folder, "
+                f"{str(files[0].parent)!r}, or their index."
+            )
         _check(tensors, header["checksums"], path)
     for name, layer in header["layers"].items():
         for needed in (f"{name}.codes", f"{layer.get('codebook', name)}.centroids"):

@@ -4,7 +4,12 @@ import copy
 import inspect
 import json
 import math
+import os
+import re
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,34 @@ from shared.results import markdown_table
 CARD = "README.md"
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where the weights of a compressed model come from, for its card.
+
+    Attributes
+    ----------
+    model
+        A name, or a folder, of which the card has the last part only.
+    on_hub
+        Whether it is a name on the hub.
+    revision
+        Commit there; not in the card if ``None``.
+    sha256
+        SHA-256 of files of weights, by what they are.
+    task
+        What the model was trained for; not in the card if ``None``.
+    seeds
+        By what they are of.
+    """
+
+    model: str
+    on_hub: bool = False
+    revision: str | None = None
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    task: str | None = None
+    seeds: Mapping[str, int] = field(default_factory=dict)
+
+
 def save_folder(
     model: Any,
     folder: str | Path,
@@ -29,6 +62,7 @@ def save_folder(
     licence: str = "that of the original weights; not stated by who made this file",
     results: Sequence[Mapping[str, Any]] = (),
     method: str = "",
+    source: Source | None = None,
     max_shard_bytes: int | None = None,
 ) -> int:
     """Write a compressed `transformers` model so that ``from_pretrained`` loads it, with its model card.
@@ -48,6 +82,8 @@ def save_folder(
         For the card: the data that were used, the licence lines, and rows of a table of results.
     method
         For the card, in sentences: how the model was quantized and trained. The layers are described anyway.
+    source
+        For the card: the uncompressed model.
     max_shard_bytes
         See `compression.save_compressed`.
 
@@ -67,7 +103,7 @@ def save_folder(
     config.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
-    card = model_card(model, folder, data=data, licence=licence, results=results, method=method)
+    card = model_card(model, folder, data=data, licence=licence, results=results, method=method, source=source)
     write_text(folder / CARD, card)
     return size
 
@@ -86,7 +122,7 @@ def load_folder(folder: str | Path) -> tuple[Any, tuple[str, ...]]:
     ValueError
         If the folder holds no compressed classifier.
     CompressedFileError
-        If its file is damaged.
+        If its file is damaged, or its ``config.json`` is not the one that was saved with it.
     """
     import compression.quantization.hf  # noqa: F401  (registers the format)
 
@@ -127,6 +163,7 @@ def model_card(
     licence: str,
     results: Sequence[Mapping[str, Any]] = (),
     method: str = "",
+    source: Source | None = None,
 ) -> str:
     """Return the model card of a compressed file, in Markdown with the front matter of the model hub.
 
@@ -136,7 +173,7 @@ def model_card(
         The compressed model, for the size without compression.
     path
         Its file or folder, from which the bytes are taken.
-    data, licence, results, method
+    data, licence, results, method, source
         See `save_folder`.
     """
     size, dense = file_sizes(path), dense_bytes(model)
@@ -154,14 +191,16 @@ def model_card(
     ]
     made = provenance()
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
-    command = " ".join(_without_folders(word) for word in made["command"].split(" "))
+    program = made["command"].removesuffix(shlex.join(sys.argv[1:]))
+    command = program + shlex.join(map(_without_folders, sys.argv[1:]))
+    base = f"base_model: {source.model}\n" if source is not None and source.on_hub else ""
     sizes = [
         {"weights": "fp32", "bytes": dense, "times the file": dense / size},
         {"weights": "fp16", "bytes": dense // 2, "times the file": dense / 2 / size},
         {"weights": "this file", "bytes": size, "times the file": 1.0},
     ]
     parts = [
-        "---\nlibrary_name: transformers\ntags:\n- pg-ipq\n- product-quantization\n---",
+        f"---\nlibrary_name: transformers\n{base}tags:\n- pg-ipq\n- product-quantization\n---",
         f"# {type(model).__name__}, product-quantized",
         "Each layer in the table below that is stored as `PQ KxD` is a codebook of K codewords for blocks of D "
         "consecutive weights, and a packed code for each block; one stored as `shared KxD` has codes for the codebook "
@@ -170,6 +209,7 @@ def model_card(
         "```python\nimport compression.quantization.hf  # registers the format with transformers\n"
         "from transformers import AutoModelForSequenceClassification\n\n"
         "model = AutoModelForSequenceClassification.from_pretrained(FOLDER)\n```",
+        f"## Source\n\n{'Not stated.' if source is None else _about_source(source)}",
         f"## Size\n\n{markdown_table(sizes)}".rstrip(),
     ]
     parts.append(f"## Method\n\n{' '.join(filter(None, (_about_layers(model), method)))}")
@@ -197,7 +237,19 @@ def _about_layers(model: nn.Module) -> str:
     )
 
 
+def _about_source(source: Source) -> str:
+    model = source.model if source.on_hub else os.path.basename(os.path.abspath(source.model))
+    lines = [f"model: `{model}`{' on the hub' if source.on_hub else ''}"]
+    if source.revision is not None:
+        lines.append(f"revision: `{source.revision}`")
+    lines += [f"SHA-256 of {name}: `{digest}`" for name, digest in source.sha256.items()]
+    if source.task is not None:
+        lines.append(f"task: `{source.task}`")
+    lines += [f"seed of the {name}: {seed}" for name, seed in source.seeds.items()]
+    return "\n".join(f"- {line}" for line in lines)
+
+
 def _without_folders(word: str) -> str:
-    """A word of a command without the folders of an absolute path, which say more of a machine than of the model."""
-    head, sign, tail = word.rpartition("=")
-    return f"{head}{sign}{Path(tail).name}" if Path(tail).is_absolute() else word
+    """A word of a command without the folders of absolute paths, which say more of a machine than of the model."""
+    path = r"(?:(?<=[\s=:,\"'\[({])|^)~?/(?!/)[^\"',\])}]*"
+    return re.sub(path, lambda found: Path(found[0]).name, word)

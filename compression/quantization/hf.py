@@ -16,6 +16,7 @@ from transformers.quantizers import HfQuantizer, register_quantization_config, r
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from compression.quantization.compact import compact_
+from compression.quantization.configuration import check_configuration
 from compression.quantization.files import FORMAT, VERSION, CompressedFileError, read_tensors, sealed
 from compression.quantization.layers import decode_, pq_modules
 from compression.quantization.placing import layer_places, placed
@@ -47,7 +48,8 @@ class PGIPQQuantizer(HfQuantizer):
 
     Layers that the file holds as codes are taken out of the model before `transformers` loads the rest, and put in,
     built from the verified file, afterwards. The file of a classifier gives an encoder too, and the other way round,
-    with the warnings of `transformers` on what was not used or drawn anew.
+    with the warnings of `transformers` on what was not used or drawn anew. A configuration that computes something else
+    than the one in the file is refused, see `compression.quantization.configuration`.
     """
 
     requires_calibration = True  # a dense model is quantized by `compression.quantize_`, not while it is loaded
@@ -71,6 +73,7 @@ class PGIPQQuantizer(HfQuantizer):
         first = Path(checkpoint_files[0])
         self._where = first if len(checkpoint_files) == 1 else first.parent
         header, tensors = read_tensors(checkpoint_files)
+        check_configuration(header, model, self._where)
         places = layer_places(header["layers"], tensors, model, first)
         self._stored = placed(header["layers"], tensors, places)
         ignored = set(model._keys_to_ignore_on_load_unexpected or ())

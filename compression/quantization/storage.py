@@ -17,6 +17,7 @@ from compression.quantization.blocks import (
     round_to,
     unpack_codes,
 )
+from compression.quantization.configuration import check_configuration, computing_keys
 from compression.quantization.convolution import PQConv2d
 from compression.quantization.files import (
     SHARING,
@@ -88,7 +89,8 @@ def save_compressed(
     path
         The file, ``NAME.safetensors``; written atomically, with a checksum of each tensor.
     extra
-        JSON-able description kept in the header, such as a model configuration.
+        JSON-able description kept in the header. The configuration of a model of `transformers` is kept there anyway,
+        as ``architecture``.
     max_shard_bytes
         Write several files with an index if there are more bytes of tensors than this, see
         `compression.quantization.files.write_tensors`. One file if ``None``.
@@ -116,7 +118,7 @@ def packed_state(
     """Return a model's tensors as they are stored, and their description for `compression.quantization.files`."""
     tensors, layers = _compressed_state(model)
     shared = {"version": SHARING} if any("codebook" in layer for layer in layers.values()) else {}
-    return tensors, {"layers": layers, "extra": extra or {}, **shared}
+    return tensors, {"layers": layers, "extra": computing_keys(model) | (extra or {}), **shared}
 
 
 def size_report(model: nn.Module) -> dict[str, int]:
@@ -160,8 +162,8 @@ def load_compressed_(model: nn.Module, path: str | Path) -> nn.Module:
     Raises
     ------
     CompressedFileError
-        If the file is truncated, changed in any bit (the tensor is named), foreign or does not fit the model. No code
-        in the file is ever run.
+        If the file is truncated, changed in any bit (the tensor is named), foreign or does not fit the model, such as
+        one of `transformers` with another configuration (the key is named). No code in the file is ever run.
     ValueError
         If the model is on the ``meta`` device.
     """
@@ -169,6 +171,7 @@ def load_compressed_(model: nn.Module, path: str | Path) -> nn.Module:
     if any(tensor.is_meta for tensor in state.values()):
         raise ValueError("Argument `model` must have its weights in memory, but has some on the `meta` device.")
     header, tensors = read_tensors(path)
+    check_configuration(header, model, path)
     replaced = build_layers(header["layers"], tensors, model, path)
     owned = tuple(f"{name}." for name in replaced)
     expected = {name: tensor for name, tensor in state.items() if not name.startswith(owned)}

@@ -1,6 +1,7 @@
 """Accuracy and Matthews correlation with intervals, and paired comparison of two models on the same sentences."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -154,7 +155,7 @@ def matthews_correlation(predictions: np.ndarray, labels: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Accuracy of model A minus that of model B on the same sentences.
+    """Accuracy of model A minus that of model B on the same sentences, of one task or as the mean over several.
 
     Parameters
     ----------
@@ -196,24 +197,59 @@ def paired_bootstrap(
     PairedDifference
         Percentile interval. Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
     """
+    return pooled_bootstrap([(correct_a, correct_b)], n_resamples=n_resamples, seed=seed)
+
+
+def pooled_bootstrap(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, n_resamples: int = 10_000, seed: int = 0
+) -> PairedDifference:
+    """Compare two models on several tasks: the mean over tasks of each one's difference.
+
+    Parameters
+    ----------
+    pairs
+        ``correct_a`` and ``correct_b`` of each task, see `paired_bootstrap`. Seeds and sentences are resampled within
+        each task, of one independently of the others.
+    n_resamples, seed
+        As for `paired_bootstrap`.
+
+    Returns
+    -------
+    PairedDifference
+        As of `paired_bootstrap`.
+    """
+    if len(pairs) == 0:
+        raise ValueError("Argument `pairs` must hold at least one task, but is empty.")
+    if n_resamples < 1:
+        raise ValueError(f"Argument `n_resamples` must be at least 1, but was {n_resamples}.")
+    gains = [_gain(*pair) for pair in pairs]
+    rng = np.random.default_rng(seed)
+    samples = sum((_resampled(gain, n_resamples, rng) for gain in gains), np.zeros(n_resamples)) / len(gains)
+    low, high = np.quantile(samples, [0.025, 0.975])
+    tail = min((samples <= 0).mean(), (samples >= 0).mean())
+    difference = float(np.mean([gain.mean() for gain in gains]))
+    return PairedDifference(difference, float(low), float(high), float(min(1.0, 2 * tail)))
+
+
+def _gain(correct_a: np.ndarray, correct_b: np.ndarray) -> np.ndarray:
+    """Right predictions of A minus those of B, float64, shape (seeds, n)."""
     a, b = np.atleast_2d(np.asarray(correct_a)), np.atleast_2d(np.asarray(correct_b))
     if a.shape != b.shape or a.ndim != 2 or a.size == 0:
         raise ValueError(f"Argument `correct_b` must have the shape of `correct_a` {a.shape}, but has {b.shape}.")
-    if n_resamples < 1:
-        raise ValueError(f"Argument `n_resamples` must be at least 1, but was {n_resamples}.")
-    gain = a.astype(np.float64) - b.astype(np.float64)
+    return a.astype(np.float64) - b.astype(np.float64)
+
+
+def _resampled(gain: np.ndarray, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Means of a gain (seeds, n) over seeds and sentences drawn with replacement, shape (n_resamples,)."""
     n_seeds, n = gain.shape
     # Sentences on which all runs did alike are drawn together: a sum of a multinomial's parts is one of fewer parts.
     _, first, number = np.unique(gain, axis=1, return_index=True, return_counts=True)
     order = np.argsort(first)  # by the first sentence of a kind, so that the sign of the gain does not matter
     kinds, share = gain[:, first[order]], number[order] / n
-    rng = np.random.default_rng(seed)
     samples = np.empty(n_resamples)
     for start in range(0, n_resamples, _RESAMPLES_AT_ONCE):
         size = min(_RESAMPLES_AT_ONCE, n_resamples - start)
         sentences = rng.multinomial(n, share, size=size)
         seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=size)
         samples[start : start + size] = np.einsum("rs,sk,rk->r", seeds, kinds, sentences, optimize=True) / (n_seeds * n)
-    low, high = np.quantile(samples, [0.025, 0.975])
-    tail = min((samples <= 0).mean(), (samples >= 0).mean())
-    return PairedDifference(float(gain.mean()), float(low), float(high), float(min(1.0, 2 * tail)))
+    return samples

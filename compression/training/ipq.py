@@ -229,7 +229,9 @@ def ipq(
     checkpoints
         Folder for the model after each stage and the state within a stage. A run that finds them continues there, with
         the same result as one that was never interrupted, at whatever moment it was killed (same machine and number of
-        threads). ``None`` for none. Of a `train_step` the run knows the name only, not what it computes.
+        threads). ``None`` for none. A `train_step` is known by its name, its code and the plain values that it captured
+        (defaults, closure, ``functools.partial``), not by globals or by attributes of objects. One that changes what it
+        captured, a list of its losses for instance, is another step afterwards: let an object hold that.
     after_stage
         Called with the model after each stage; returns a number for the report, for instance an accuracy.
     description

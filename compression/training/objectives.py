@@ -1,7 +1,9 @@
 """What the fine-tuning of iPQ minimises: distillation on token sequences or any batches, or a step of one's own."""
 
 from collections.abc import Callable, Iterable, Mapping
-from types import CodeType
+from functools import partial
+from hashlib import sha256
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +21,7 @@ from compression.training.distillation import (
     logit_loss,
     teach,
 )
-from compression.training.distributed import rank, shard, world_size
+from compression.training.distributed import from_first, rank, shard, world_size
 from compression.training.precision import Precision, autocast
 from shared.artifacts import content_hash
 
@@ -164,11 +166,11 @@ class BatchObjective:
         self._batches, self._step, self._precision = batches, step, precision
 
     def identity(self) -> dict[str, str]:
-        """Return hashes of the batches and of the teacher, or in its place name and code of the step."""
+        """Return hashes of the batches and of the teacher, or in its place what the step is known by."""
         parts = {"train_data": content_hash([_description(batch) for batch in self._batches])}
         if isinstance(self._step, BatchDistillation):
             return parts | self._step.identity()
-        return parts | {"train_step": _name_and_code(self._step)}
+        return parts | {"train_step": from_first(_step_identity(self._step))}
 
     def check(self, model: nn.Module) -> None:
         """Compute the loss of the first batch and refuse it if it cannot be minimised."""
@@ -271,20 +273,49 @@ def objective_of(
     return BatchObjective(batches, BatchDistillation(teacher, distillation), precision)
 
 
-def _name_and_code(function: Any) -> str:
-    """Name of a callable, of a Python function with the hash of its own code: two lambdas have the same name."""
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    code = getattr(function, "__code__", None)
-    return name if code is None else f"{name} {content_hash(_instructions(code))[:16]}"
+def _step_identity(step: Any) -> str:
+    """Name of a step with a hash of its code and of what it captured, the same in every process.
+
+    Captured are defaults of arguments, variables of the function around it, and the parts of a `functools.partial`.
+    They count where they are plain: numbers, texts, bytes, None, types and devices of PyTorch, tensors, arrays,
+    functions (with what these captured), names of classes, and tuples, lists, dictionaries and sets of such. Of any
+    other value, an object or a module, only the name of its type counts: what is in its attributes is not covered,
+    those of a method's own object included, nor are globals, which a function looks up by name.
+    """
+    name = getattr(step, "__qualname__", type(step).__qualname__)
+    return f"{name} {content_hash(_known_by(step))[:16]}"
 
 
-def _instructions(value: Any) -> Any:
-    """What a code object or one of its constants is, JSON-able; sets in an order that is the same in every process."""
+def _known_by(value: Any, within: tuple[int, ...] = ()) -> Any:
+    """What of a value counts in `_step_identity`, JSON-able; `within` are the ids of the values it is a part of."""
+    if id(value) in within:  # of a function that calls itself
+        return ["above", within.index(id(value))]
+
+    def parts(*values: Any) -> list[Any]:
+        return [_known_by(part, (*within, id(value))) for part in values]
+
+    kind = type(value).__qualname__
     if isinstance(value, CodeType):
-        return [value.co_code.hex(), list(value.co_names), _instructions(value.co_consts)]
-    if isinstance(value, tuple):
-        return [_instructions(part) for part in value]
-    return sorted(map(repr, value)) if isinstance(value, frozenset) else repr(value)
+        return [value.co_code.hex(), list(value.co_names), parts(*value.co_consts)]
+    if isinstance(value, FunctionType):
+        return [kind, parts(value.__code__, value.__defaults__, value.__kwdefaults__, *(value.__closure__ or ()))]
+    if isinstance(value, CellType):
+        return [kind, [] if value == CellType() else parts(value.cell_contents)]
+    if isinstance(value, MethodType):
+        return [kind, parts(value.__func__, value.__self__)]
+    if isinstance(value, partial):
+        return [kind, parts(value.func, value.args, value.keywords)]
+    if isinstance(value, tuple | list):
+        return [kind, parts(*value)]
+    if isinstance(value, set | frozenset | dict):  # in an order that is the same in every process
+        return [kind, sorted(parts(*(value.items() if isinstance(value, dict) else value)), key=content_hash)]
+    if isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta:
+        return [kind, state_digest({"": value})]
+    if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
+        return [str(value.dtype), list(value.shape), sha256(value.tobytes()).hexdigest()]
+    if value is None or isinstance(value, str | bytes | int | float | complex | torch.dtype | torch.device):
+        return repr(value)
+    return [kind, value.__qualname__ if isinstance(value, type | BuiltinFunctionType) else ""]
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -69,6 +69,23 @@ def interrupt():
     return install
 
 
+def interrupted_once(monkeypatch, module, name, n, work):
+    """Interrupt work in the n-th call of a function, do it again, and return its result with the number of calls."""
+    function, calls = getattr(module, name), []
+
+    def count(*arguments, **options):
+        calls.append(name)
+        if len(calls) == n:
+            raise KeyboardInterrupt
+        return function(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, count)
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        return work(), len(calls)
+
+
 @pytest.fixture(scope="session")
 def tiny_data():
     """Return tiny random labelled sequences."""

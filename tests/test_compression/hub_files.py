@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     AutoConfig,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     PreTrainedTokenizerFast,
 )
@@ -140,17 +142,26 @@ def tiny_config(family: str, tokenizer, **extra):
         sizes |= {"max_position_embeddings": 64}
     if family in ("roberta", "xlm-roberta"):
         sizes |= {"type_vocab_size": 1}
-    return AutoConfig.for_model(family, **common, **sizes, initializer_range=0.2, **extra)
+    return AutoConfig.for_model(family, **common | sizes | {"initializer_range": 0.2} | extra)
 
 
 def write_model(folder: Path, family: str = "roberta", *, head: bool = False, **extra) -> Path:
-    """Write a random encoder as on the hub, with a head if `head`; `tokenizers` JSON beside a bare configuration."""
+    """Write a random encoder as on the hub, with a head if `head`; `tokenizers` JSON beside a bare configuration.
+
+    Without a head those of the RoBERTa families are masked language models, as ``roberta-base`` and
+    ``xlm-roberta-base`` are, the others bare encoders.
+    """
     tokenizer = TOKENIZERS[family]()
     config = tiny_config(family, tokenizer, **extra)
+    masked = not head and family in ("roberta", "xlm-roberta")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        model = AutoModelForSequenceClassification.from_config(config)
-    (model if head else model.base_model).save_pretrained(folder)
+        model = (AutoModelForMaskedLM if masked else AutoModelForSequenceClassification).from_config(config)
+    (model if head or masked else model.base_model).save_pretrained(folder)
+    if masked:  # a buffer that older versions of `transformers` saved
+        tensors = load_file(folder / "model.safetensors")
+        tensors["roberta.embeddings.position_ids"] = torch.arange(config.max_position_embeddings)[None]
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text('{"model_max_length": 62}')
     return folder

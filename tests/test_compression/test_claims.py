@@ -1,13 +1,14 @@
 """The paper's claims beside what was measured: arithmetic on made-up counts, zeroed blocks, and a tiny measurement."""
 
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
 from compression.cli import main
-from compression.experiments import claims
+from compression.experiments import ablation, claims
 from compression.experiments.claims import (
     ClaimsConfig,
     Interval,
@@ -15,14 +16,16 @@ from compression.experiments.claims import (
     answers,
     count_rows,
     measure,
+    pooled_rows,
     ratio,
     zero_least_blocks_,
 )
 from compression.experiments.empty_clusters import EmptyClustersConfig, stress_sets
-from compression.experiments.study_tables import packed
+from compression.experiments.presets import STUDIES
+from compression.experiments.study_tables import load_study, packed, unpacked
 from compression.training.finetune import FinetunedModel
 from shared.config import ConfigError
-from tests.test_compression.conftest import make_tiny_data, make_tiny_roberta
+from tests.test_compression.conftest import interrupted_once, make_tiny_data, make_tiny_roberta
 
 KEYS = ("empty at first", "left empty", "rounds", "donor splits", "full reassignments")
 SMALL = (
@@ -125,7 +128,58 @@ def test_gains_in_accuracy_are_those_of_pairs():
     (line,) = answers([], [row | {"gain (points)": -3.0, "gain, 95 %": Interval(-4.0, -2.0)}])
     assert "a loss" in line
     (line,) = answers([], [row | {"gain (points)": 0.2, "gain, 95 %": Interval(0.04, 0.4)}])
-    assert "a gain (+0.2, 95 %: +0.0 to +0.4, " in line  # as the ends are, not as they are rounded
+    assert "a gain (+0.2, 95 %: +0.04 to +0.4, 1 seeds on 1 fine-tuned model)" in line  # an end is not rounded to 0
+
+
+def test_studies_are_pooled_as_the_mean_of_their_gains():
+    other = {
+        "sentences": 500,
+        "runs": [
+            study_run(rule, seed, right - seed, (0,) * 5, n=500)
+            | {"size": size, "fp32": packed(np.arange(500) < 400 + seed)}
+            for rule, right in (("PG", 390), ("released", 400))
+            for seed in (0, 1)
+            for size in ("15x", "28x")
+        ],
+    }
+    assert pooled_rows({"one": STUDY}) == []
+    (row,) = pooled_rows({"one": STUDY, "other": other})  # the first has no 28x
+    assert row["weights"] == "healthy: one and other together, 15x, distilled"
+    assert (row["seeds"], row["fine-tuned models"]) == (1 + 2, 1 + 2)
+    assert row["gain (points)"] == pytest.approx((3.0 - 2.0) / 2)
+    assert row["PG (%)"] == pytest.approx((84 + (390 + 389) / 10) / 2)
+    assert row["fp32 (%)"] == pytest.approx((85 + (400 + 401) / 10) / 2)
+    assert row["gain, 95 %"].low < 0.5 < row["gain, 95 %"].high
+    assert row in accuracy_rows({"accuracy": [], "sentences": 1}, {"one": STUDY, "other": other}, EARLIER)
+
+
+def test_the_committed_studies_together_have_a_loss_at_28x_whose_interval_ends_next_to_0():
+    studies = {name: load_study(name) for name in STUDIES}
+    rows = {row["weights"].split(", ")[1]: row for row in pooled_rows(studies)}
+    assert list(rows) == ["15x", "28x"]
+    for size, row in rows.items():
+        single = []
+        for study in studies.values():
+            runs = [run for run in study["runs"] if run["size"] == size]
+            ours, theirs = ([r for r in runs if r["variant"] == rule] for rule in ("PG", "released"))
+            assert len(ours) == len(theirs) == 5
+            assert all(
+                abs(a["bytes"] / b["bytes"] - 1) < 1e-4 for a, b in zip(ours, theirs, strict=True)
+            )  # equal sizes
+            right = [
+                unpacked([run["compressed"] for run in part], study["sentences"]).mean() for part in (ours, theirs)
+            ]
+            single.append(right[0] - right[1])
+        assert row["gain (points)"] == pytest.approx(100 * np.mean(single))
+        assert (row["seeds"], row["fine-tuned models"]) == (10, 10)
+    assert rows["28x"]["gain (points)"] == pytest.approx(-0.673, abs=1e-3)
+    assert rows["28x"]["gain, 95 %"] == pytest.approx((-1.34, -0.005), abs=0.015)
+    assert rows["15x"]["gain, 95 %"] == pytest.approx((-0.74, 0.51), abs=0.015)
+
+
+def test_an_interval_is_not_rounded_to_zero():
+    assert str(Interval(-1.345, -0.0061)) == "-1.3 to -0.006"
+    assert str(Interval(-0.06, 0.0)) == "-0.1 to +0.0"
 
 
 @pytest.mark.parametrize(
@@ -170,11 +224,12 @@ def tiny_dense(monkeypatch, tmp_path):
     return dense
 
 
-def test_command_measures_and_prints_the_claims(tiny_dense, tmp_path, capsys):
+def test_command_measures_and_prints_the_claims(tiny_dense, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(claims, "_POOLED_RESAMPLES", 100)
     before = {name: value.clone() for name, value in tiny_dense.model.state_dict().items()}
     path = tmp_path / "claims.json"
     options = [part for setting in SMALL for part in ("--set", setting)]
-    assert main(["claims", "--measure", "--json", str(path), *options]) == 0
+    assert main(["claims", "--measure", "--json", str(path), "--folder", str(tmp_path), *options]) == 0
     printed = capsys.readouterr().out
     assert "100 times fewer empty clusters, stress sets" in printed
     assert "50% of the blocks zero" in printed
@@ -187,13 +242,58 @@ def test_command_measures_and_prints_the_claims(tiny_dense, tmp_path, capsys):
     assert sum(row["rounds"] for row in zeroed if row["method"] == "released") > 0
 
 
-def test_measurement_is_a_function_of_its_settings(tiny_dense):
-    config = claims.ClaimsConfig.build(
-        {"stress": {"n_blocks": 400, "n_centroids": 8, "zero_shares": [0.3], "pruned_shares": [], "seeds": [0]}}
-        | {"zero_shares": [0.3], "n_centroids": 8, "seeds": [0]}
-    )
-    first, second = measure(config), measure(config)
-    assert (first["counts"], first["accuracy"]) == (second["counts"], second["accuracy"])
+def tiny_config(**changes):
+    """Return settings of one stress set and one share of zeroed blocks."""
+    stress = {"n_blocks": 400, "n_centroids": 8, "zero_shares": [0.3], "pruned_shares": [], "seeds": [0]}
+    return ClaimsConfig.build({"stress": stress, "zero_shares": [0.3], "n_centroids": 8, "seeds": [0]} | changes)
+
+
+def results(measured):
+    """Return what was measured, without provenance."""
+    return measured["counts"], measured["accuracy"]
+
+
+def test_measurement_is_a_function_of_its_settings(tiny_dense, tmp_path):
+    first, second = (measure(tiny_config(), tmp_path / name) for name in ("first", "second"))
+    assert results(first) == results(second)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "n", "calls"),
+    [(ablation, "cluster", 2, 3), (claims, "quantize_", 2, 3), (claims, "evaluate", 3, 4)],
+)
+def test_an_interrupted_measurement_continues_with_the_same_rows(
+    tiny_dense, monkeypatch, tmp_path, module, name, n, calls
+):
+    """One stress set and one share with three rules, and fp32: what is done is not done again."""
+    whole = measure(tiny_config(), tmp_path / "whole")
+    found, n_calls = interrupted_once(monkeypatch, module, name, n, lambda: measure(tiny_config(), tmp_path))
+    assert n_calls == calls + 1  # the interrupted call is made again
+    assert results(found) == results(whole)
+    monkeypatch.setattr(module, name, None)
+    assert results(measure(tiny_config(), tmp_path)) == results(whole)
+
+
+def test_rows_of_other_settings_weights_data_or_code_are_not_taken_from_the_cache(tiny_dense, monkeypatch, tmp_path):
+    measure(tiny_config(), tmp_path)
+    quantized = Mock(wraps=claims.quantize_)
+    monkeypatch.setattr(claims, "quantize_", quantized)
+    for changes in (
+        {"zero_shares": [0.2]},
+        {"n_centroids": 4},
+        {"block_size": 4},
+        {"seeds": [1]},
+        {"max_validation": 8},
+    ):
+        measure(tiny_config(**changes), tmp_path)
+        assert quantized.call_count == 3, changes
+        quantized.reset_mock()
+    monkeypatch.setattr(claims, "code_hash", lambda: "other")
+    measure(tiny_config(), tmp_path)
+    with torch.no_grad():
+        tiny_dense.model.classifier.out_proj.bias += 1.0
+    measure(tiny_config(), tmp_path)
+    assert quantized.call_count == 6
 
 
 def test_settings_without_a_measurement_are_refused(capsys):
@@ -206,3 +306,8 @@ def test_committed_claims_are_printed(capsys):
     printed = capsys.readouterr().out
     assert "8 times fewer rounds, stress sets" in printed
     assert "healthy: d = 4" in printed
+    assert (
+        "10% of the blocks zero, no fine-tuning: a gain (+17.7, 95 %: +13.1 to +21.9, 5 seeds on 1 fine-tuned"
+        in printed
+    )
+    assert "minilm-rt and minilm-boolq together, 28x, distilled: a loss (-0.7, 95 %: -1.3 to -0.00" in printed

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,14 @@ from transformers import (
 )
 
 from compression.cli import main
+from compression.quantization.folder import load_folder
 from compression.quantization.layers import pq_modules
 from compression.quantization.storage import load_compressed_, read_header
 from compression.training.batches import encode
 from compression.training.data import TextData
 from compression.training.evaluate import evaluate, predict_logits
 from compression.training.finetune import FinetunedModel
+from shared.artifacts import sha256_file
 from shared.results import format_cell
 from tests.test_compression.hub_files import write_model
 
@@ -87,6 +90,31 @@ def test_folder_is_within_the_budget_and_loads(folder, tmp_path, capsys, tiny_ro
     assert json.loads((out / "provenance.json").read_text())["config"]["budget"] == "4x"
 
 
+def test_the_card_names_the_source(folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    arguments = command(folder, out, "--sentences", "8")
+    monkeypatch.setattr(sys, "argv", ["pg-ipq", *arguments])
+    assert main(arguments) == 0
+    card = (out / "README.md").read_text()
+    weights = sha256_file(folder / "model.safetensors")
+    lines = f"- model: `model`\n- SHA-256 of model.safetensors: `{weights}`\n- seed of the compression: 0\n"
+    assert f"## Source\n\n{lines}\n## " in card
+    assert str(tmp_path) not in card
+    assert "base_model" not in card
+
+
+def test_a_changed_configuration_is_refused(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(command(folder, out, "--sentences", "8")) == 0
+    assert load_folder(out)
+    config = json.loads((out / "config.json").read_text())
+    assert config["num_attention_heads"] == 2
+    (out / "config.json").write_text(json.dumps(config | {"num_attention_heads": 4}))
+    assert main(["export-onnx", str(out), str(tmp_path / "model.onnx")]) == 2
+    error = capsys.readouterr().err
+    assert "key `num_attention_heads` of its configuration must be 2, as when the file was saved, but was 4" in error
+
+
 def test_unfinished_work_with_other_settings_is_refused(folder, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
@@ -125,6 +153,7 @@ def test_a_preset_is_evaluated_on_its_labels(folder, tmp_path, tiny_roberta, tin
     out = tmp_path / "out"
     assert main(["compress", "minilm-rt", "--budget", "4x", "--out", str(out), "--sentences", "8"]) == 0
     card = (out / "README.md").read_text()
+    assert f"- model: `minilm-rt`\n- SHA-256 of the fp32 weights: `{sha256_file(folder / 'model.safetensors')}`" in card
     right = 100 * evaluate(AutoModelForSequenceClassification.from_pretrained(out), tiny_data).accuracy
     row = next(line for line in card.splitlines() if line.startswith("| compressed"))
     assert row.endswith(f"| {format_cell(right)} |")

@@ -4,21 +4,26 @@ import copy
 import json
 import pickle
 import re
+import sys
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
+    CLIPConfig,
     EsmConfig,
     EsmForSequenceClassification,
     MarianConfig,
     MarianMTModel,
     ModernBertConfig,
     ModernBertForSequenceClassification,
+    RobertaConfig,
     RobertaForSequenceClassification,
     RobertaModel,
     T5Config,
@@ -28,13 +33,14 @@ from transformers import (
 )
 
 from compression import PQConfig, compress, load_compressed_, preset_rules, quantize_, save_compressed
-from compression.quantization.files import CompressedFileError, read_header
-from compression.quantization.folder import load_folder, save_folder
+from compression.quantization.configuration import check_configuration, computing_keys
+from compression.quantization.files import CompressedFileError, read_header, read_tensors, write_tensors
+from compression.quantization.folder import Source, load_folder, save_folder
 from compression.quantization.hf import PGIPQConfig, architecture, attach_quantizer_
 from compression.quantization.layers import decode_, pq_modules
 from compression.quantization.placing import placed
 from compression.quantization.rules import Rule
-from compression.quantization.storage import dense_bytes, layer_bytes, round_
+from compression.quantization.storage import dense_bytes, file_bytes, layer_bytes, round_
 from shared.results import format_cell
 
 IDS = torch.randint(3, 120, (4, 12), generator=torch.Generator().manual_seed(0))
@@ -341,9 +347,17 @@ def test_damage_is_refused_by_from_pretrained(model, tmp_path):
         load(tmp_path)
 
 
+def without_configuration(folder):
+    """Write the file of a folder again as releases did that kept no configuration in it."""
+    header, tensors = read_tensors(folder)
+    kept = {key: value for key, value in header.items() if key != "checksums"}
+    write_tensors(tensors, kept | {"extra": {}}, folder / "model.safetensors")
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_foreign_file_is_refused(model, tmp_path, whole):
     save_folder(model if whole else model.roberta, tmp_path)
+    without_configuration(tmp_path)
     config = BertConfig(vocab_size=120, hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
     with pytest.raises(CompressedFileError, match=r"does not fit .*: (it has no layer|'bert\.embeddings)"):
         BertForSequenceClassification.from_pretrained(tmp_path, config=with_format(config), local_files_only=True)
@@ -352,6 +366,149 @@ def test_a_foreign_file_is_refused(model, tmp_path, whole):
     for kind in (RobertaModel, RobertaForSequenceClassification):
         with pytest.raises(CompressedFileError, match=r"it has no layer '.*layer\.1\."):
             kind.from_pretrained(tmp_path, config=with_format(short), local_files_only=True)
+
+
+NEW_VALUES = {
+    "model_type": "xlm-roberta",
+    "vocab_size": 121,
+    "hidden_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "intermediate_size": 32,
+    "hidden_act": "relu",
+    "max_position_embeddings": 41,
+    "type_vocab_size": 1,
+    "layer_norm_eps": 1e-3,
+    "pad_token_id": 1,
+    "bos_token_id": 3,
+    "eos_token_id": 3,
+    "is_decoder": True,
+    "is_encoder_decoder": True,
+    "tie_word_embeddings": False,
+    "sliding_window": 2,  # of no RoBERTa, but general code of transformers asks for it
+}
+"""Another value of each key of a tiny RoBERTa that may enter the computation of a model."""
+
+FREE_VALUES = {
+    "_name_or_path": "elsewhere",
+    "transformers_version": "5.0.0",
+    "architectures": ["RobertaForMaskedLM"],
+    "hidden_dropout_prob": 0.5,
+    "attention_probs_dropout_prob": 0.5,
+    "classifier_dropout": 0.5,
+    "initializer_range": 0.5,
+    "use_cache": False,
+    "output_hidden_states": True,
+    "output_attentions": True,
+    "return_dict": False,
+    "chunk_size_feed_forward": 4,
+    "problem_type": "multi_label_classification",
+    "id2label": {"0": "bad", "1": "good"},
+    "label2id": {"bad": 0, "good": 1},
+    "tokenizer_class": "RobertaTokenizer",
+}
+"""The same of each key that does not, the type of the weights aside."""
+
+
+@pytest.fixture(params=["save_folder", "save_pretrained", "parts"])
+def saved(model, tmp_path, request):
+    """Return the folder of a model, and a function that writes another value into its config.json."""
+    if request.param == "save_folder":
+        save_folder(model, tmp_path)
+    else:
+        model.save_pretrained(tmp_path, max_shard_size="5KB" if request.param == "parts" else "50GB")
+    before = json.loads((tmp_path / "config.json").read_text())
+
+    def edit(key, value):
+        (tmp_path / "config.json").write_text(json.dumps(before | {key: value}))
+
+    return tmp_path, edit
+
+
+def test_an_edited_configuration_is_refused(model, saved):
+    folder, edit = saved
+    for key, value in NEW_VALUES.items():
+        edit(key, value)
+        was = model.config.to_dict().get(key)
+        message = (
+            f"key `{key}` of its configuration must be {was!r}, as when the file was saved, but was {value!r}. Take"
+        )
+        with pytest.raises(CompressedFileError, match=re.escape(message)):
+            load(folder)
+        if key != "model_type":
+            with pytest.raises(CompressedFileError, match=f"key `{key}`"):
+                AutoModel.from_pretrained(folder)
+        with pytest.raises(CompressedFileError, match=f"key `{key}`"):
+            load_folder(folder)
+
+
+def test_keys_that_do_not_enter_the_computation_are_free(model, saved):
+    folder, edit = saved
+    for key, value in FREE_VALUES.items():
+        edit(key, value)
+        with torch.no_grad():
+            found = load(folder)(input_ids=IDS)  # a tuple without `return_dict`
+        assert torch.equal((found if isinstance(found, tuple) else found.to_tuple())[0], logits(model)), key
+    for dtype in ("float32", "bfloat16"):
+        edit("dtype", dtype)
+        assert str(load(folder).dtype) == f"torch.{dtype}"
+    known = {"dtype", "quantization_config"} | NEW_VALUES.keys() | FREE_VALUES.keys()
+    known.add("add_cross_attention")  # which transformers refuses itself
+    assert model.config.to_dict().keys() <= known
+
+
+def test_options_of_from_pretrained(model, saved):
+    folder, _ = saved
+    assert load(folder, num_labels=3, ignore_mismatched_sizes=True).num_labels == 3
+    assert load(folder, dtype=torch.bfloat16).dtype == torch.bfloat16
+    eager = load(folder, attn_implementation="eager", hidden_dropout_prob=0.0)
+    assert torch.allclose(logits(eager), logits(model), rtol=0, atol=1e-5)
+    with pytest.raises(CompressedFileError, match=r"`hidden_act` of its configuration must be 'gelu'.*was 'relu'"):
+        load(folder, hidden_act="relu")
+
+
+def test_a_model_with_another_configuration_is_not_loaded_into(model, saved):
+    folder, edit = saved
+    edit("num_attention_heads", 4)
+    other = RobertaForSequenceClassification(RobertaConfig.from_pretrained(folder))
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(CompressedFileError, match=r"`num_attention_heads` .* must be 2, .* but was 4"):
+        load_compressed_(other, folder)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
+    edit("hidden_dropout_prob", 0.5)
+    same = load_compressed_(RobertaForSequenceClassification(RobertaConfig.from_pretrained(folder)).eval(), folder)
+    assert torch.equal(logits(same), logits(model))
+
+
+def test_a_file_without_a_configuration_is_read_as_before(model, tmp_path):
+    save_folder(model, tmp_path)
+    without_configuration(tmp_path)
+    assert "architecture" not in read_header(tmp_path)["extra"]
+    assert same_state(load(tmp_path), model)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 1e-3}))
+    assert same_state(load(tmp_path), model)
+
+
+def test_keys_of_nested_configurations():
+    model = nn.Linear(2, 2)
+    assert computing_keys(model) == {}
+    model.config = CLIPConfig()
+    header = json.loads(json.dumps({"extra": computing_keys(model)}))
+    check_configuration(header, model, "file")
+    model.config.text_config.attention_dropout = 0.5
+    check_configuration(header, model, "file")
+    model.config.text_config.hidden_act = "relu"
+    with pytest.raises(CompressedFileError, match=r"`text_config\.hidden_act` .* must be 'quick_gelu'"):
+        check_configuration(header, model, "file")
+    check_configuration({"extra": {"architecture": "made by hand"}}, model, "file")
+
+
+def test_the_size_counted_is_that_of_both_ways_to_save(model, tmp_path):
+    size = file_bytes(model)
+    assert save_compressed(model, tmp_path / "model.safetensors") == size
+    model.save_pretrained(tmp_path / "whole")
+    assert (tmp_path / "whole" / "model.safetensors").stat().st_size <= size
 
 
 def with_format(config):
@@ -450,3 +607,28 @@ def test_model_card(model, tmp_path):
     assert " Trained long.\n" in card
     for text in ("## Data\n\nMade-up sentences.", "## Licence\n\nCC0-1.0", "81.25", "torch ", "library_name:"):
         assert text in card
+    assert "## Source\n\nNot stated.\n" in card
+    assert "base_model" not in card
+
+
+def test_model_card_names_the_source(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["pg-ipq", "run", "--model=/home/me/a b/rob", "--set", 'data="/home/me/glue"'])
+    weights = {"model.safetensors": "ab12"}
+    source = Source("org/rob", on_hub=True, revision="f00d", task="rte", seeds={"fine-tuning": 3})
+    save_folder(model, tmp_path, source=source)
+    card = (tmp_path / "README.md").read_text()
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert front == {
+        "library_name": "transformers",
+        "base_model": "org/rob",
+        "tags": ["pg-ipq", "product-quantization"],
+    }
+    lines = "- model: `org/rob` on the hub\n- revision: `f00d`\n- task: `rte`\n- seed of the fine-tuning: 3\n"
+    assert f"## Source\n\n{lines}\n## " in card
+    assert "--model=rob" in card
+    assert 'data="glue"' in card
+    for folder in ("/home/me/rob", "/home/me/rob/", "there/rob"):
+        save_folder(model, tmp_path, source=Source(folder, sha256=weights))
+        card = (tmp_path / "README.md").read_text()
+        assert "## Source\n\n- model: `rob`\n- SHA-256 of model.safetensors: `ab12`\n\n## " in card
+        assert not any(word in card for word in ("base_model", "/home", "there"))

@@ -7,8 +7,10 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -31,7 +33,7 @@ from compression.quantization.calibration import activation_weights, all_logits
 from compression.quantization.layers import pq_modules
 from compression.quantization.storage import dense_bytes, file_bytes, round_
 from compression.training.distillation import logit_loss, teach
-from compression.training.objectives import BatchDistillation, objective_of
+from compression.training.objectives import BatchDistillation, _step_identity, objective_of
 from tests.test_compression.digits import RULES, STAGES, accuracy, digits, network, trained_network
 from tests.test_compression.two_processes import run_by_two
 
@@ -245,11 +247,19 @@ def test_codebooks_of_a_frozen_model_are_trained(teacher):
     assert not any(parameter.requires_grad for name, parameter in model.named_parameters() if "centroids" not in name)
 
 
-def test_the_code_of_a_step_is_the_same_in_every_process(tmp_path):
-    """Sets of texts have another order in each."""
+def test_a_step_is_known_alike_in_every_process():
+    """Sets of texts have another order in each, and dictionaries made of them."""
     script = (
-        "from compression.training.objectives import _name_and_code\n"
-        "print(_name_and_code(lambda model, batch: model if batch in {'a', 'b', 'c', ('d', 'e')} else lambda: 'f'))"
+        "import torch\n"
+        "from functools import partial\n"
+        "from compression.training.objectives import _step_identity\n"
+        "names = {'a', 'b', 'c', ('d', 'e')}\n"
+        "def make(*captured):\n"
+        "    def step(model, batch, kind=object(), *, options=dict.fromkeys(names, torch.ones(2))):\n"
+        "        return captured, step if batch in {'a', 'b', 'c', ('d', 'e')} else lambda: 'f'\n"
+        "    return step\n"
+        "step = make(names, [b'x', None, {1.5: True}], len, torch.nn.ReLU())\n"
+        "print(_step_identity(partial(step, kind=frozenset(names))))"
     )
     found = {
         subprocess.run(
@@ -259,6 +269,95 @@ def test_the_code_of_a_step_is_the_same_in_every_process(tmp_path):
         for seed in ("1", "2", "3")
     }  # fmt: skip
     assert len(found) == 1
+
+
+class Scaled:
+    """A loss with a factor of its own."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def step(self, model, batch):
+        """Return the loss."""
+        return self.factor * model(batch).square().mean()
+
+
+def with_factor(model, batch, factor):
+    """Return the loss times a factor."""
+    return factor * model(batch).square().mean()
+
+
+def scaled(factor):
+    """Return a step that captures a factor."""
+
+    def step(model, batch):
+        return factor * model(batch).square().mean()
+
+    return step
+
+
+def with_default(factor):
+    """Return a step with a factor as the default of an argument."""
+
+    def step(model, batch, factor=factor):
+        return factor * model(batch).square().mean()
+
+    return step
+
+
+def with_option(factor):
+    """Return a step with a factor as the default of an argument that is given by name."""
+
+    def step(model, batch, *, factor=factor):
+        return factor * model(batch).square().mean()
+
+    return step
+
+
+def calling_itself(factor):
+    """Return a step that captures itself beside a factor."""
+
+    def step(model, batch):
+        return factor * (model(batch).square().mean() if factor > 0 else step(model, batch))
+
+    return step
+
+
+VALUES = [
+    *(1, 2, 1.0, True, 1j, "1", b"1", None, torch.float16, len, abs, int),
+    *((1,), [1], {1}, frozenset({1}), {1: 2}, {1: [2]}, (1, (2,))),
+    *(np.arange(3), np.arange(3.0), np.float32(1), torch.arange(3), torch.ones(3), torch.ones(3, 1)),
+    *(Scaled(1), Scaled(1).step, step, partial(step, batch=1), partial(step, batch=2), scaled(1), scaled(2)),
+]
+
+
+@pytest.mark.parametrize("make", [scaled, with_default, with_option, lambda value: partial(step, value)])
+def test_a_step_is_known_by_the_plain_values_that_it_captured(make):
+    known = [_step_identity(make(value)) for value in VALUES]
+    assert len(set(known)) == len(known)
+    assert known == [_step_identity(make(copy.copy(value))) for value in VALUES]
+    assert _step_identity(make({"a": 1, "b": 2})) == _step_identity(make({"b": 2, "a": 1}))
+    for one, other in ((Scaled(1), Scaled(2)), (nn.Linear(1, 1), nn.Linear(1, 1)), (Scaled(1).step, Scaled(2).step)):
+        assert _step_identity(make(one)) == _step_identity(make(other))  # of objects only what they are
+    itself = [1]
+    itself.append(itself)
+    assert _step_identity(make(itself)) != _step_identity(make([1]))
+
+
+def test_a_step_with_other_captured_values_is_refused(teacher, tmp_path):
+    config = SHORT.model_copy(update={"steps_per_stage": 1})
+    run = {"train_data": BATCHES, "config": config}
+
+    def losses(folder, train_step):
+        report = ipq(copy.deepcopy(teacher), RULES, train_step=train_step, checkpoints=tmp_path / folder, **run)
+        return [stage.losses for stage in report.stages]
+
+    makers = (scaled, with_default, with_option, calling_itself, lambda factor: partial(with_factor, factor=factor))
+    for number, make in enumerate(makers):
+        first = losses(str(number), make(1.0))
+        assert losses(str(number), make(1.0)) == first
+        with pytest.raises(ValueError, match="`train_step` must be that of the run"):
+            losses(str(number), make(5.0))
 
 
 def test_a_gradient_that_is_not_finite_is_an_error(teacher):
@@ -492,6 +591,13 @@ with process_group():
     report = ipq(net, RULES, train_data=digits()[0][0].split(32), teacher=network(), config=config)
     state = {name: tensor.tolist() for name, tensor in net.state_dict().items()}
     (Path(sys.argv[1]) / f"{rank()}.json").write_text(json.dumps([state, [s.losses for s in report.stages]]))
+
+    def step(model, batch, number=rank()):  # known by what is another value in each process
+        return model(batch + number).square().mean()
+
+    run = {"train_data": digits()[0][0].split(32), "train_step": step, "checkpoints": Path(sys.argv[1], "own")}
+    first, again = (ipq(network(), RULES, config=config, **run).stages for _ in range(2))
+    assert [stage.losses for stage in first] == [stage.losses for stage in again]
 """
 
 

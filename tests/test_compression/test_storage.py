@@ -241,6 +241,31 @@ def test_parts_of_two_models_and_missing_parts(tmp_path):
         load_compressed_(make_net(), folders[0])
 
 
+def test_one_part_of_several_is_no_damage(tmp_path, capsys):
+    save_compressed(compressed_net(), tmp_path / "model.safetensors", max_shard_bytes=300)
+    parts = sorted(tmp_path.glob("*-of-*"))
+    assert len(parts) > 1
+    for part in parts:
+        assert main(["inspect", str(part)]) == 2
+        error = capsys.readouterr().err
+        assert (
+            f"File '{part}' is one part of several, which are read together: name their folder, '{tmp_path}'" in error
+        )
+        assert "damaged" not in error
+        with pytest.raises(CompressedFileError, match="one part of several"):
+            load_compressed_(make_net(), part)
+    for where in (tmp_path, tmp_path / "model.safetensors.index.json"):
+        assert main(["inspect", str(where)]) == 0
+        assert "0.weight" in capsys.readouterr().out
+    # A file that is not named as a part, and lacks a tensor, is damaged.
+    tensors = {name: tensor for name, tensor in read_tensors(tmp_path)[1].items() if name != "3.bias"}
+    with safe_open(parts[0], framework="pt") as file:
+        metadata = file.metadata()
+    save_file(tensors, tmp_path / "alone.safetensors", metadata=metadata)
+    assert main(["inspect", str(tmp_path / "alone.safetensors")]) == 2
+    assert "is damaged: it has 8 tensors, but 9 checksums" in capsys.readouterr().err
+
+
 def test_bad_limit(tmp_path):
     with pytest.raises(ValueError, match="`max_shard_bytes`"):
         save_compressed(compressed_net(), tmp_path / "model.safetensors", max_shard_bytes=0)

@@ -1,5 +1,7 @@
 """The pipeline on tiny models and GLUE in the hub's layout, through the entry point as a user would run it."""
 
+import csv
+import itertools
 import json
 import os
 import re
@@ -16,24 +18,26 @@ from sklearn import metrics as reference
 from torch import nn
 
 from compression.cli import main
+from compression.experiments.origin import origin
 from compression.experiments.presets import RUNS, run_file
 from compression.experiments.run_config import RunConfig, prepare
 from compression.experiments.run_plan import planned_rules
 from compression.experiments.task_run import predict, run_task
 from compression.quantization.blocks import PQConfig
-from compression.quantization.folder import load_folder
+from compression.quantization.folder import Source, load_folder
 from compression.quantization.layers import PQLinear, pq_modules
 from compression.quantization.quant_noise import NoiseConfig
 from compression.quantization.rules import FAMILIES, STAGES, match_rules, preset_rules
 from compression.quantization.storage import load_compressed_
 from compression.training import loop
-from compression.training.classifiers import find_model
+from compression.training.classifiers import ModelSource, find_model
+from compression.training.data import TextData
 from compression.training.distillation import logit_loss
 from compression.training.finetune import FinetuneConfig, load_classifier
 from compression.training.ipq import IPQConfig
-from compression.training.packages import have_data
+from compression.training.packages import PACKAGES, have_data
 from compression.training.tasks import GLUE, find_task
-from shared.artifacts import content_hash
+from shared.artifacts import content_hash, sha256_file
 from shared.config import load_config
 from tests.test_compression import hub_files
 from tests.test_compression.hub_files import N_VALIDATION, write_hub_glue, write_model
@@ -101,17 +105,31 @@ def test_the_command_runs_whole(models, glue, tmp_path, capsys):
     assert table.splitlines()[2] in card  # the scores
     for text in ("seeding: partition", "stages ffn, embeddings, attention, head", "Distilled on 32 of the 64"):
         assert text in card
+    given, trained = (sha256_file(folder / "model.safetensors") for folder in (models / "roberta", out / "dense"))
+    lines = ["model: `roberta`", f"SHA-256 of model.safetensors: `{given}`"]
+    lines += [f"SHA-256 of the fp32 weights that were compressed: `{trained}`", "task: `mnli`"]
+    lines += ["seed of the fine-tuning: 0", "seed of the compression: 0"]
+    assert "## Source\n\n- " + "\n- ".join(lines) + "\n\n## " in card
+    assert str(models) not in card
+    assert not list(out.glob("pareto*"))  # without a budget
+
+
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
+ACCELERATE += ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
 
 
 @pytest.mark.slow
-def test_several_processes_run_it_together(glue, tmp_path):
-    """As ``torchrun`` starts them; the result is that of one but for rounding."""
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
+def test_several_processes_run_it_together(glue, tmp_path, launcher):
+    """The result is that of one but for rounding."""
+    if launcher is ACCELERATE:
+        pytest.importorskip("accelerate", reason="accelerate is in the extra `trainer`")
     models, out, alone = tmp_path / "models", tmp_path / "two", tmp_path / "one"
     write_model(models / "roberta", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     more = ["--set", "budget=5x", "--set", "n_plan=16"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        [*launcher, "-m", "compression", *command(models, glue, out, *more)],
+        [sys.executable, "-m", *launcher, "-m", "compression", *command(models, glue, out, *more)],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
@@ -156,10 +174,14 @@ def test_regression_learns_and_survives_compression(models, glue, tmp_path):
     assert np.mean(losses[-8:]) < 0.5 * np.mean(losses[:8])
 
 
-@pytest.mark.parametrize(("number", "name"), list(enumerate(sorted(GLUE))))
-def test_every_task_runs_whole(models, glue, tmp_path, number, name):
+TASKS = [("roberta", name) for name in sorted(GLUE)]
+TASKS += zip(itertools.cycle(hub_files.FAMILIES[1:]), sorted(GLUE))  # the other families in turn
+
+
+@pytest.mark.parametrize(("family", "name"), TASKS)
+def test_every_task_runs_whole(models, glue, tmp_path, family, name):
     """One epoch and two steps of distillation; the scores are those of the predictions by the published metrics."""
-    family, task = hub_files.FAMILIES[number % len(hub_files.FAMILIES)], GLUE[name]
+    task = GLUE[name]
     ipq = IPQ.model_copy(update={"stages": ("+".join(STAGES),)})
     report = run_task(settings(models, glue, name, family, ipq=ipq), tmp_path)
     assert {row["split"] for row in report["rows"]} == set(task.evaluation_splits)
@@ -286,6 +308,20 @@ def test_a_head_is_drawn_from_its_seed_and_a_trained_one_is_kept(models, tmp_pat
     assert fresh.classifier.out_proj.weight.shape == (2, 32)
     encoder, theirs = fresh.roberta.state_dict(), saved.roberta.state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in encoder.items())
+
+
+@pytest.mark.parametrize("family", ["roberta", "xlm-roberta"])
+def test_the_encoder_of_a_masked_language_model_is_read(models, family):
+    """As ``roberta-base`` is on the hub: with the head of its own task and a buffer, without a pooler."""
+    tensors = load_file(models / family / "model.safetensors")
+    assert {"lm_head.dense.weight", "lm_head.bias", "roberta.embeddings.position_ids"} < set(tensors)
+    assert not any("pooler" in name for name in tensors)
+    source = find_model(str(models / family), GLUE["rte"])
+    assert source.new_head
+    state = source.load(0).state_dict()
+    encoder = {name for name in tensors if name.startswith("roberta.") and not name.endswith("position_ids")}
+    assert encoder == {name for name in state if not name.startswith("classifier.")}
+    assert all(torch.equal(state[name], tensors[name]) for name in encoder)
 
 
 def test_a_new_head_with_a_norm_depends_on_its_input(tmp_path):
@@ -527,6 +563,10 @@ def test_a_budget_is_kept_and_its_plan_can_be_shared(models, glue, tmp_path, mon
     weights = sum(tensor.numel() for tensor in load_file(dense).values() if tensor.is_floating_point())
     assert compressed.stat().st_size <= 4 * weights / 5
     plan = json.loads((tmp_path / "first" / "plan.json").read_text())
+    with open(tmp_path / "first" / "pareto.csv", newline="") as file:
+        curve = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    assert curve == plan["curve"]
+    assert (tmp_path / "first" / "pareto.png").stat().st_size > 5000
     assert [stage["stage"] for stage in report["compression"]["stages"]] == [
         stage for stage in STAGES if stage in {rule["stage"] for rule in plan["rules"]}
     ]
@@ -540,6 +580,22 @@ def test_a_budget_is_kept_and_its_plan_can_be_shared(models, glue, tmp_path, mon
     layers = [layer for stage in again["compression"]["stages"] for layer in stage["layers"]]
     assert {layer["name"]: (layer["block_size"], layer["n_requested"]) for layer in layers} == sizes
     assert not (tmp_path / "second" / "plan.json").exists()
+    curves = [(tmp_path / folder / "pareto.csv").read_bytes() for folder in ("first", "second")]
+    assert curves[0] == curves[1]
+    # What a study takes from another machine has no curve.
+    (tmp_path / "known.json").write_text(json.dumps({key: plan[key] for key in ("budget", "rules")}))
+    run_task(config, tmp_path / "third", plan=tmp_path / "known.json")
+    assert not list((tmp_path / "third").glob("pareto*"))
+
+
+def test_the_card_of_a_model_of_the_hub_or_a_package(models):
+    config = find_model(str(models / "roberta"), find_task("rte")).config
+    config._commit_hash = "f00d"
+    hub = origin(ModelSource("org/model", config, True), task="rte", seeds={"compression": 1})
+    assert hub == Source("org/model", on_hub=True, revision="f00d", task="rte", seeds={"compression": 1})
+    packaged = origin(ModelSource("minilm", config, True))
+    assert not packaged.on_hub
+    assert packaged.sha256 == {file.filename: file.sha256 for file in PACKAGES["minilm"]}
 
 
 def test_budgets_that_cannot_be_are_refused_before_training(models, glue, tmp_path, capsys):
@@ -641,6 +697,35 @@ def test_presets_are_valid(tmp_path):
         if not have_data([config.model], tmp_path):
             with pytest.raises(RuntimeError, match="pg-ipq fetch-data"):
                 run_task(config.model_copy(update={"model": "mpnet"}), tmp_path / name, folder=tmp_path)
+
+
+def test_the_preset_of_mpnet_runs_whole_with_a_tiny_one(tmp_path, monkeypatch, capsys):
+    """All of its settings but the number of codewords and steps, with as many layers, read as the package is."""
+    package, out = tmp_path / "package", tmp_path / "run"
+    write_model(package, "mpnet", num_hidden_layers=12, max_position_embeddings=514)
+    (package / "special_tokens_map.json").write_text(json.dumps(hub_files.mpnet_wordpiece().special_tokens_map))
+    monkeypatch.setattr("compression.training.models.model_folder", lambda name, folder: {"mpnet": package}[name])
+    parts = [
+        TextData(
+            name, tuple(hub_files.sentence(start + i, 3 * (i % 2)) for i in range(n)), tuple(i % 2 for i in range(n))
+        )
+        for name, start, n in (("train", 0, 64), ("validation", 1000, 24))
+    ]
+    monkeypatch.setattr("compression.experiments.run_config.load_sentiment", lambda folder: parts)
+    small = ("n_centroids=8", "ipq.steps_per_stage=2")
+    more = [part for setting in small for part in ("--set", setting)]
+    assert main(["run", "--preset", "mpnet-rt", "--out", str(out), *more]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert [stage["stage"] for stage in report["compression"]["stages"]] == ["ffn", "embeddings", "attention", "head"]
+    assert [len(stage["layers"]) for stage in report["compression"]["stages"]] == [2 * 12, 2, 4 * 12, 1]
+    assert all(np.isfinite(stage["losses"]).all() for stage in report["compression"]["stages"])
+    config = load_config(RunConfig, run_file("mpnet-rt"))
+    assert report["provenance"]["config"]["finetune"] == json.loads(config.to_json())["finetune"]
+    model, _ = load_folder(out / "compressed")
+    assert type(model).__name__ == "MPNetForSequenceClassification"
+    data = prepare(config).evaluation["validation"]
+    assert predict(model, data).tolist() == report["predictions"]["iPQ"]["validation"]
+    assert capsys.readouterr().out.count("| iPQ | validation |") == 1
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])

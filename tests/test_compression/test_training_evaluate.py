@@ -14,6 +14,7 @@ from compression.training.evaluate import (
     evaluate,
     matthews_correlation,
     paired_bootstrap,
+    pooled_bootstrap,
     predict_logits,
     wilson_interval,
 )
@@ -113,7 +114,29 @@ def test_bootstrap_is_that_of_single_seeds_and_sentences():
     assert (found.low, found.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.006)
 
 
+def test_pooled_bootstrap_is_the_mean_of_tasks_resampled_apart():
+    rng = np.random.default_rng(3)
+    pairs = [(rng.random((3, n)) < skill, rng.random((3, n)) < 0.8) for n, skill in ((300, 0.9), (500, 0.7))]
+    found = pooled_bootstrap(pairs, n_resamples=20_000)
+    gains = [a.astype(float) - b.astype(float) for a, b in pairs]
+    assert found.difference == pytest.approx((gains[0].mean() + gains[1].mean()) / 2)  # not by sentences
+
+    def drawn(gain):
+        n_seeds, n = gain.shape
+        return gain[np.ix_(rng.integers(n_seeds, size=n_seeds), rng.integers(n, size=n))].mean()
+
+    means = [np.mean([drawn(gain) for gain in gains]) for _ in range(4000)]
+    assert (found.low, found.high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.004)
+    assert pooled_bootstrap(pairs[:1]) == paired_bootstrap(*pairs[0])
+    opposite = [pairs[0], pairs[0][::-1]]
+    assert pooled_bootstrap(opposite).difference == pytest.approx(0)
+
+
 def test_bootstrap_refuses_unpaired_data():
+    with pytest.raises(ValueError, match="`pairs` must hold at least one task"):
+        pooled_bootstrap([])
+    with pytest.raises(ValueError, match="`n_resamples` must be at least 1, but was 0"):
+        pooled_bootstrap([(np.ones(3), np.ones(3))], n_resamples=0)
     with pytest.raises(ValueError, match="correct_b"):
         paired_bootstrap(np.ones(3), np.ones(4))
 
