@@ -23,6 +23,13 @@ _Orbitals: TypeAlias = tuple[np.ndarray, np.ndarray]
 """Occupations ``(m,)`` and orbitals ``(n_ao, m)``."""
 
 _NEGLIGIBLE_OCCUPATION = 1e-8
+"""Of a natural spin orbital, and of a product of two the product of both."""
+
+_ORBITALS_AT_ONCE = 16
+"""Orbitals that are taken with as many partners as the first of them needs."""
+
+_Products: TypeAlias = tuple[int, slice, int]
+"""Number of a pair of densities, orbitals of the first, how many of the second."""
 
 
 @dataclass(frozen=True)
@@ -143,29 +150,35 @@ class _Fit:
     def pairs(self, densities: np.ndarray, pairs: list[tuple[int, int]]) -> list[DipolarPair]:
         """Return direct and exchange parts; each group of orbital pairs that fits in memory takes one pass."""
         orbitals = [_spin_orbitals(density, self.mole) for density in densities]
-        direct = self._direct(densities, pairs)
+        dipolar = np.zeros((len(densities), 3, 3, self.aux.nao))
         exchange = [np.zeros((3, 3)) for _ in pairs]
-        for group in self._groups(orbitals, pairs):
+        for pass_number, group in enumerate(self._groups(orbitals, pairs)):
+            weights = [
+                np.outer(orbitals[pairs[number][0]][0][part], orbitals[pairs[number][1]][0][:width])
+                for number, part, width in group
+            ]
             fitted = self._fitted(orbitals, pairs, group)
             for columns, block in self._blocks("int3c2e_ipip2", 9):
-                for (number, part), c in zip(group, fitted, strict=True):
-                    (n_a, c_a), (n_b, c_b) = (orbitals[k] for k in pairs[number])
-                    weighted = c[columns] * np.outer(n_a[part], n_b)
-                    for row, pattern in zip(block, _PATTERNS, strict=True):
-                        exchange[number] -= 2 * np.vdot(_transform(row, c_a[:, part], c_b), weighted) * pattern
-            for (number, part), c in zip(group, fitted, strict=True):
-                n_a, n_b = (orbitals[k][0] for k in pairs[number])
-                flat, weights = c.reshape(self.aux.nao, -1), np.outer(n_a[part], n_b).ravel()
-                exchange[number] -= np.einsum("xypq,pq->xy", self.dipolar, (flat * weights) @ flat.T, optimize=True)
+                if pass_number == 0:
+                    dipolar[..., columns] = -np.einsum("dij,cpij,cxy->dxyp", densities, block, _PATTERNS, optimize=True)
+                for row, pattern in zip(block, _PATTERNS, strict=True):
+                    halves = _half_transformed(row, orbitals, pairs, group)
+                    for (number, part, width), c, weight in zip(group, fitted, weights, strict=True):
+                        first, second = pairs[number]
+                        products = np.matmul(orbitals[first][1][:, part].T, halves[second][..., :width])
+                        exchange[number] -= 2 * np.vdot(products, c[columns] * weight) * pattern
+            for (number, _, _), c, weight in zip(group, fitted, weights, strict=True):
+                flat = c.reshape(self.aux.nao, -1)
+                of_fits = (flat * weight.ravel()) @ flat.T
+                exchange[number] -= np.einsum("xypq,pq->xy", self.dipolar, of_fits, optimize=True)
+        direct = self._direct(densities, dipolar, pairs)
         return [DipolarPair(_traceless(j), _traceless(k)) for j, k in zip(direct, exchange, strict=True)]
 
-    def _direct(self, densities: np.ndarray, pairs: list[tuple[int, int]]) -> list[np.ndarray]:
+    def _direct(self, densities: np.ndarray, dipolar: np.ndarray, pairs: list[tuple[int, int]]) -> list[np.ndarray]:
+        """Return the direct parts; ``dipolar`` is the field (P|T|ρ) of each density."""
         coulomb = np.zeros((len(densities), self.aux.nao))
-        dipolar = np.zeros((len(densities), 3, 3, self.aux.nao))
         for columns, block in self._blocks("int3c2e", 1):
             coulomb[:, columns] = np.einsum("dij,pij->dp", densities, block[0], optimize=True)
-        for columns, block in self._blocks("int3c2e_ipip2", 9):
-            dipolar[..., columns] = -np.einsum("dij,cpij,cxy->dxyp", densities, block, _PATTERNS, optimize=True)
         fitted = self.inverse.solve(coulomb.T).T
         return [
             dipolar[a] @ fitted[b]
@@ -174,35 +187,39 @@ class _Fit:
             for a, b in pairs
         ]
 
-    def _groups(self, orbitals: list[_Orbitals], pairs: list[tuple[int, int]]) -> Iterator[list[tuple[int, slice]]]:
-        """Yield lists of (pair, orbitals a of its first density) whose products with all orbitals b fit in memory."""
+    def _groups(self, orbitals: list[_Orbitals], pairs: list[tuple[int, int]]) -> Iterator[list[_Products]]:
+        """Yield lists of products of orbitals that fit in memory; negligible ones are left out."""
         allowed = self.max_bytes / 4 / (2 * 8 * self.aux.nao)  # products, twice for the solver
-        group: list[tuple[int, slice]] = []
-        used = 0.0
+        group: list[_Products] = []
+        used = 0
         for number, (a, b) in enumerate(pairs):
-            n_a, n_b = len(orbitals[a][0]), len(orbitals[b][0])
-            chunk = max(1, int(allowed / max(1, n_b)))
-            for first in range(0, n_a, chunk):
-                part = slice(first, min(first + chunk, n_a))
-                size = (part.stop - part.start) * n_b
+            n_a, n_b = (np.abs(orbitals[k][0]) for k in (a, b))
+            first = 0
+            while first < len(n_a):
+                width = int(np.searchsorted(-n_b * n_a[first], -_NEGLIGIBLE_OCCUPATION))
+                if width == 0:
+                    break
+                last = min(first + max(1, min(_ORBITALS_AT_ONCE, int(allowed / width))), len(n_a))
+                size = (last - first) * width
                 if group and used + size > allowed:
                     yield group
-                    group, used = [], 0.0
-                group.append((number, part))
+                    group, used = [], 0
+                group.append((number, slice(first, last), width))
                 used += size
+                first = last
         if group:
             yield group
 
     def _fitted(
-        self, orbitals: list[_Orbitals], pairs: list[tuple[int, int]], group: list[tuple[int, slice]]
+        self, orbitals: list[_Orbitals], pairs: list[tuple[int, int]], group: list[_Products]
     ) -> list[np.ndarray]:
         """Return the fits ``(n_aux, a, b)`` of the products of orbitals of a group."""
-        shapes = [(part.stop - part.start, len(orbitals[pairs[number][1]][0])) for number, part in group]
-        products = [np.empty((self.aux.nao, *shape)) for shape in shapes]
+        products = [np.empty((self.aux.nao, part.stop - part.start, width)) for _, part, width in group]
         for columns, block in self._blocks("int3c2e", 1):
-            for (number, part), target in zip(group, products, strict=True):
-                (_, c_a), (_, c_b) = (orbitals[k] for k in pairs[number])
-                target[columns] = _transform(block[0], c_a[:, part], c_b)
+            halves = _half_transformed(block[0], orbitals, pairs, group)
+            for (number, part, width), target in zip(group, products, strict=True):
+                first, second = pairs[number]
+                np.matmul(orbitals[first][1][:, part].T, halves[second][..., :width], out=target[columns])
         return [self.inverse.solve(target.reshape(self.aux.nao, -1)).reshape(target.shape) for target in products]
 
     def _blocks(self, name: str, components: int) -> Iterator[tuple[slice, np.ndarray]]:
@@ -239,10 +256,16 @@ for _row, (_i, _j) in enumerate(((0, 1), (0, 2), (1, 2)), start=2):
     _PATTERNS[_row, _i, _j] = _PATTERNS[_row, _j, _i] = 1
 
 
-def _transform(block: np.ndarray, c_a: np.ndarray, c_b: np.ndarray) -> np.ndarray:
-    """Return (ab|P) ``(block, a, b)`` of integrals ``(block, n_ao, n_ao)``."""
-    half = (block.reshape(-1, block.shape[-1]) @ c_b).reshape(len(block), -1, c_b.shape[1])
-    return np.matmul(c_a.T, half)
+def _half_transformed(
+    block: np.ndarray, orbitals: list[_Orbitals], pairs: list[tuple[int, int]], group: list[_Products]
+) -> dict[int, np.ndarray]:
+    """Return (μb|P) ``(block, n_ao, b)`` of integrals ``(block, n_ao, n_ao)`` for each second density of a group."""
+    widths: dict[int, int] = {}
+    for number, _, width in group:
+        second = pairs[number][1]
+        widths[second] = max(width, widths.get(second, 0))
+    flat = block.reshape(-1, block.shape[-1])
+    return {k: (flat @ orbitals[k][1][:, :width]).reshape(*block.shape[:2], width) for k, width in widths.items()}
 
 
 def _fitting_molecule(mole: Any, auxbasis: str | None) -> Any:
@@ -296,12 +319,15 @@ class _Inverse:
 
 
 def _spin_orbitals(density: np.ndarray, mole: Any) -> _Orbitals:
-    """Return occupations ``(m,)`` and orbitals ``(n_ao, m)`` with P = C diag(n) C^T: natural orbitals of spin."""
+    """Return occupations ``(m,)`` and orbitals ``(n_ao, m)`` with P = C diag(n) C^T: natural orbitals of spin, those
+    with the most spin first.
+    """
     root = square_root(mole.intor_symmetric("int1e_ovlp"))
     inverse = np.linalg.inv(root)
     values, vectors = np.linalg.eigh(root @ density @ root)
-    kept = np.abs(values) > _NEGLIGIBLE_OCCUPATION
-    return values[kept], inverse @ vectors[:, kept]
+    order = np.argsort(-np.abs(values), kind="stable")
+    order = order[np.abs(values[order]) > _NEGLIGIBLE_OCCUPATION]
+    return values[order], inverse @ vectors[:, order]
 
 
 def _traceless(tensor: np.ndarray) -> np.ndarray:
