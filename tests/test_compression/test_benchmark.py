@@ -178,3 +178,13 @@ def test_the_pipeline_is_timed_from_an_empty_cache(tmp_path, monkeypatch, capsys
     assert "| compressed |" in capsys.readouterr().out
     assert pipeline.main(arguments) == 1
     assert "failed with exit code 1" in capsys.readouterr().err
+
+
+def test_the_committed_pipeline_takes_less_than_45_minutes_and_loses_at_most_two_points():
+    folder = Path(pipeline.__file__).parent / "data"
+    record = json.loads((folder / "minilm-rt-15x.json").read_text(encoding="utf-8"))
+    (found,) = (row for row in record["rows"] if row["model"] == "iPQ")
+    assert record["provenance"]["machine"]["cores"] == 2
+    assert found["seconds"] < 45 * 60
+    assert found["of fp32"] > 15
+    assert found["lost (points)"] <= 2.0
