@@ -4,6 +4,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from torch import nn
 
 from compression.experiments.ablation import kept_clustering
 from compression.experiments.code_hash import PACKAGES, code_hash
-from compression.experiments.empty_clusters import EmptyClustersConfig, Share, percent, stress_sets, totals
+from compression.experiments.empty_clusters import EmptyClustersConfig, Share, percent, run_stress, totals
 from compression.experiments.minilm_sizes import check_sizes
 from compression.experiments.reproduce import stressed_layer_of
 from compression.experiments.study_tables import packed, unpacked
@@ -25,7 +26,7 @@ from compression.training.evaluate import PairedDifference, evaluate, paired_boo
 from compression.training.finetune import FinetuneConfig, finetuned_minilm
 from shared.artifacts import Cache, provenance, versions
 from shared.config import FrozenConfig
-from shared.progress import say, track
+from shared.progress import say
 
 COMMITTED = Path(__file__).parent / "data" / "claims.json"
 """What ``pg-ipq claims --json`` wrote."""
@@ -104,7 +105,8 @@ def measure(config: ClaimsConfig, folder: str | Path | None = None) -> dict[str,
     validation = dense.validation
     if config.max_validation is not None:
         validation = validation.sample(min(config.max_validation, len(validation)))
-    counts = _counts(config.stress, stressed_layer_of(dense.model), folder)
+    kept = partial(kept_clustering, folder=folder)
+    counts = run_stress(config.stress, stressed_layer_of(dense.model), RULES, kept)
     rows: list[dict[str, Any]] = []
     for share in config.zero_shares:
         zeroed = copy.deepcopy(dense.model)
@@ -118,21 +120,6 @@ def measure(config: ClaimsConfig, folder: str | Path | None = None) -> dict[str,
                 rows.append({"zero": share, "method": method, "seed": seed, **found})
     measured = {"counts": counts, "accuracy": rows, "sentences": len(validation)}
     return measured | {"provenance": provenance(config, time.monotonic() - start)}
-
-
-def _counts(config: EmptyClustersConfig, layer: np.ndarray, folder: str | Path | None) -> list[dict[str, Any]]:
-    """Rows of `run_stress` for `RULES`, each clustering kept."""
-    jobs = [
-        (name, method, seed, blocks)
-        for name, sets in stress_sets(config, layer).items()
-        for method in RULES
-        for seed, blocks in zip(config.seeds, sets, strict=True)
-    ]
-    rows = []
-    for name, method, seed, blocks in track(jobs, "Clustering stress sets"):
-        found = kept_clustering(blocks, method, config, seed, folder)
-        rows.append({"set": name, "method": method, "seed": seed, **totals(found.history), "inertia": found.inertia})
-    return rows
 
 
 def zero_least_blocks_(model: nn.Module, block_size: int, share: float) -> None:

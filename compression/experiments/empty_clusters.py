@@ -1,6 +1,6 @@
 """Empty clusters: how many each k-means rule meets, what it spends on them, and what it leaves."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -126,9 +126,21 @@ def stress_sets(config: EmptyClustersConfig, layer: np.ndarray | None) -> dict[s
 
 
 def run_stress(
-    config: EmptyClustersConfig, layer: np.ndarray | None, methods: Sequence[str] = METHODS
+    config: EmptyClustersConfig,
+    layer: np.ndarray | None,
+    methods: Sequence[str] = METHODS,
+    clustering: Callable[[np.ndarray, str, EmptyClustersConfig, int], Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Cluster every stress set with every method and seed.
+
+    Parameters
+    ----------
+    config, layer
+        See `stress_sets`.
+    methods
+        Some of `METHODS`.
+    clustering
+        What clusters, with the arguments of `cluster` and a history and inertia in its result; `cluster` if ``None``.
 
     Returns
     -------
@@ -143,7 +155,7 @@ def run_stress(
     ]
     rows = []
     for name, method, seed, blocks in track(jobs, "Clustering stress sets"):
-        result = cluster(blocks, method, config, seed)
+        result = (clustering or cluster)(blocks, method, config, seed)
         rows.append({"set": name, "method": method, "seed": seed, **totals(result.history), "inertia": result.inertia})
     return rows
 
