@@ -4,11 +4,12 @@ import argparse
 import os
 import select
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from shared.files import FULL_DISK, check_file, check_folder, check_no_file, reason
+from shared.results import markdown_table
 
 if TYPE_CHECKING:
     from shared.config import FrozenConfig
@@ -22,6 +23,38 @@ Config = TypeVar("Config", bound="FrozenConfig")
 
 class _Shown(Exception):
     """The settings were printed, and nothing else was asked for."""
+
+
+def show_committed(
+    argv: Sequence[str] | None,
+    program: str,
+    description: str,
+    measure: Callable[[], object],
+    rows: Callable[[], Sequence[Mapping[str, Any]]],
+) -> int:
+    """Print the table of a committed measurement, made anew with ``--measure``, and return the exit code.
+
+    Parameters
+    ----------
+    argv
+        Arguments; those of the process if ``None``.
+    program, description
+        For the help.
+    measure
+        Makes the committed file.
+    rows
+        Reads it.
+    """
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument("--measure", action="store_true", help="measure again (minutes) and write the committed file")
+    again = parser.parse_args(argv).measure
+
+    def show() -> None:
+        if again:
+            measure()
+        print(markdown_table(rows()))
+
+    return run_command(show)
 
 
 def run_command(command: Callable[[], object], arguments: argparse.Namespace | None = None) -> int:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -18,15 +17,15 @@ import numpy as np
 from molecular_qubits.electronic.exchange import ExchangeResult
 from molecular_qubits.electronic.spin_density import plane_frame
 from molecular_qubits.electronic.spin_spin import partial_spin_tensors
+from molecular_qubits.experiments.exchange_report import EXPERIMENTS
 from molecular_qubits.experiments.exchange_rows import Calculation, compute
 from molecular_qubits.experiments.exchange_studies import STUDIES
 from molecular_qubits.fields.populations import atom_of_orbital, lowdin_spins
+from molecular_qubits.spins.tensors import point_dipole_tensor
 from molecular_qubits.spins.zfs import zfs_quartet
 from molecular_qubits.structure.pyscf_input import build_mole
-from molecular_qubits.units import BOHR_TO_ANGSTROM, FINE_STRUCTURE, HARTREE_TO_CM1
 from shared.artifacts import Cache, provenance, write_json
-from shared.cli import run_command
-from shared.results import markdown_table
+from shared.cli import show_committed
 
 PATH = Path(__file__).resolve().parent / "data" / "dipolar_tensors.json"
 CALCULATIONS: tuple[Calculation, ...] = (STUDIES["mono-torsion"][0], STUDIES["verdazyl"][0])
@@ -60,8 +59,7 @@ def tensors_row(calculation: Calculation, result: ExchangeResult) -> dict[str, A
     """
     density, radical, triplet = result.solutions[0].density, *result.centres
     places = np.asarray(result.molecule.coordinates)
-    frame = plane_frame(places[list(triplet)])
-    normal = frame[2]
+    normal = plane_frame(places[list(triplet)])[2]
     parts = partial_spin_tensors(
         result.molecule,
         calculation.basis,
@@ -107,12 +105,10 @@ def point_dipoles_cm1(
     first_spins, second_spins
         Spin populations ``(n,)`` and ``(m,)``.
     """
-    distances = (first[:, None] - second) / BOHR_TO_ANGSTROM
-    lengths = np.linalg.norm(distances, axis=2)
-    weights = np.outer(first_spins / first_spins.sum(), second_spins / second_spins.sum()) / lengths**3
-    along = distances / lengths[:, :, None]
-    tensor = weights.sum() * np.eye(3) - 3 * np.einsum("ij,ijx,ijy->xy", weights, along, along)
-    return FINE_STRUCTURE**2 * HARTREE_TO_CM1 * tensor
+    weights = np.outer(first_spins / first_spins.sum(), second_spins / second_spins.sum())
+    pairs = [(i, j) for i in range(len(first)) for j in range(len(second))]
+    tensors = [weights[i, j] * point_dipole_tensor(second[j] - first[i], 2.0, 2.0) for i, j in pairs]
+    return np.sum(tensors, axis=0)
 
 
 def measure(cache: Cache | None = None) -> dict[str, Any]:
@@ -130,28 +126,19 @@ def read() -> dict[str, Any]:
 
 def compared_rows() -> list[dict[str, Any]]:
     """Return the committed rows with D_T + D_RT from the measured D of the quartet, 3 D."""
-    reference = Path(__file__).resolve().parents[1] / "reference" / "molecular_experiments.json"
-    measured = json.loads(reference.read_text(encoding="utf-8"))["inverted_from_experiment"]
+    measured = json.loads(EXPERIMENTS.read_text(encoding="utf-8"))["inverted_from_experiment"]
     return [row | {"3 D measured (cm^-1)": measured[MEASURED[row["molecule"]]]} for row in read()["rows"]]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the committed rows beside measured ones, computed anew with ``--measure``."""
     program = "python -m molecular_qubits.experiments.dipolar_tensors"
-    parser = argparse.ArgumentParser(prog=program, description=__doc__)
-    parser.add_argument("--measure", action="store_true", help="compute and write the committed file")
-    arguments = parser.parse_args(argv)
-    return run_command(lambda: _run(arguments.measure))
+    return show_committed(argv, program, str(__doc__), lambda: write_json(PATH, measure()), _table)
 
 
-def _run(again: bool) -> None:
-    if again:
-        write_json(PATH, measure())
-    table = []
-    for row in compared_rows():
-        values = ", ".join(f"{value:+.4f}" for value in row["D_RT, principal values (cm^-1)"])
-        table.append(row | {"D_RT, principal values (cm^-1)": values})
-    print(markdown_table(table))
+def _table() -> list[dict[str, Any]]:
+    names = "D_RT, principal values (cm^-1)"
+    return [row | {names: ", ".join(f"{value:+.4f}" for value in row[names])} for row in compared_rows()]
 
 
 if __name__ == "__main__":

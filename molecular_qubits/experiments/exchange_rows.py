@@ -12,9 +12,9 @@ from molecular_qubits.electronic.exchange import ExchangeResult, exchange_coupli
 from molecular_qubits.structure.library import library_entry, start_geometry
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError, cached_relaxation, gfn2_energy_cm1
-from molecular_qubits.structure.scans import relax_at_torsions
+from molecular_qubits.structure.scans import cached_at_torsions
 from molecular_qubits.structure.step_field import SpinContaminationError, UnstableFieldError
-from shared.artifacts import Cache, versions
+from shared.artifacts import Cache
 
 STATES = ("excited", "ground")
 
@@ -110,14 +110,7 @@ def geometry(calculation: Calculation, cache: Cache | None = None) -> Molecule:
     held = (calculation.torsion_atoms,) if calculation.torsion_atoms else _chromophore_torsions(relaxed, calculation)
     signs = {atoms: -1.0 if relaxed.torsion(atoms) < 0 else 1.0 for atoms in held}
     torsions = {atoms: sign * calculation.torsion_degrees for atoms, sign in signs.items()}
-    key = {
-        "kind": "geometry at torsions",
-        "molecule": relaxed.to_dict(),
-        "torsions": [[list(atoms), degrees] for atoms, degrees in torsions.items()],
-        "versions": versions(("tblite", "ase")),
-    }
-    made = cache.record("molecule.json", key, lambda: relax_at_torsions(relaxed, torsions).to_dict())
-    return Molecule.from_dict(made)
+    return cached_at_torsions(relaxed, torsions, cache)
 
 
 def chromophore_torsions(molecule: Molecule, chromophore: tuple[int, ...]) -> tuple[tuple[int, int, int, int], ...]:

@@ -6,15 +6,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from shared.artifacts import Cache, provenance, write_json
-from shared.cli import run_command
-from shared.results import markdown_table
+from shared.cli import show_committed
 
 PATH = Path(__file__).resolve().parent / "data" / "numerical_error.json"
 MOLECULE = "formylmethyl-nitroxide"
@@ -73,17 +71,12 @@ def read() -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     """Print the committed rows, measured anew with ``--measure``."""
-    program = "python -m molecular_qubits.experiments.numerical_error"
-    parser = argparse.ArgumentParser(prog=program, description=__doc__)
-    parser.add_argument("--measure", action="store_true", help="measure again (minutes) and write the committed file")
-    arguments = parser.parse_args(argv)
-    return run_command(lambda: _run(arguments.measure))
 
-
-def _run(again: bool) -> None:
-    if again:
+    def make() -> None:
         write_json(PATH, {"molecule": MOLECULE, "rows": measure(), "provenance": provenance()})
-    print(markdown_table(read()["rows"]))
+
+    program = "python -m molecular_qubits.experiments.numerical_error"
+    return show_committed(argv, program, str(__doc__), make, lambda: read()["rows"])
 
 
 if __name__ == "__main__":

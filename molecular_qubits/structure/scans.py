@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,7 +101,8 @@ def scan_torsion(
             continue
         if relaxed:
             try:
-                geometry = _cached_at_torsion(start, atoms, angle, fmax_ev_per_angstrom, max_steps, cache)
+                held = {(atoms[0], atoms[1], atoms[2], atoms[3]): angle}
+                geometry = cached_at_torsions(start, held, cache, fmax_ev_per_angstrom, max_steps)
             except GeometryNotConvergedError as error:
                 say(f"Torsion {angle:g}°: {error}")
                 failed.append(angle)
@@ -123,36 +124,27 @@ def scan_torsion(
     )
 
 
-def _cached_at_torsion(
-    molecule: Molecule, atoms: Torsion, degrees: float, fmax_ev_per_angstrom: float, max_steps: int, cache: Cache
+def cached_at_torsions(
+    molecule: Molecule,
+    torsions: Mapping[Torsion, float],
+    cache: Cache,
+    fmax_ev_per_angstrom: float = FMAX_EV_PER_ANGSTROM,
+    max_steps: int = 300,
 ) -> Molecule:
-    """Return `relax_at_torsion`, from the cache if the same was done before, whatever number of steps was allowed."""
+    """Return `relax_at_torsions`, from the cache if the same was done before, whatever number of steps was allowed."""
     changed = fmax_ev_per_angstrom != FMAX_EV_PER_ANGSTROM
     key = {
         "kind": "geometry at torsions",
         "molecule": molecule.to_dict(),
-        "torsions": [[[int(atom) for atom in atoms], degrees]],
+        "torsions": [[[int(atom) for atom in atoms], degrees] for atoms, degrees in torsions.items()],
         **({"fmax_ev_per_angstrom": fmax_ev_per_angstrom} if changed else {}),
         "versions": versions(("tblite", "ase")),
     }
-    made = cache.record(
-        "molecule.json",
-        key,
-        lambda: relax_at_torsion(molecule, atoms, degrees, fmax_ev_per_angstrom, max_steps).to_dict(),
-    )
-    return Molecule.from_dict(made)
 
+    def make() -> dict[str, Any]:
+        return relax_at_torsions(molecule, torsions, fmax_ev_per_angstrom, max_steps).to_dict()
 
-def relax_at_torsion(
-    molecule: Molecule,
-    atoms: Sequence[int],
-    degrees: float,
-    fmax_ev_per_angstrom: float = FMAX_EV_PER_ANGSTROM,
-    max_steps: int = 300,
-) -> Molecule:
-    """Relax with GFN2-xTB while one torsion is held; see `relax_at_torsions`."""
-    torsion = (atoms[0], atoms[1], atoms[2], atoms[3])
-    return relax_at_torsions(molecule, {torsion: degrees}, fmax_ev_per_angstrom, max_steps)
+    return Molecule.from_dict(cache.record("molecule.json", key, make))
 
 
 def relax_at_torsions(

@@ -9,7 +9,7 @@ from molecular_qubits.structure import conformers, relaxation, scans
 from molecular_qubits.structure.conformers import conformer_populations, find_conformers
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError, relax_gfn2
-from molecular_qubits.structure.scans import relax_at_torsion, scan_torsion
+from molecular_qubits.structure.scans import relax_at_torsions, scan_torsion
 from shared.artifacts import Cache
 
 BUTANE = (0, 1, 2, 3)
@@ -107,12 +107,12 @@ def test_relaxed_scan_lies_below_the_rigid_one_and_has_the_known_wells():
 def test_failed_angles_are_left_out_and_listed(monkeypatch):
     molecule = Molecule.from_smiles("CCCC", multiplicity=1)
 
-    def fail_at_60(geometry, atoms, degrees, *_):
-        if degrees == 60:
+    def fail_at_60(geometry, torsions, *_):
+        if torsions == {BUTANE: 60}:
             raise GeometryNotConvergedError("no")
         return geometry
 
-    monkeypatch.setattr(scans, "relax_at_torsion", fail_at_60)
+    monkeypatch.setattr(scans, "relax_at_torsions", fail_at_60)
     scan = scan_torsion(molecule, BUTANE, [180.0, 60.0])
     assert scan.angles_degrees.tolist() == [180.0]
     assert scan.failed_degrees == (60.0,)
@@ -124,16 +124,16 @@ def test_an_interrupted_scan_continues(tmp_path, users_cache, monkeypatch):
     molecule = Molecule.from_smiles("CCCC", multiplicity=1)
     ran = []
 
-    def stop_at_third(geometry, atoms, degrees, *limits):
-        ran.append(degrees)
+    def stop_at_third(geometry, torsions, *limits):
+        ran.extend(torsions.values())
         if len(ran) == 3:
             raise KeyboardInterrupt
-        return relax_at_torsion(geometry, atoms, degrees, *limits)
+        return relax_at_torsions(geometry, torsions, *limits)
 
     def scan(angles, **options):
         return scan_torsion(molecule, BUTANE, angles, cache=Cache(tmp_path, name="named"), **options)
 
-    monkeypatch.setattr(scans, "relax_at_torsion", stop_at_third)
+    monkeypatch.setattr(scans, "relax_at_torsions", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
         scan([180.0, 150.0, 120.0])
     found = scan([180.0, 150.0, 120.0])
@@ -187,4 +187,4 @@ def test_bad_arguments_are_refused(call, words):
 def test_too_few_steps_are_an_error():
     molecule = Molecule.from_smiles("CCCC", multiplicity=1)
     with pytest.raises(GeometryNotConvergedError, match="at the torsion 100° in 1 steps"):
-        relax_at_torsion(molecule, BUTANE, 100.0, max_steps=1)
+        relax_at_torsions(molecule, {BUTANE: 100.0}, max_steps=1)
