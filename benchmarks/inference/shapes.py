@@ -1,14 +1,15 @@
-"""A linear layer in all its ways, by shape: dense, decoded in tiles, by tables of partial products, and in integers.
+"""A linear layer in all its ways, by shape: dense, tiles, codewords, tables of partial products, and integers.
 
-From these times the costs in `compression.quantization.lookup` are fitted, by which a layer chooses between tables and
-tiles. The ways take turns, round by round.
+By these times a layer chooses between tables and codewords (`compression.quantization.lookup.estimate`). The ways take
+turns, round by round.
 """
 
 import argparse
+import csv
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,19 @@ from torch.nn import functional
 from compression.quantization.activations import ActivationGrid
 from compression.quantization.blocks import code_dtype, round_codebook
 from compression.quantization.integers import linear_in_integers
-from compression.quantization.lookup import estimate, linear_by_tables, linear_by_tiles, tables_pay
+from compression.quantization.lookup import (
+    estimate,
+    linear_by_codewords,
+    linear_by_tables,
+    linear_by_tiles,
+    tables_pay,
+)
 from compression.quantization.packed_codes import PackedCodes
 from shared.artifacts import provenance, write_json
 from shared.cli import run_command
 from shared.results import markdown_table, write_table
+
+DATA = Path(__file__).resolve().parent / "data"
 
 LAYERS = ((384, 384), (1536, 384), (384, 1536), (768, 768), (3072, 768), (768, 3072))
 """Output and input features: those of a 384-wide and a 768-wide encoder."""
@@ -37,7 +46,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks/inference"), help="folder of results")
     parser.add_argument("--tokens", type=int, nargs="+", default=[1, 128, 2048], help="rows (default: 1 128 2048)")
     parser.add_argument("--rounds", type=int, default=9, help="rounds (default: 9)")
+    parser.add_argument("--committed", action="store_true", help="print the summary of the committed rows")
     arguments = parser.parse_args(argv)
+    if arguments.committed:
+        with (DATA / "shapes.csv").open(newline="", encoding="utf-8") as file:
+            print(markdown_table(_summary(list(csv.DictReader(file))), digits=3))
+        return 0
     if min(arguments.rounds, *arguments.tokens) < 1:
         parser.error("--rounds and --tokens must be at least 1")
     return run_command(lambda: _run(arguments), arguments)
@@ -56,14 +70,29 @@ def _run(arguments: argparse.Namespace) -> None:
     record = provenance({"rounds": arguments.rounds, "threads": torch.get_num_threads()})
     write_json(arguments.out / "shapes.json", record)
     print(markdown_table(rows, digits=3))
+    print(markdown_table(_summary(rows), digits=3))
+
+
+def _summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the times over the dense product's by tokens and way, over all shapes that it computes."""
+    found = []
+    for tokens in sorted({int(row["tokens"]) for row in rows}):
+        for way in ("tiles", "codewords", "tables", "integers", "chosen"):
+            named = [row[f"{way} / dense"] for row in rows if int(row["tokens"]) == tokens]
+            ratios = [float(ratio) for ratio in named if ratio not in (None, "")]
+            spread = {"least": min(ratios), "geometric mean": statistics.geometric_mean(ratios), "most": max(ratios)}
+            found.append({"tokens": tokens, "way": way} | spread)
+    return found
 
 
 def _row(times: dict[str, float], k: int, d: int, n_out: int) -> dict[str, Any]:
     ratios = {
         f"{way} / dense": times[way] / times["dense"] if way in times else None
-        for way in ("tiles", "tables", "integers")
+        for way in ("tiles", "codewords", "tables", "integers")
     }
-    choice = {"estimate": estimate(k, d, n_out), "tables are chosen": tables_pay(k, d, n_out)}
+    by_tables = tables_pay(k, d, n_out)
+    chosen = ratios[f"{'tables' if by_tables else 'codewords'} / dense"]
+    choice = {"estimate of tables": estimate(k, d, n_out), "tables are chosen": by_tables, "chosen / dense": chosen}
     return {"dense (ms)": 1e3 * times["dense"], **ratios, **choice}
 
 
@@ -75,16 +104,14 @@ def _times(n_tokens: int, n_out: int, n_in: int, k: int, d: int, rounds: int) ->
     codes = torch.randint(0, k, (n_out, n_in // d), generator=generator).to(code_dtype(k))
     bias = torch.randn(n_out, generator=generator)
     weight, grid = centroids[codes.long()].flatten(1), ActivationGrid.spanning(-4, 4)
+    kept = PackedCodes.of(codes, k) if k > 256 else codes  # as a loaded model has them
     ways: dict[str, Callable[[], torch.Tensor | None]] = {
         "dense": lambda: functional.linear(x, weight, bias),
-        "tiles": lambda: linear_by_tiles(x, centroids, codes, bias),
+        "tiles": lambda: linear_by_tiles(x, centroids, kept, bias),
+        "codewords": lambda: linear_by_codewords(x, centroids, kept, bias),
+        "tables": lambda: linear_by_tables(x, centroids, kept, bias),
         "integers": lambda: linear_in_integers(x, grid, centroids, codes, bias),
-        "tables": lambda: linear_by_tables(x, centroids, codes, bias),
     }
-    if k > 256:  # as a loaded model has them
-        packed = PackedCodes.of(codes, k)
-        ways["tiles"] = lambda: linear_by_tiles(x, centroids, packed, bias)
-        ways["tables"] = lambda: linear_by_tables(x, centroids, packed, bias)
     for compute in ways.values():
         compute()
     found: dict[str, list[float]] = {way: [] for way in ways}

@@ -8,18 +8,13 @@ from typing import Any
 
 from llvmlite import ir
 from numba import carray, cfunc, types
-from numba.extending import intrinsic
 
-from compression.quantization.compiled_lookup import _read_1, _read_2, _read_4, _take
-
-_intrinsic: Any = intrinsic  # its type hides the arguments of what it makes
+from compression.quantization.compiled_vectors import I32, any_intrinsic, read_1, read_2, read_4, take
 
 # Places in the description, int64. LOW and HIGH are addresses of codes: WIDTH bytes for each (1, 2 or 4), or, if
 # HIGH_BITS is not 0, as in `compression.quantization.packed_codes`. TABLE is the address of codewords of STRIDE numbers
 # of 4 bytes, of which D count. The codes from FIRST on, N_CODES of them, are decoded to OUT.
 TICKET, N_TICKETS, LOW, HIGH, WIDTH, HIGH_BITS, FIRST, N_CODES, TABLE, STRIDE, D, OUT, PLACES = range(13)
-
-_I32 = ir.IntType(32)
 
 
 def stride(d: int) -> int:
@@ -32,7 +27,7 @@ def _move(n: int) -> Any:
 
     def typed(typing: Any, target: Any, source: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            kind = ir.VectorType(_I32, n).as_pointer()
+            kind = ir.VectorType(I32, n).as_pointer()
             target, source = (builder.inttoptr(address, kind) for address in arguments)
             value = builder.load(source)
             value.align = 4
@@ -41,7 +36,7 @@ def _move(n: int) -> Any:
 
         return types.void(types.int64, types.int64), generate
 
-    return _intrinsic(typed)
+    return any_intrinsic(typed)
 
 
 _move_1, _move_4, _move_8, _move_16 = _move(1), _move(4), _move(8), _move(16)
@@ -56,7 +51,7 @@ def decode_codes(description: Any) -> None:
     mask = (1 << high_bits) - 1
     table, size, step = about[TABLE], 4 * about[D], 4 * about[STRIDE]
     while True:
-        ticket = _take(about.ctypes.data + 8 * TICKET)
+        ticket = take(about.ctypes.data + 8 * TICKET)
         if ticket >= n_tickets:
             return
         last = n_codes * (ticket + 1) // n_tickets
@@ -65,13 +60,13 @@ def decode_codes(description: Any) -> None:
             i = first + number
             if high_bits:
                 bit = i * high_bits
-                code = _read_1(low + i) | ((_read_2(high + (bit >> 3)) >> (bit & 7)) & mask) << 8
+                code = read_1(low + i) | ((read_2(high + (bit >> 3)) >> (bit & 7)) & mask) << 8
             elif width == 1:
-                code = _read_1(low + i)
+                code = read_1(low + i)
             elif width == 2:
-                code = _read_2(low + 2 * i)
+                code = read_2(low + 2 * i)
             else:
-                code = _read_4(low + 4 * i)
+                code = read_4(low + 4 * i)
             source, target = table + code * step, about[OUT] + number * size
             if target + step > end:
                 for j in range(0, size, 4):

@@ -290,11 +290,9 @@ class PQLinear(_PQWeight):
                 return out
             x = self.activations.simulate(x)
         if from_codes:
-            from compression.quantization.lookup import linear_by_tables, linear_by_tiles, tables_pay
+            from compression.quantization.lookup import linear_from_codes
 
-            by_tables = tables_pay(self.n_centroids, self.block_size, self.out_features)
-            linear = linear_by_tables if by_tables else linear_by_tiles
-            return linear(x, self.codebook, self._stored_codes, self.bias)
+            return linear_from_codes(x, self.codebook, self._stored_codes, self.bias)
         return functional.linear(x, self.weight, self.bias)
 
     def _in_integers(self, x: torch.Tensor) -> torch.Tensor | None:

@@ -1,34 +1,48 @@
-"""Linear layers computed from codes, without the weight: by tables of partial products, or decoded tile by tile."""
+"""Linear layers computed from codes: by tables of partial products, from the codewords, or decoded tile by tile."""
 
 import ctypes
 import sys
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from compression.quantization import compiled_lookup as compiled
+from compression.quantization import compiled_lookup as tables
+from compression.quantization import compiled_product as product
 from compression.quantization.compiled_decode import decode
+from compression.quantization.compiled_vectors import HAS_AVX512
 from compression.quantization.packed_codes import Codes, PackedCodes
 from compression.quantization.torch_threads import in_threads, scratch
 
 TILE_BYTES = 1 << 24
 """Most bytes of a weight that are decoded at once, what a third-level cache holds: smaller products are slower."""
 
-# Time of a table and of its sums over that of the dense product, for K codewords as many as there are rows and for
-# blocks of one feature, see `benchmarks.inference.shapes`; sums take longer where the tables of more than 256 codewords
-# leave the first-level cache. Tables are chosen where their estimate is below the limit, which leaves room for
-# processors whose dense product is the faster.
-_TABLE_COST, _SUM_COST, _WIDE_SUM_COST, _LIMIT = 0.56, 1.4, 2.0, 0.9
+# Time of fetching what is summed over tables, for blocks of one feature, over that of the dense product (`estimate`):
+# with AVX-512 the product is twice as fast, and the caches are not. Tables are chosen where their estimate is below the
+# limit, which leaves room for other processors.
+_SUM_COST, _LIMIT = 3.0 if HAS_AVX512 else 1.6, 0.85
 
 MOST_CENTROIDS = 1024
 """Codewords up to which there are tables: more would fill the second-level cache."""
 
 
-def tables_pay(n_centroids: int, block_size: int, n_rows: int) -> bool:
-    """Whether tables of partial products are faster than decoding, by the shape of the layer alone.
+def linear_from_codes(
+    x: torch.Tensor, centroids: torch.Tensor, codes: Codes, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """Return ``x @ weight.T + bias`` by tables, from the codewords or by tiles, chosen by the layer's shape alone.
 
-    The number of tokens plays no part, so that a sentence has the same result in every batch.
+    The number of tokens plays no part, so that a sentence has the same result in every batch. Parameters are those of
+    `linear_by_tables`, but for codes of any integer type and any K. No gradients.
+    """
+    k, d = centroids.shape
+    if sys.byteorder != "little" or not (isinstance(codes, PackedCodes) or codes.element_size() <= 2):
+        return linear_by_tiles(x, centroids, codes, bias)
+    return (linear_by_tables if tables_pay(k, d, codes.shape[0]) else linear_by_codewords)(x, centroids, codes, bias)
+
+
+def tables_pay(n_centroids: int, block_size: int, n_rows: int) -> bool:
+    """Whether tables of partial products are faster than products with the codewords.
 
     Parameters
     ----------
@@ -37,15 +51,48 @@ def tables_pay(n_centroids: int, block_size: int, n_rows: int) -> bool:
     n_rows
         Output features.
     """
-    if n_centroids > MOST_CENTROIDS or sys.byteorder != "little":
-        return False
-    return estimate(n_centroids, block_size, n_rows) < _LIMIT
+    return n_centroids <= MOST_CENTROIDS and estimate(n_centroids, block_size, n_rows) < _LIMIT
 
 
 def estimate(n_centroids: int, block_size: int, n_rows: int) -> float:
-    """Return the time with tables over that of the dense product, as fitted to measurements."""
-    sums = _SUM_COST if n_centroids <= 256 else _WIDE_SUM_COST
-    return _TABLE_COST * n_centroids / n_rows + sums / block_size
+    """Return the time with tables over that of the dense product, as fitted to `benchmarks.inference.shapes`.
+
+    A table takes K products where the dense product takes one for each row. Sums take a line of a table for each block
+    in place of d features of each row, and writing the tables as long as twice that for K rows.
+    """
+    share = n_centroids / n_rows
+    return share + (1 + 2 * share) * _SUM_COST / block_size
+
+
+def linear_by_codewords(
+    x: torch.Tensor, centroids: torch.Tensor, codes: Codes, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """Return ``x @ weight.T + bias`` without the weight, whose numbers are read from the codewords.
+
+    Parameters and what is returned are those of `linear_by_tables`. Every sum goes through the features in their order:
+    it depends neither on the number of threads nor on what else is in the batch.
+    """
+    n_rows, n_blocks = codes.shape
+    d = centroids.shape[1]
+    about, kept = _described(product, x, centroids, codes, bias)
+    n_units = -(-about[product.N_TOKENS] // product.LANES)
+    if n_units:
+        n_threads = torch.get_num_threads()
+        about[product.UNITS] = n_panel = min(product.PANEL, -(-n_units // n_threads))
+        about[product.PANELS] = n_panels = -(-n_units // n_panel)
+        about[product.PARTS] = n_parts = _parts(n_panels, n_threads, -(-n_rows // product.CHUNK))
+        n_threads = min(n_threads, n_panels * n_parts)
+        about[product.SCRATCH_SIZE] = size = product.scratch_bytes(n_blocks, d)
+        about[product.SCRATCH] = scratch(n_threads * size).ctypes.data
+        in_threads(product.multiply, about, n_threads)
+    return kept[-1].reshape(*x.shape[:-1], n_rows)
+
+
+def _parts(n_panels: int, n_threads: int, most: int) -> int:
+    """Return into how many parts to cut the rows, so that threads have equally much to do."""
+    if n_panels % n_threads == 0 or n_panels >= 8 * n_threads:
+        return 1
+    return min(most, -(-4 * n_threads // n_panels))
 
 
 def linear_by_tables(x: torch.Tensor, centroids: torch.Tensor, codes: Codes, bias: torch.Tensor | None) -> torch.Tensor:
@@ -74,36 +121,49 @@ def linear_by_tables(x: torch.Tensor, centroids: torch.Tensor, codes: Codes, bia
     """
     n_rows, n_blocks = codes.shape
     k, d = centroids.shape
-    # Kept by name until the end: what is computed with are their addresses.
-    rows = x.detach().reshape(-1, n_blocks * d).contiguous()
-    book = centroids.detach().contiguous()
-    numbers = (codes.low if isinstance(codes, PackedCodes) else codes).contiguous()
-    # Type and device are named: PyTorch's defaults may be others.
-    added = torch.zeros(n_rows, dtype=torch.float32, device="cpu") if bias is None else bias.detach().contiguous()
-    n_tokens = len(rows)
-    out = torch.empty((n_tokens, n_rows), dtype=torch.float32, device="cpu")
-    if n_tokens:
-        n_tickets = -(-n_tokens // compiled.LANES)
+    about, kept = _described(tables, x, centroids, codes, bias)
+    if n_tokens := about[tables.N_TOKENS]:
+        n_tickets = -(-n_tokens // tables.LANES)
         n_threads = min(torch.get_num_threads(), n_tickets)
         wide = isinstance(codes, PackedCodes) or codes.element_size() == 2
         lines = -(-k // 16) * 16 if wide else 256
-        size = compiled.scratch_bytes(n_blocks * d, n_rows, lines)
-        memory = scratch(n_threads * size + (1 + wide) * numbers.numel()).ctypes.data
-        about = _Description()
-        about[compiled.X], about[compiled.CENTROIDS], about[compiled.CODES] = map(_address, (rows, book, numbers))
-        about[compiled.BIAS], about[compiled.OUT] = map(_address, (added, out))
-        about[compiled.N_TOKENS], about[compiled.K], about[compiled.D] = n_tokens, k, d
-        about[compiled.N_ROWS], about[compiled.N_BLOCKS] = n_rows, n_blocks
-        about[compiled.WIDTH], about[compiled.LINES] = 1 + wide, lines
-        if isinstance(codes, PackedCodes):
-            about[compiled.HIGH], about[compiled.HIGH_BITS] = _address(codes.high), codes.bits
-        about[compiled.SCRATCH], about[compiled.SCRATCH_SIZE] = memory, size
-        about[compiled.TURNED] = memory + n_threads * size
-        about[compiled.N_TICKETS] = n_threads
-        in_threads(compiled.turn_wide_codes if wide else compiled.turn_codes, about, n_threads)
-        about[compiled.TICKET], about[compiled.N_TICKETS] = 0, n_tickets
-        in_threads(compiled.multiply, about, n_threads)
-    return out.reshape(*x.shape[:-1], n_rows)
+        size = tables.scratch_bytes(n_blocks * d, n_rows, lines)
+        memory = scratch(n_threads * size + (1 + wide) * n_rows * n_blocks).ctypes.data
+        about[tables.K], about[tables.WIDTH], about[tables.LINES] = k, 1 + wide, lines
+        about[tables.SCRATCH], about[tables.SCRATCH_SIZE] = memory, size
+        about[tables.TURNED] = memory + n_threads * size
+        about[tables.N_TICKETS] = n_threads
+        in_threads(tables.turn_wide_codes if wide else tables.turn_codes, about, n_threads)
+        about[tables.TICKET], about[tables.N_TICKETS] = 0, n_tickets
+        in_threads(tables.multiply, about, n_threads)
+    return kept[-1].reshape(*x.shape[:-1], n_rows)
+
+
+def _described(
+    kernel: Any, x: torch.Tensor, centroids: torch.Tensor, codes: Codes, bias: torch.Tensor | None
+) -> tuple[Any, list[torch.Tensor]]:
+    """Describe a product to a kernel; what it computes with are the addresses of the tensors, the last one the output.
+
+    The tensors are to be kept until it is done.
+    """
+    n_rows, n_blocks = codes.shape
+    d = centroids.shape[1]
+    rows = x.detach().reshape(-1, n_blocks * d).contiguous()
+    numbers = (codes.low if isinstance(codes, PackedCodes) else codes).contiguous()
+    # Type and device are named: PyTorch's defaults may be others.
+    added = torch.zeros(n_rows, dtype=torch.float32, device="cpu") if bias is None else bias.detach().contiguous()
+    out = torch.empty((len(rows), n_rows), dtype=torch.float32, device="cpu")
+    kept = [rows, centroids.detach().contiguous(), numbers, added, out]
+    about = (ctypes.c_int64 * kernel.PLACES)()
+    for place, tensor in zip((kernel.X, kernel.CENTROIDS, kernel.CODES, kernel.BIAS, kernel.OUT), kept, strict=True):
+        about[place] = tensor.data_ptr()  # an error for one that has no memory of its own
+    about[kernel.N_TOKENS], about[kernel.D] = len(rows), d
+    about[kernel.N_ROWS], about[kernel.N_BLOCKS] = n_rows, n_blocks
+    about[kernel.WIDTH] = numbers.element_size()
+    if isinstance(codes, PackedCodes):
+        kept.insert(0, codes.high)
+        about[kernel.HIGH], about[kernel.HIGH_BITS] = codes.high.data_ptr(), codes.bits
+    return about, kept
 
 
 def linear_by_tiles(x: torch.Tensor, centroids: torch.Tensor, codes: Codes, bias: torch.Tensor | None) -> torch.Tensor:
@@ -129,11 +189,3 @@ def linear_by_tiles(x: torch.Tensor, centroids: torch.Tensor, codes: Codes, bias
         else:
             torch.addmm(bias[part], rows, weight.T, out=out[:, part])
     return out.reshape(*x.shape[:-1], n_rows)
-
-
-_Description = ctypes.c_int64 * compiled.PLACES
-
-
-def _address(tensor: torch.Tensor) -> int:
-    """Where the numbers of a tensor are; an error for one that has no memory of its own."""
-    return tensor.data_ptr()

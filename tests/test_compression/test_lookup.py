@@ -1,4 +1,4 @@
-"""Linear layers computed from codes: by tables of partial products and by tiles, against the dense product."""
+"""Linear layers computed from codes: by tables, from the codewords and by tiles, against the dense product."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,9 +9,15 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from compression import PQLinear
-from compression.quantization import compiled_decode, lookup, torch_threads
+from compression.quantization import compiled_decode, compiled_product, lookup, torch_threads
 from compression.quantization.blocks import code_dtype
-from compression.quantization.lookup import linear_by_tables, linear_by_tiles, tables_pay
+from compression.quantization.lookup import (
+    linear_by_codewords,
+    linear_by_tables,
+    linear_by_tiles,
+    linear_from_codes,
+    tables_pay,
+)
 from compression.quantization.packed_codes import PackedCodes
 
 
@@ -36,8 +42,8 @@ def dense(x, centroids, codes, bias):
 
 @settings(max_examples=120, deadline=None)
 @given(
-    n_tokens=st.integers(0, 50),
-    n_rows=st.integers(1, 70),
+    n_tokens=st.integers(0, 150),
+    n_rows=st.integers(1, 110),
     n_blocks=st.integers(1, 11),
     d=st.integers(1, 18),
     k=st.integers(1, 256) | st.integers(257, 1100),
@@ -47,11 +53,11 @@ def dense(x, centroids, codes, bias):
 @example(n_tokens=16, n_rows=16, n_blocks=4, d=4, k=256, bias=True, seed=0)
 @example(n_tokens=33, n_rows=1, n_blocks=1, d=1, k=1, bias=False, seed=1)
 @example(n_tokens=17, n_rows=70, n_blocks=11, d=3, k=1024, bias=True, seed=2)
-def test_tables_and_tiles_give_the_dense_product(n_tokens, n_rows, n_blocks, d, k, bias, seed):
+def test_all_ways_give_the_dense_product(n_tokens, n_rows, n_blocks, d, k, bias, seed):
     x, centroids, codes, added = make(n_tokens, n_rows, n_blocks, d, k, bias, seed)
     expected, bound = dense(x, centroids, codes, added)
     with torch.no_grad():
-        for linear in (linear_by_tables, linear_by_tiles):
+        for linear in (linear_by_tables, linear_by_codewords, linear_by_tiles):
             found = linear(x, centroids, codes, added)
             assert found.dtype == torch.float32
             assert ((found.double() - expected).abs() <= bound).all()
@@ -88,46 +94,75 @@ def test_decoding_in_threads_gives_the_bits_of_a_gather(n_rows, n_blocks, d, k, 
             assert torch.equal(packed.rows(ids), codes[ids])
 
 
+@pytest.mark.parametrize("linear", [linear_by_tables, linear_by_codewords])
 @pytest.mark.parametrize("k", [200, 700])
-def test_a_token_has_the_same_bits_in_any_batch_and_with_any_number_of_threads(monkeypatch, k):
-    x, *layer = make(75, 96, 12, 8, k)
-    whole = linear_by_tables(x, *layer)
-    assert torch.equal(linear_by_tables(x[40:41], *layer), whole[40:41])
-    assert torch.equal(linear_by_tables(x.reshape(5, 15, -1), *layer), whole.reshape(5, 15, -1))
-    assert torch.equal(linear_by_tables(x.T.contiguous().T, *layer), whole)
-    for n_threads in (1, 3):
+def test_a_token_has_the_same_bits_in_any_batch_and_with_any_number_of_threads(monkeypatch, linear, k):
+    x, *layer = make(75, 100, 12, 8, k)
+    whole = linear(x, *layer)
+    for start, stop in ((40, 41), (0, 17), (3, 50), (10, 74)):
+        assert torch.equal(linear(x[start:stop], *layer), whole[start:stop])
+    assert torch.equal(linear(x.reshape(5, 15, -1), *layer), whole.reshape(5, 15, -1))
+    assert torch.equal(linear(x.T.contiguous().T, *layer), whole)
+    for n_threads in (1, 2, 3, 7):
         monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
-        assert torch.equal(linear_by_tables(x, *layer), whole)
+        assert torch.equal(linear(x, *layer), whole)
         with monkeypatch.context() as patch:  # where the library of torch's threads is not found
             patch.setattr(torch_threads, "_torch_threads", lambda: None)
-            assert torch.equal(linear_by_tables(x, *layer), whole)
+            assert torch.equal(linear(x, *layer), whole)
 
 
-def test_layers_of_several_shapes_in_several_threads():
+@pytest.mark.parametrize("n_tokens", [1, 16, 48, 128, 300])
+def test_every_row_and_token_is_computed_once_however_the_work_is_shared_out(monkeypatch, n_tokens):
+    x, *layer = make(n_tokens, 250, 6, 3, 40)
+    whole, tickets, run = linear_by_codewords(x, *layer), [], lookup.in_threads
+
+    def counted(kernel, about, n_threads):
+        tickets.append((about[compiled_product.PANELS] * about[compiled_product.PARTS], n_threads))
+        run(kernel, about, n_threads)
+
+    monkeypatch.setattr(lookup, "in_threads", counted)
+    for n_threads in range(1, 9):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
+        assert torch.equal(linear_by_codewords(x, *layer), whole)
+    assert all(used <= n_tickets for n_tickets, used in tickets)
+    assert [used for _, used in tickets] == ([1, 2, 3, 4, 5, 6, 6, 6] if n_tokens < 17 else list(range(1, 9)))
+
+
+@pytest.mark.parametrize("linear", [linear_by_tables, linear_by_codewords])
+def test_layers_of_several_shapes_in_several_threads(linear):
     cases = [make(n, rows, 8, 4, 256, seed=n) for n, rows in ((20, 64), (130, 32), (1, 200), (64, 64))]
-    expected = [linear_by_tables(*case) for case in cases]
+    expected = [linear(*case) for case in cases]
     with ThreadPoolExecutor(3) as pool:
         for _ in range(20):
-            for found, right in zip(pool.map(lambda case: linear_by_tables(*case), cases), expected, strict=True):
+            for found, right in zip(pool.map(lambda case: linear(*case), cases), expected, strict=True):
                 assert torch.equal(found, right)
 
 
-def test_the_choice_is_by_the_shape():
-    assert tables_pay(256, 8, 384)
-    assert tables_pay(256, 4, 1536)
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_choice_is_by_the_shape(monkeypatch, fast):
+    monkeypatch.setattr(lookup, "_SUM_COST", 3.0 if fast else 1.6)  # with AVX-512 and without
+    assert tables_pay(256, 8, 1536)
+    assert tables_pay(256, 4, 1536) != fast
+    assert tables_pay(512, 8, 3072)  # codes of two bytes
     assert not tables_pay(256, 8, 100)  # as many codewords as make tables dearer than the product
     assert not tables_pay(256, 1, 4096)  # as many sums as products
-    assert tables_pay(512, 4, 3072)  # codes of two bytes
     assert not tables_pay(512, 8, 384)
     assert not tables_pay(1025, 16, 65_536)  # tables larger than caches
 
 
-@pytest.mark.parametrize(("d", "n_rows", "chosen"), [(8, 512, "linear_by_tables"), (1, 64, "linear_by_tiles")])
+def test_codes_of_four_bytes_are_decoded_by_tiles(monkeypatch):
+    x, centroids, codes, bias = make(3, 5, 4, 2, 40_000)
+    assert codes.dtype == torch.int32
+    monkeypatch.setattr(lookup, "linear_by_tiles", lambda *a: "tiles")
+    assert linear_from_codes(x, centroids, codes, bias) == "tiles"
+
+
+@pytest.mark.parametrize(("d", "n_rows", "chosen"), [(8, 512, "linear_by_tables"), (1, 64, "linear_by_codewords")])
 def test_a_layer_computes_from_codes_only_where_values_alone_are_asked_for(monkeypatch, d, n_rows, chosen):
     x, centroids, codes, bias = make(6, n_rows, 5, d, 100)
     layer = PQLinear(centroids, codes, bias)
     calls = []
-    for name in ("linear_by_tables", "linear_by_tiles"):
+    for name in ("linear_by_tables", "linear_by_codewords"):
         original = getattr(lookup, name)
         monkeypatch.setattr(lookup, name, lambda *a, n=name, f=original: calls.append(n) or f(*a))
     with torch.no_grad():
