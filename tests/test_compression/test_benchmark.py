@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+import statistics
 import subprocess
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from benchmarks.clustering.__main__ import main
 from benchmarks.clustering.parts import ITERATIONS, data_folder, stress_sets
 from benchmarks.clustering.tables import read_rows, write_rows
 from benchmarks.compressors.methods import compress_
+from benchmarks.inference import shapes
 from benchmarks.inference.models import dense as dense_model
 from benchmarks.inference.models import planned, weight_bytes
 from compression.experiments.study_tables import load_study, score_rows
@@ -108,6 +110,16 @@ def test_committed_inference_is_as_fast_in_a_tenth_of_the_memory(method, batch):
     assert float(row["time / dense"]) <= 1.15
     assert float(row["weights at the peak / dense"]) <= 0.1
     assert float(row["file (MB)"]) <= 90.81 / 15
+
+
+def test_committed_shapes_hold_what_the_choice_of_layers_rests_on():
+    with open(shapes.DATA / "shapes.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if int(row["tokens"]) >= 128]
+    assert len(rows) == 2 * len(shapes.LAYERS) * len(shapes.CODES)
+    assert max(float(row["chosen / dense"]) for row in rows) < 1.2
+    best = [min(float(row["codewords / dense"]), float(row["tables / dense"])) for row in rows]
+    lost = [float(row["chosen / dense"]) / least for row, least in zip(rows, best, strict=True)]
+    assert statistics.geometric_mean(lost) < 1.02
 
 
 def test_committed_inference_has_its_provenance():
