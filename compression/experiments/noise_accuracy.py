@@ -1,13 +1,18 @@
-"""Whether Quant-Noise raises the accuracy after product quantization: an encoder trained on with noise, or without."""
+"""Whether Quant-Noise raises the accuracy after product quantization: an encoder trained on with noise, or without.
+
+Beside PG k-means without weights the released rule, and both with weights from activations, quantize the same models.
+"""
 
 import copy
 import json
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from pydantic import Field, model_validator
 from torch import nn
 
@@ -15,10 +20,11 @@ from compression.experiments.code_hash import PACKAGES, code_hash
 from compression.experiments.minilm_sizes import check_sizes
 from compression.experiments.study_tables import packed, unpacked
 from compression.quantization.blocks import PQConfig
+from compression.quantization.calibration import activation_weights
 from compression.quantization.quant_noise import NoiseConfig, add_quant_noise
-from compression.quantization.rules import STAGES, preset_rules
+from compression.quantization.rules import STAGES, Rule, match_rules, preset_rules
 from compression.quantization.storage import file_bytes, round_
-from compression.training.batches import EncodedData
+from compression.training.batches import EncodedData, calibration_batches
 from compression.training.data import load_sentiment
 from compression.training.distillation import DistillationConfig, teach
 from compression.training.evaluate import evaluate, paired_bootstrap
@@ -37,6 +43,8 @@ from shared.config import FrozenConfig, check_left_out
 COMMITTED = Path(__file__).parent / "data" / "noise_accuracy.json"
 """Result over several seeds, made by ``pg-ipq noise --measure --json``."""
 
+STATES = ("fp32", "quantized", "distilled")
+
 _NOISES = (
     NoiseConfig(kind="pq", p=0.0),
     NoiseConfig(kind="pq", p=0.1, refresh_every=40),
@@ -44,6 +52,33 @@ _NOISES = (
     NoiseConfig(kind="proxy", p=0.1),
     NoiseConfig(kind="proxy", p=0.3),
     NoiseConfig(kind="int8", p=0.1),
+)
+
+
+class Clustering(FrozenConfig):
+    """A k-means for the file.
+
+    Attributes
+    ----------
+    name
+        Of its rows.
+    pq
+        Settings, but for the number of codewords and the block size.
+    weighting
+        ``"activation"``: errors weighted by calibration, or not.
+    """
+
+    name: str
+    pq: PQConfig = PQConfig()
+    weighting: Literal["activation"] | None = None
+
+
+_RELEASED = PQConfig().as_baseline()
+_CLUSTERINGS = (
+    Clustering(name="PG"),
+    Clustering(name="released", pq=_RELEASED),
+    Clustering(name="PG", weighting="activation"),
+    Clustering(name="released", pq=_RELEASED, weighting="activation"),
 )
 
 
@@ -60,6 +95,12 @@ class NoiseAccuracyConfig(FrozenConfig):
         Training sentences of it, a sample that depends on the seed.
     noises
         One kind of run each, the first without noise: what the others are compared with.
+    clusterings
+        With each the models are quantized; those after the first one only for the first `n_compared` noises.
+    n_compared
+        As there.
+    n_calibration
+        Training sentences that weights are measured with.
     block_sizes, n_centroids
         File sizes: the same in every layer. The noise has the blocks of the file.
     ipq
@@ -76,6 +117,9 @@ class NoiseAccuracyConfig(FrozenConfig):
     further: FinetuneConfig = FinetuneConfig(lr=5e-5)
     n_train: int = Field(2560, ge=8)
     noises: tuple[NoiseConfig, ...] = Field(_NOISES, min_length=2)
+    clusterings: tuple[Clustering, ...] = Field(_CLUSTERINGS, min_length=1)
+    n_compared: int = Field(2, ge=1)
+    n_calibration: int = Field(1024, ge=1)
     block_sizes: tuple[int, ...] = (4, 8)
     n_centroids: int = Field(256, ge=2)
     ipq: IPQConfig = IPQConfig(
@@ -91,6 +135,13 @@ class NoiseAccuracyConfig(FrozenConfig):
     @model_validator(mode="after")
     def _seeds_are_given_once(self) -> "NoiseAccuracyConfig":
         check_left_out(self, {"further.seed": "seeds", "ipq.seed": "seeds"})
+        return self
+
+    @model_validator(mode="after")
+    def _clusterings_differ(self) -> "NoiseAccuracyConfig":
+        names = [(clustering.name, clustering.weighting) for clustering in self.clusterings]
+        if len(set(names)) < len(names):
+            raise ValueError(f"Key `clusterings` must have each name and weighting once, but has {names}.")
         return self
 
 
@@ -119,7 +170,7 @@ class NoiseExperiment:
         data = train.sample(self.config.max_train), validation.sample(self.config.max_validation)
         return finetuned_minilm(self.config.base, data=data, folder=self.folder)
 
-    def run(self, noise: NoiseConfig, block_size: int, seed: int) -> dict[str, Any]:
+    def run(self, noise: NoiseConfig, block_size: int, seed: int, clustering: Clustering) -> dict[str, Any]:
         """Train on with noise, quantize and distil.
 
         Returns
@@ -142,10 +193,16 @@ class NoiseExperiment:
             "code": code_hash(),
             "versions": versions(PACKAGES),
         }
+        if clustering.pq != PQConfig():
+            key["pq"] = json.loads(clustering.pq.to_json())
+        if clustering.weighting is not None:
+            key["weighting"] = [clustering.weighting, config.n_calibration]
 
         def make(target: Path) -> None:
             dense = load_classifier(trained)
-            rules = preset_rules("roberta", block_size=block_size, n_centroids=config.n_centroids)
+            sizes = {"block_size": block_size, "n_centroids": config.n_centroids}
+            rules = preset_rules("roberta", **sizes, base=clustering.pq)
+            weights = self._weights(dense, rules) if clustering.weighting else None
             data = self.dense.train.sample(min(config.n_distil, len(self.dense.train)), seed)
             teacher = teach(dense, data, hidden_layers=settings.distillation.needed_layers)
             found: dict[str, Any] = {"fp32": self._correct(dense, "fp32")}
@@ -153,7 +210,8 @@ class NoiseExperiment:
             for name, steps in (("quantized", 0), ("distilled", settings.steps_per_stage)):
                 model = copy.deepcopy(dense)
                 changed = settings.model_copy(update={"steps_per_stage": steps})
-                report = ipq(model, rules, train_data=data, teacher=teacher, config=changed, description=name)
+                given = {"train_data": data, "teacher": teacher, "sample_weights": weights}
+                report = ipq(model, rules, **given, config=changed, description=name)
                 round_(model)
                 found[name] = self._correct(model, name)
                 errors = float(np.mean([layer.relative_error for layer in report.layers]))
@@ -194,6 +252,10 @@ class NoiseExperiment:
 
         return cache.get_or_make(key, make)
 
+    def _weights(self, dense: nn.Module, rules: Sequence[Rule]) -> dict[str, torch.Tensor]:
+        batches = calibration_batches(self.dense.train, self.config.n_calibration, batch_size=64)
+        return activation_weights(dense, batches, [name for name, _ in match_rules(dense, rules)])
+
     def _correct(self, model: nn.Module, name: str) -> str:
         evaluation = evaluate(model, self.dense.validation, description=f"Evaluating {name}")
         return packed(evaluation.correct)
@@ -207,51 +269,70 @@ def measure(config: NoiseAccuracyConfig, folder: str | Path | None = None) -> di
     start = time.monotonic()
     experiment = NoiseExperiment(config, folder)
     runs = []
-    for noise in config.noises:
-        for seed in config.seeds:
-            for block_size in config.block_sizes:
-                about = {
-                    "kind": noise.kind if noise.p else "none",
-                    "p": noise.p,
-                    "block_size": block_size,
-                    "seed": seed,
-                }
-                runs.append(about | experiment.run(noise, block_size, seed))
+    for number, clustering in enumerate(config.clusterings):
+        for noise in config.noises[: config.n_compared] if number else config.noises:
+            for seed in config.seeds:
+                for block_size in config.block_sizes:
+                    about = {
+                        "k-means": clustering.name,
+                        "weights": clustering.weighting,
+                        "kind": noise.kind if noise.p else "none",
+                        "p": noise.p,
+                        "block_size": block_size,
+                        "seed": seed,
+                    }
+                    runs.append(about | experiment.run(noise, block_size, seed, clustering))
     found = {"runs": runs, "sentences": len(experiment.dense.validation)}
     return found | {"provenance": provenance(config, time.monotonic() - start)}
 
 
 def noise_rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a row for each noise, block size and state of the model.
+    """Return a row for each k-means, weighting, noise, block size and state of the model; of fp32 models one for all.
 
-    ``gain`` is in points against the runs without noise (those with `p` 0) of the same block size and seeds, with the
-    95 % interval of a paired bootstrap over seeds and sentences.
+    All else equal, ``gain`` is in points against the runs without noise (those with `p` 0), ``over released`` against
+    the released rule and ``over no weights`` against the runs without weights, with 95 % intervals of paired bootstraps
+    over seeds and sentences.
     """
     n_sentences = measured["sentences"]
-    groups: dict[tuple[str, float, int], list[dict[str, Any]]] = {}
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for run in measured["runs"]:
-        groups.setdefault((run["kind"], run["p"], run["block_size"]), []).append(run)
+        names = ("k-means", "weights", "kind", "p", "block_size")
+        groups.setdefault(tuple(run[name] for name in names), []).append(run)
+    first = next(iter(groups))[:2]
     rows = []
-    for (kind, p, block_size), group in groups.items():
-        reference = groups["none", 0.0, block_size]
-        for state in ("fp32", "quantized", "distilled"):
-            right, before = (unpacked([run[state] for run in part], n_sentences) for part in (group, reference))
+    for (kmeans, weights, kind, p, block_size), group in groups.items():
+        references = {
+            "gain": None if p == 0 else (kmeans, weights, "none", 0.0, block_size),
+            "over released": ("released", weights, kind, p, block_size) if kmeans != "released" else None,
+            "over no weights": (kmeans, None, kind, p, block_size) if weights else None,
+        }
+        for state in STATES:
+            is_dense = state == "fp32"
+            if is_dense and (kmeans, weights) != first:
+                continue  # it is the same model
+            right = unpacked([run[state] for run in group], n_sentences)
             accuracy = paired_bootstrap(right, np.zeros_like(right))
-            gain = None if p == 0 else paired_bootstrap(right, before)
-            rows.append(
-                {
-                    "block size": block_size,
-                    "of fp32": (ratio := 1.0 if state == "fp32" else group[0]["of_fp32"]),
-                    "of fp16": ratio / 2,
-                    "state": state,
-                    "noise": kind,
-                    "p": p,
-                    "seeds": len(group),
-                    "accuracy (%)": 100 * accuracy.difference,
-                    "95 % interval": f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}",
-                    "gain (points)": None if gain is None else 100 * gain.difference,
-                    "gain, 95 %": None if gain is None else f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}",
-                    "weight error": float(np.mean([run["relative_error"] for run in group])),
-                }
-            )
-    return sorted(rows, key=lambda row: (row["block size"], ("fp32", "quantized", "distilled").index(row["state"])))
+            row = {
+                "block size": block_size,
+                "of fp32": (ratio := 1.0 if is_dense else group[0]["of_fp32"]),
+                "of fp16": ratio / 2,
+                "state": state,
+                "k-means": None if is_dense else kmeans,
+                "weights": weights,
+                "noise": kind,
+                "p": p,
+                "seeds": len(group),
+                "accuracy (%)": 100 * accuracy.difference,
+                "95 % interval": f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}",
+            }
+            for name, reference in references.items():
+                other = groups.get(reference) if reference and not (is_dense and name != "gain") else None
+                row[name] = other and _difference(right, unpacked([run[state] for run in other], n_sentences))
+            rows.append(row | {"weight error": float(np.mean([run["relative_error"] for run in group]))})
+    return sorted(rows, key=lambda row: (row["block size"], STATES.index(row["state"])))
+
+
+def _difference(right: np.ndarray, other: np.ndarray) -> str:
+    """The points gained over other runs, with their 95 % interval."""
+    gain = paired_bootstrap(right, other)
+    return f"{100 * gain.difference:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"

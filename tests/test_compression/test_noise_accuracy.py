@@ -26,6 +26,8 @@ TINY = {
     "n_centroids": 16,
     "ipq": {"stages": ["ffn+embeddings+attention+head"], "steps_per_stage": 1},
     "n_distil": 16,
+    "n_compared": 1,
+    "n_calibration": 32,
     "seeds": [0],
     "max_train": 64,
     "max_validation": 32,
@@ -37,10 +39,22 @@ def test_a_tiny_measurement_has_every_state_and_is_kept(real_data, tmp_path, mon
     (tmp_path / "packages").symlink_to(default_cache_dir() / "packages")
     config = NoiseAccuracyConfig.model_validate(TINY)
     found = measure(config, tmp_path)
-    assert [(row["state"], row["noise"]) for row in noise_rows(found)] == [
-        (state, noise) for state in ("fp32", "quantized", "distilled") for noise in ("none", "proxy")
+    rows = noise_rows(found)
+    assert [(row["k-means"], row["weights"], row["noise"]) for row in rows if row["state"] == "distilled"] == [
+        ("PG", None, "none"),
+        ("PG", None, "proxy"),
+        ("released", None, "none"),
+        ("PG", "activation", "none"),
+        ("released", "activation", "none"),
     ]
+    assert [row["noise"] for row in rows if row["state"] == "fp32"] == ["none", "proxy"]
+    for name, number in (("gain", 3), ("over released", 4), ("over no weights", 4)):
+        assert sum(row[name] is not None for row in rows) == number
     assert len({run["fp32"] for run in found["runs"]}) == 2  # noise changes what is trained
+    by_way = {(run["k-means"], run["weights"]): run for run in found["runs"] if run["kind"] == "none"}
+    assert len({run["relative_error"] for run in by_way.values()}) == 4
+    # Weights trade the plain error for that of the output.
+    assert by_way["PG", "activation"]["relative_error"] > by_way["PG", None]["relative_error"]
     assert all(40 < run["of_fp32"] < 64 for run in found["runs"])  # four bits for eight weights of 32
     monkeypatch.setattr(noise_accuracy, "finetune", None)
     monkeypatch.setattr(noise_accuracy, "ipq", None)
@@ -56,14 +70,14 @@ def test_results_of_other_code_are_not_taken_from_the_cache(tiny_roberta, tiny_d
         monkeypatch.setattr(noise_accuracy, name, call)
     for code, times in (("this", 1), ("this", 1), ("other", 2)):
         monkeypatch.setattr(noise_accuracy, "code_hash", lambda code=code: code)
-        experiment.run(experiment.config.noises[1], 8, 0)
+        experiment.run(experiment.config.noises[1], 8, 0, experiment.config.clusterings[0])
         assert [call.call_count for call in calls] == [times, 2 * times]
 
 
 def test_the_committed_runs_are_shown_and_settings_need_a_measurement(capsys):
     rows = noise_rows(json.loads(COMMITTED.read_text(encoding="utf-8")))
     assert {row["state"] for row in rows} == {"fp32", "quantized", "distilled"}
-    assert all((row["gain (points)"] is None) == (row["p"] == 0) for row in rows)
+    assert all((row["gain"] is None) == (row["p"] == 0) for row in rows)
     assert main(["noise"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3 + len(rows)
     assert main(["noise", "--set", "seeds=[0]"]) == 2
