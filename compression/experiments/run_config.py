@@ -248,6 +248,8 @@ def _rules(config: RunConfig, source: ModelSource, plan: Path | None) -> tuple[R
             f"{', '.join(FAMILIES)})."
         )
     stages = config.ipq.parts
+    if unknown := [stage for stage in stages if stage not in STAGES]:
+        raise ValueError(f"Key `ipq.stages` must hold only {', '.join(STAGES)}, but has {unknown[0]!r}.")
     for name in ("block_size", "n_centroids"):
         sizes = getattr(config, name)
         if not isinstance(sizes, int) and set(sizes) != set(stages):

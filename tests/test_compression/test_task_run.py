@@ -521,7 +521,7 @@ def test_bad_input_is_refused_before_training(models, glue, tmp_path, capsys):
     error = refused(capsys, command(models, glue, out, "--set", "block_size={ffn: 8, head: 8}"), out)
     assert "`block_size` must be a number or have the stages ffn, embeddings, attention, head" in error
     error = refused(capsys, command(models, glue, out, "--set", "ipq.stages=[ffn, heads]"), out)
-    assert "'heads'" in error
+    assert "`ipq.stages` must hold only ffn, embeddings, attention, head, but has 'heads'" in error
     error = refused(capsys, command(models, glue, out, "--set", "finetune.max_length=63"), out)
     assert "at most 62" in error
     error = refused(capsys, command(models, glue, out, "--set", "finetune.epoch=2"), out)
