@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch.nn import functional
 
 from compression.quantization.activations import ActivationGrid
 from compression.quantization.blocks import code_dtype, round_codebook
 from compression.quantization.integers import linear_in_integers
 from compression.quantization.lookup import (
+    LIMIT,
     estimate,
     linear_by_codewords,
     linear_by_tables,
@@ -29,6 +31,7 @@ from compression.quantization.lookup import (
 from compression.quantization.packed_codes import PackedCodes
 from shared.artifacts import provenance, write_json
 from shared.cli import run_command
+from shared.plotting import COLOURS, new_figure, save_figure, style
 from shared.results import markdown_table, write_table
 
 DATA = Path(__file__).resolve().parent / "data"
@@ -46,12 +49,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks/inference"), help="folder of results")
     parser.add_argument("--tokens", type=int, nargs="+", default=[1, 128, 2048], help="rows (default: 1 128 2048)")
     parser.add_argument("--rounds", type=int, default=9, help="rounds (default: 9)")
-    parser.add_argument("--committed", action="store_true", help="print the summary of the committed rows")
+    parser.add_argument("--committed", action="store_true", help="show the committed rows in place of a run")
     arguments = parser.parse_args(argv)
     if arguments.committed:
-        with (DATA / "shapes.csv").open(newline="", encoding="utf-8") as file:
-            print(markdown_table(_summary(list(csv.DictReader(file))), digits=3))
-        return 0
+        return run_command(lambda: _show(committed(), arguments.out), arguments)
     if min(arguments.rounds, *arguments.tokens) < 1:
         parser.error("--rounds and --tokens must be at least 1")
     return run_command(lambda: _run(arguments), arguments)
@@ -70,10 +71,45 @@ def _run(arguments: argparse.Namespace) -> None:
     record = provenance({"rounds": arguments.rounds, "threads": torch.get_num_threads()})
     write_json(arguments.out / "shapes.json", record)
     print(markdown_table(rows, digits=3))
-    print(markdown_table(_summary(rows), digits=3))
+    _show(rows, arguments.out)
 
 
-def _summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _show(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+    print(markdown_table(summary(rows), digits=3))
+    with style():
+        print(save_figure(draw(rows), out / "shapes")[0])
+
+
+def committed() -> list[dict[str, str]]:
+    """Return the committed rows."""
+    with (DATA / "shapes.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def draw(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Return the figure of the ways against the estimate by which layers choose; call it inside `style`."""
+    shown = [tokens for tokens in sorted({int(row["tokens"]) for row in rows}) if tokens > 1]
+    figure, grid = new_figure("page", 0.42, 1, len(shown), sharey=True, squeeze=False)
+    looks = {"tiles": ("decoded in tiles", "s"), "codewords": ("codewords", "o"), "tables": ("tables", "^")}
+    for axes, tokens in zip(grid[0], shown, strict=True):
+        of_tokens = [row for row in rows if int(row["tokens"]) == tokens]
+        places = [float(row["estimate of tables"]) for row in of_tokens]
+        for number, (way, (label, marker)) in enumerate(looks.items()):
+            times = [float(row[f"{way} / dense"]) for row in of_tokens]
+            axes.plot(places, times, marker, color=COLOURS[number], markersize=3.5, mfc="none", label=label)
+        axes.axvline(LIMIT, color="0.5", linewidth=0.8, linestyle=":")
+        axes.plot(sorted(places), sorted(places), color=COLOURS[2], linewidth=0.6)
+        axes.set(xscale="log", yscale="log", title=f"{tokens:,} tokens", xlabel="time of tables, estimated by shape")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
+    grid[0, 0].set_ylabel("time / dense product")
+    grid[0, 0].legend(loc="upper left")
+    return figure
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the times over the dense product's by tokens and way, over all shapes that it computes."""
     found = []
     for tokens in sorted({int(row["tokens"]) for row in rows}):

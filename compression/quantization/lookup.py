@@ -19,9 +19,11 @@ TILE_BYTES = 1 << 24
 """Most bytes of a weight that are decoded at once, what a third-level cache holds: smaller products are slower."""
 
 # Time of fetching what is summed over tables, for blocks of one feature, over that of the dense product (`estimate`):
-# with AVX-512 the product is twice as fast, and the caches are not. Tables are chosen where their estimate is below the
-# limit, which leaves room for other processors.
-_SUM_COST, _LIMIT = 3.0 if HAS_AVX512 else 1.6, 0.85
+# with AVX-512 the product is twice as fast, and the caches are not.
+_SUM_COST = 3.0 if HAS_AVX512 else 1.6
+
+LIMIT = 0.85
+"""Estimate below which tables are chosen: less than codewords take, which leaves room for other processors."""
 
 MOST_CENTROIDS = 1024
 """Codewords up to which there are tables: more would fill the second-level cache."""
@@ -51,7 +53,7 @@ def tables_pay(n_centroids: int, block_size: int, n_rows: int) -> bool:
     n_rows
         Output features.
     """
-    return n_centroids <= MOST_CENTROIDS and estimate(n_centroids, block_size, n_rows) < _LIMIT
+    return n_centroids <= MOST_CENTROIDS and estimate(n_centroids, block_size, n_rows) < LIMIT
 
 
 def estimate(n_centroids: int, block_size: int, n_rows: int) -> float:
