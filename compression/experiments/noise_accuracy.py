@@ -200,8 +200,8 @@ class NoiseExperiment:
 
         def make(target: Path) -> None:
             dense = load_classifier(trained)
-            sizes = {"block_size": block_size, "n_centroids": config.n_centroids}
-            rules = preset_rules("roberta", **sizes, base=clustering.pq)
+            n_centroids = config.n_centroids
+            rules = preset_rules("roberta", block_size=block_size, n_centroids=n_centroids, base=clustering.pq)
             weights = self._weights(dense, rules) if clustering.weighting else None
             data = self.dense.train.sample(min(config.n_distil, len(self.dense.train)), seed)
             teacher = teach(dense, data, hidden_layers=settings.distillation.needed_layers)
@@ -210,8 +210,15 @@ class NoiseExperiment:
             for name, steps in (("quantized", 0), ("distilled", settings.steps_per_stage)):
                 model = copy.deepcopy(dense)
                 changed = settings.model_copy(update={"steps_per_stage": steps})
-                given = {"train_data": data, "teacher": teacher, "sample_weights": weights}
-                report = ipq(model, rules, **given, config=changed, description=name)
+                report = ipq(
+                    model,
+                    rules,
+                    train_data=data,
+                    teacher=teacher,
+                    config=changed,
+                    sample_weights=weights,
+                    description=name,
+                )
                 round_(model)
                 found[name] = self._correct(model, name)
                 errors = float(np.mean([layer.relative_error for layer in report.layers]))
