@@ -21,7 +21,7 @@ from compression.training.models import minilm_roberta_config
 
 
 class DecodingLinear(PQLinear):
-    """The layer with its weight decoded as a whole, to show what tables and tiles give."""
+    """The layer with its weight decoded, to show what tables and codewords give."""
 
     def _computes_from_codes(self, x: torch.Tensor) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""A linear layer in all its ways, by shape: dense, tiles, codewords, tables of partial products, and integers.
+"""A linear layer in all its ways, by shape: dense, decoded, codewords, tables of partial products, and integers.
 
 By these times a layer chooses between tables and codewords (`compression.quantization.lookup.estimate`). The ways take
 turns, round by round.
@@ -19,13 +19,13 @@ from torch.nn import functional
 
 from compression.quantization.activations import ActivationGrid
 from compression.quantization.blocks import code_dtype, round_codebook
+from compression.quantization.compiled_decode import decode
 from compression.quantization.integers import linear_in_integers
 from compression.quantization.lookup import (
     LIMIT,
     estimate,
     linear_by_codewords,
     linear_by_tables,
-    linear_by_tiles,
     tables_pay,
 )
 from compression.quantization.packed_codes import PackedCodes
@@ -90,7 +90,7 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Any:
     """Return the figure of the ways against the estimate by which layers choose; call it inside `style`."""
     shown = [tokens for tokens in sorted({int(row["tokens"]) for row in rows}) if tokens > 1]
     figure, grid = new_figure("page", 0.42, 1, len(shown), sharey=True, squeeze=False)
-    looks = {"tiles": ("decoded in tiles", "s"), "codewords": ("codewords", "o"), "tables": ("tables", "^")}
+    looks = {"decoded": ("decoded", "s"), "codewords": ("codewords", "o"), "tables": ("tables", "^")}
     for axes, tokens in zip(grid[0], shown, strict=True):
         of_tokens = [row for row in rows if int(row["tokens"]) == tokens]
         places = [float(row["estimate of tables"]) for row in of_tokens]
@@ -113,7 +113,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the times over the dense product's by tokens and way, over all shapes that it computes."""
     found = []
     for tokens in sorted({int(row["tokens"]) for row in rows}):
-        for way in ("tiles", "codewords", "tables", "integers", "chosen"):
+        for way in ("decoded", "codewords", "tables", "integers", "chosen"):
             named = [row[f"{way} / dense"] for row in rows if int(row["tokens"]) == tokens]
             ratios = [float(ratio) for ratio in named if ratio not in (None, "")]
             spread = {"least": min(ratios), "geometric mean": statistics.geometric_mean(ratios), "most": max(ratios)}
@@ -124,7 +124,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _row(times: dict[str, float], k: int, d: int, n_out: int) -> dict[str, Any]:
     ratios = {
         f"{way} / dense": times[way] / times["dense"] if way in times else None
-        for way in ("tiles", "codewords", "tables", "integers")
+        for way in ("decoded", "codewords", "tables", "integers")
     }
     by_tables = tables_pay(k, d, n_out)
     chosen = ratios[f"{'tables' if by_tables else 'codewords'} / dense"]
@@ -140,10 +140,12 @@ def _times(n_tokens: int, n_out: int, n_in: int, k: int, d: int, rounds: int) ->
     codes = torch.randint(0, k, (n_out, n_in // d), generator=generator).to(code_dtype(k))
     bias = torch.randn(n_out, generator=generator)
     weight, grid = centroids[codes.long()].flatten(1), ActivationGrid.spanning(-4, 4)
+    # Decoded to memory that is there: the system takes as long to give the pages of new memory as the decoding takes.
+    memory = torch.empty(n_out, n_in)
     kept = PackedCodes.of(codes, k) if k > 256 else codes  # as a loaded model has them
     ways: dict[str, Callable[[], torch.Tensor | None]] = {
         "dense": lambda: functional.linear(x, weight, bias),
-        "tiles": lambda: linear_by_tiles(x, centroids, kept, bias),
+        "decoded": lambda: functional.linear(x, decode(centroids, kept, memory), bias),
         "codewords": lambda: linear_by_codewords(x, centroids, kept, bias),
         "tables": lambda: linear_by_tables(x, centroids, kept, bias),
         "integers": lambda: linear_in_integers(x, grid, centroids, codes, bias),

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from compression.quantization import compiled_tiles as compiled
+from compression.quantization import compiled_moves as compiled
 from compression.quantization.packed_codes import Codes, PackedCodes
 from compression.quantization.torch_threads import in_threads
 
@@ -17,24 +17,20 @@ _njit = njit(nogil=True, cache=True, error_model="numpy")
 _SHARE = 1 << 13  # codes that are worth a thread
 
 
-def decode(
-    centroids: torch.Tensor, codes: Codes, out: torch.Tensor | None = None, rows: slice | None = None
-) -> torch.Tensor:
+def decode(centroids: torch.Tensor, codes: Codes, out: torch.Tensor | None = None) -> torch.Tensor:
     """Return the weight (rows, blocks * d) of centroids (K, d) float32 and codes (rows, blocks), both on the CPU.
 
-    Of some rows only if `rows`, with start and stop, is given. It is written to `out`, contiguous, if that is given.
+    It is written to `out`, contiguous, if that is given.
     """
     n_rows, blocks = codes.shape
-    start, stop = (0, n_rows) if rows is None else (rows.start, min(rows.stop, n_rows))
     d = centroids.shape[1]
     if out is None:
-        out = torch.empty((stop - start, blocks * d), dtype=centroids.dtype, device="cpu")
+        out = torch.empty((n_rows, blocks * d), dtype=centroids.dtype, device="cpu")
     table = centroids.detach().contiguous()
     if (wide := compiled.stride(d)) != d:
         table = torch.nn.functional.pad(table, (0, wide - d)).contiguous()
-    n_codes = (stop - start) * blocks
     about = _Description()
-    about[compiled.FIRST], about[compiled.N_CODES] = start * blocks, n_codes
+    about[compiled.N_CODES] = n_codes = n_rows * blocks
     if isinstance(codes, PackedCodes):
         kept = (codes.low.contiguous(), codes.high)
         about[compiled.LOW], about[compiled.HIGH] = kept[0].data_ptr(), kept[1].data_ptr()

@@ -39,7 +39,7 @@ CHUNK = 48
 """Rows whose sums are put into the output together, a multiple of `ROWS` and `LANES`."""
 
 # Places in the description, int64. X (tokens, features), CENTROIDS (K, D), BIAS (rows) and OUT (tokens, rows) are
-# addresses of float32; CODES (rows, blocks) of integers of WIDTH bytes, 1 or 2, or with HIGH as in
+# addresses of float32; CODES (rows, blocks) of integers of WIDTH bytes, 1, 2 or 4, or with HIGH as in
 # `compression.quantization.packed_codes` if HIGH_BITS is not 0. Tokens are taken in PANELS of UNITS vectors, rows in
 # PARTS. SCRATCH is the address of SCRATCH_SIZE bytes for each thread. TICKET and THREAD count from 0: threads take
 # tickets until there are none.
@@ -69,7 +69,6 @@ def _product(n_vectors: int, *, found: bool = False) -> Any:
             width, bits, bias = map(given, (WIDTH, HIGH_BITS, BIAS))
             mask = builder.sub(builder.shl(I64(1), bits), I64(1))
             is_packed = builder.icmp_signed("!=", bits, I64(0))
-            is_byte = builder.icmp_signed("==", width, I64(1))
             last = builder.sub(given(N_ROWS), I64(1))
             d_bytes, line = builder.mul(d, I64(4)), 4 * LANES * n_vectors
             totals = [[cgutils.alloca_once(builder, VECTOR) for _ in range(n_vectors)] for _ in range(ROWS)]
@@ -89,6 +88,11 @@ def _product(n_vectors: int, *, found: bool = False) -> Any:
                 def keep(code: Any, place: Any) -> None:
                     builder.store(builder.add(centroids, builder.mul(code, d_bytes)), place)
 
+                def keep_plain(n_bytes: int) -> None:
+                    for number, place in zip(numbers, places, strict=True):
+                        address = builder.add(codes, builder.mul(number, I64(n_bytes)))
+                        keep(read(address, ir.IntType(8 * n_bytes)), place)
+
                 with builder.if_else(is_packed) as (packed, plain):
                     with packed:
                         for number, place in zip(numbers, places, strict=True):
@@ -97,13 +101,14 @@ def _product(n_vectors: int, *, found: bool = False) -> Any:
                             above = builder.and_(builder.lshr(above, builder.and_(bit, I64(7))), mask)
                             low = read(builder.add(codes, number), I8)
                             keep(builder.or_(low, builder.shl(above, I64(8))), place)
-                    with plain, builder.if_else(is_byte) as (one, two):
+                    with plain, builder.if_else(builder.icmp_signed("==", width, I64(1))) as (one, more):
                         with one:
-                            for number, place in zip(numbers, places, strict=True):
-                                keep(read(builder.add(codes, number), I8), place)
-                        with two:
-                            for number, place in zip(numbers, places, strict=True):
-                                keep(read(builder.add(codes, builder.mul(number, I64(2))), ir.IntType(16)), place)
+                            keep_plain(1)
+                        with more, builder.if_else(builder.icmp_signed("==", width, I64(2))) as (two, four):
+                            with two:
+                                keep_plain(2)
+                            with four:
+                                keep_plain(4)
                 return [builder.load(place) for place in places]
 
             with cgutils.for_range(builder, n_blocks, intp=I64) as block:

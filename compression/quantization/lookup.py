@@ -1,22 +1,15 @@
-"""Linear layers computed from codes: by tables of partial products, from the codewords, or decoded tile by tile."""
+"""Linear layers computed from codes, without the weight: from the codewords, or by tables of partial products."""
 
 import ctypes
-import sys
 from typing import Any
 
-import numpy as np
 import torch
-from torch.nn import functional
 
 from compression.quantization import compiled_lookup as tables
 from compression.quantization import compiled_product as product
-from compression.quantization.compiled_decode import decode
 from compression.quantization.compiled_vectors import HAS_AVX512
 from compression.quantization.packed_codes import Codes, PackedCodes
 from compression.quantization.torch_threads import in_threads, scratch
-
-TILE_BYTES = 1 << 24
-"""Most bytes of a weight that are decoded at once, what a third-level cache holds: smaller products are slower."""
 
 # Time of fetching what is summed over tables, for blocks of one feature, over that of the dense product (`estimate`):
 # with AVX-512 the product is twice as fast, and the caches are not.
@@ -32,14 +25,12 @@ MOST_CENTROIDS = 1024
 def linear_from_codes(
     x: torch.Tensor, centroids: torch.Tensor, codes: Codes, bias: torch.Tensor | None
 ) -> torch.Tensor:
-    """Return ``x @ weight.T + bias`` by tables, from the codewords or by tiles, chosen by the layer's shape alone.
+    """Return ``x @ weight.T + bias`` from the codewords or by tables, whichever the layer's shape makes faster.
 
-    The number of tokens plays no part, so that a sentence has the same result in every batch. Parameters are those of
-    `linear_by_tables`, but for codes of any integer type and any K. No gradients.
+    The number of tokens plays no part, so that a sentence has the same result in every batch. Parameters and what is
+    returned are those of `linear_by_codewords`.
     """
     k, d = centroids.shape
-    if sys.byteorder != "little" or not (isinstance(codes, PackedCodes) or codes.element_size() <= 2):
-        return linear_by_tiles(x, centroids, codes, bias)
     return (linear_by_tables if tables_pay(k, d, codes.shape[0]) else linear_by_codewords)(x, centroids, codes, bias)
 
 
@@ -71,8 +62,24 @@ def linear_by_codewords(
 ) -> torch.Tensor:
     """Return ``x @ weight.T + bias`` without the weight, whose numbers are read from the codewords.
 
-    Parameters and what is returned are those of `linear_by_tables`. Every sum goes through the features in their order:
-    it depends neither on the number of threads nor on what else is in the batch.
+    Every sum goes through the features in their order: it depends neither on the number of threads nor on what else is
+    in the batch. No gradients.
+
+    Parameters
+    ----------
+    x
+        (..., blocks * d) float32 on the CPU.
+    centroids
+        (K, d) float32.
+    codes
+        (rows, blocks) uint8, int16 or int32, or packed.
+    bias
+        (rows,) float32 or ``None``.
+
+    Returns
+    -------
+    torch.Tensor
+        (..., rows).
     """
     n_rows, n_blocks = codes.shape
     d = centroids.shape[1]
@@ -166,28 +173,3 @@ def _described(
         kept.insert(0, codes.high)
         about[kernel.HIGH], about[kernel.HIGH_BITS] = codes.high.data_ptr(), codes.bits
     return about, kept
-
-
-def linear_by_tiles(x: torch.Tensor, centroids: torch.Tensor, codes: Codes, bias: torch.Tensor | None) -> torch.Tensor:
-    """Return ``x @ weight.T + bias``, with at most `TILE_BYTES` of the weight decoded at a time.
-
-    Parameters are those of `linear_by_tables`, but for codes of any integer type and any K. No gradients: the memory of
-    a decoded tile is used again.
-    """
-    n_rows, n_blocks = codes.shape
-    features = n_blocks * centroids.shape[1]
-    tile = min(n_rows, max(1, TILE_BYTES // max(1, 4 * features)))
-    # In memory that is kept: the system takes as long to give the pages of new memory as the decoding takes.
-    memory = torch.from_numpy(scratch(4 * tile * features).view(np.float32)).view(tile, features)
-    if n_rows <= tile:
-        return functional.linear(x, decode(centroids, codes, memory), bias)
-    rows = x.reshape(-1, x.shape[-1])
-    out = rows.new_empty((len(rows), n_rows))
-    for start in range(0, n_rows, tile):
-        part = slice(start, start + tile)
-        weight = decode(centroids, codes, memory[: min(tile, n_rows - start)], part)
-        if bias is None:
-            torch.mm(rows, weight.T, out=out[:, part])
-        else:
-            torch.addmm(bias[part], rows, weight.T, out=out[:, part])
-    return out.reshape(*x.shape[:-1], n_rows)

@@ -1,4 +1,4 @@
-"""Linear layers computed from codes: by tables, from the codewords and by tiles, against the dense product."""
+"""Linear layers computed from codes: from the codewords and by tables, against the dense product."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,8 +14,6 @@ from compression.quantization.blocks import code_dtype
 from compression.quantization.lookup import (
     linear_by_codewords,
     linear_by_tables,
-    linear_by_tiles,
-    linear_from_codes,
     tables_pay,
 )
 from compression.quantization.packed_codes import PackedCodes
@@ -53,11 +51,11 @@ def dense(x, centroids, codes, bias):
 @example(n_tokens=16, n_rows=16, n_blocks=4, d=4, k=256, bias=True, seed=0)
 @example(n_tokens=33, n_rows=1, n_blocks=1, d=1, k=1, bias=False, seed=1)
 @example(n_tokens=17, n_rows=70, n_blocks=11, d=3, k=1024, bias=True, seed=2)
-def test_all_ways_give_the_dense_product(n_tokens, n_rows, n_blocks, d, k, bias, seed):
+def test_both_ways_give_the_dense_product(n_tokens, n_rows, n_blocks, d, k, bias, seed):
     x, centroids, codes, added = make(n_tokens, n_rows, n_blocks, d, k, bias, seed)
     expected, bound = dense(x, centroids, codes, added)
     with torch.no_grad():
-        for linear in (linear_by_tables, linear_by_codewords, linear_by_tiles):
+        for linear in (linear_by_tables, linear_by_codewords):
             found = linear(x, centroids, codes, added)
             assert found.dtype == torch.float32
             assert ((found.double() - expected).abs() <= bound).all()
@@ -83,13 +81,10 @@ def test_decoding_in_threads_gives_the_bits_of_a_gather(n_rows, n_blocks, d, k, 
         patch.setattr(torch, "get_num_threads", lambda: n_threads)
         patch.setattr(compiled_decode, "_SHARE", 10)
         assert torch.equal(compiled_decode.decode(centroids, codes), expected)
-        part = slice(n_rows // 3, n_rows // 3 + 7)
-        assert torch.equal(compiled_decode.decode(centroids, codes, None, part), expected[part])
         if 256 < k <= 32_768:
             packed = PackedCodes.of(codes, k)
             assert torch.equal(packed.unpacked(), codes)
             assert torch.equal(compiled_decode.decode(centroids, packed), expected)
-            assert torch.equal(compiled_decode.decode(centroids, packed, None, part), expected[part])
             ids = torch.tensor([[0, n_rows - 1], [n_rows // 2, 0]])
             assert torch.equal(packed.rows(ids), codes[ids])
 
@@ -150,11 +145,11 @@ def test_the_choice_is_by_the_shape(monkeypatch, fast):
     assert not tables_pay(1025, 16, 65_536)  # tables larger than caches
 
 
-def test_codes_of_four_bytes_are_decoded_by_tiles(monkeypatch):
-    x, centroids, codes, bias = make(3, 5, 4, 2, 40_000)
+def test_codes_of_four_bytes():
+    x, centroids, codes, bias = make(33, 7, 5, 2, 70_000)
     assert codes.dtype == torch.int32
-    monkeypatch.setattr(lookup, "linear_by_tiles", lambda *a: "tiles")
-    assert linear_from_codes(x, centroids, codes, bias) == "tiles"
+    expected, bound = dense(x, centroids, codes, bias)
+    assert ((linear_by_codewords(x, centroids, codes, bias).double() - expected).abs() <= bound).all()
 
 
 @pytest.mark.parametrize(("d", "n_rows", "chosen"), [(8, 512, "linear_by_tables"), (1, 64, "linear_by_codewords")])
@@ -182,17 +177,6 @@ def test_a_layer_computes_from_codes_only_where_values_alone_are_asked_for(monke
     with torch.no_grad():
         frozen = torch.func.vmap(layer)(x[:, None])
     assert torch.allclose(frozen[:, 0], plain, rtol=1e-5, atol=1e-5)
-
-
-def test_tiles_bound_what_is_decoded(monkeypatch):
-    arguments = make(9, 101, 6, 4, 256)
-    whole, sizes, decode = linear_by_tiles(*arguments), [], lookup.decode
-    monkeypatch.setattr(lookup, "TILE_BYTES", 4 * 24 * 10)
-    monkeypatch.setattr(lookup, "decode", lambda *a: sizes.append(len(a[2])) or decode(*a))
-    with torch.no_grad():
-        assert torch.allclose(linear_by_tiles(*arguments), whole, rtol=1e-5, atol=1e-5)
-        assert torch.allclose(linear_by_tiles(*arguments[:3], None), whole - arguments[3], rtol=1e-5, atol=1e-5)
-    assert sizes == 2 * [*[10] * 10, 1]
 
 
 @pytest.mark.parametrize("shape", [(16, 4), (16, 3), (300, 4)])

@@ -13,8 +13,8 @@ from compression.quantization.compiled_vectors import I32, any_intrinsic, read_1
 
 # Places in the description, int64. LOW and HIGH are addresses of codes: WIDTH bytes for each (1, 2 or 4), or, if
 # HIGH_BITS is not 0, as in `compression.quantization.packed_codes`. TABLE is the address of codewords of STRIDE numbers
-# of 4 bytes, of which D count. The codes from FIRST on, N_CODES of them, are decoded to OUT.
-TICKET, N_TICKETS, LOW, HIGH, WIDTH, HIGH_BITS, FIRST, N_CODES, TABLE, STRIDE, D, OUT, PLACES = range(13)
+# of 4 bytes, of which D count. N_CODES codes are decoded to OUT.
+TICKET, N_TICKETS, LOW, HIGH, WIDTH, HIGH_BITS, N_CODES, TABLE, STRIDE, D, OUT, PLACES = range(12)
 
 
 def stride(d: int) -> int:
@@ -46,7 +46,7 @@ _move_1, _move_4, _move_8, _move_16 = _move(1), _move(4), _move(8), _move(16)
 def decode_codes(description: Any) -> None:
     """Write the codeword of each code, a share of them for each ticket."""
     about = carray(description, PLACES)
-    n_codes, n_tickets, first = about[N_CODES], about[N_TICKETS], about[FIRST]
+    n_codes, n_tickets = about[N_CODES], about[N_TICKETS]
     low, high, width, high_bits = about[LOW], about[HIGH], about[WIDTH], about[HIGH_BITS]
     mask = (1 << high_bits) - 1
     table, size, step = about[TABLE], 4 * about[D], 4 * about[STRIDE]
@@ -56,8 +56,7 @@ def decode_codes(description: Any) -> None:
             return
         last = n_codes * (ticket + 1) // n_tickets
         end = about[OUT] + last * size
-        for number in range(n_codes * ticket // n_tickets, last):
-            i = first + number
+        for i in range(n_codes * ticket // n_tickets, last):
             if high_bits:
                 bit = i * high_bits
                 code = read_1(low + i) | ((read_2(high + (bit >> 3)) >> (bit & 7)) & mask) << 8
@@ -67,7 +66,7 @@ def decode_codes(description: Any) -> None:
                 code = read_2(low + 2 * i)
             else:
                 code = read_4(low + 4 * i)
-            source, target = table + code * step, about[OUT] + number * size
+            source, target = table + code * step, about[OUT] + i * size
             if target + step > end:
                 for j in range(0, size, 4):
                     _move_1(target + j, source + j)
