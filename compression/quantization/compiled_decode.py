@@ -50,12 +50,6 @@ def decode(centroids: torch.Tensor, codes: Codes, out: torch.Tensor | None = Non
 _Description = ctypes.c_int64 * compiled.PLACES
 
 
-def _unsigned(codes: torch.Tensor) -> np.ndarray:
-    """Codes in an unsigned type: of a signed one the compiled loops would ask whether each counts from the end."""
-    array = codes.contiguous().numpy()
-    return array.view(f"u{array.dtype.itemsize}")
-
-
 def decode_int8(centroids: torch.Tensor, step: float, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Return the weight over `step` as int8 (rows, blocks * d), and its sums over the features, int32 (rows,).
 
@@ -68,10 +62,15 @@ def decode_int8(centroids: torch.Tensor, step: float, codes: torch.Tensor) -> tu
     if not exact[0]:
         return None
     weight, sums = torch.empty((rows, blocks * d), dtype=torch.int8), torch.empty(rows, dtype=torch.int32)
-    kind = {8: np.int64, 4: np.int32, 2: np.int16}.get(d, np.int64 if d % 8 == 0 else np.int8)
-    numbers = _unsigned(codes)
-    _copy(numbers.reshape(-1), table.view(kind), weight.numpy().reshape(rows * blocks, d).view(kind))
-    _sums(numbers, table, sums.numpy())
+    numbers = (codes.to(torch.int32) if codes.element_size() == 8 else codes).contiguous()
+    by_code = table.sum(1, dtype=np.int32)
+    about = _Description()
+    about[compiled.LOW], about[compiled.WIDTH] = numbers.data_ptr(), numbers.element_size()
+    about[compiled.TABLE], about[compiled.BY_CODE], about[compiled.D] = table.ctypes.data, by_code.ctypes.data, d
+    about[compiled.OUT], about[compiled.SUMS] = weight.data_ptr(), sums.data_ptr()
+    about[compiled.N_ROWS], about[compiled.N_BLOCKS] = rows, blocks
+    about[compiled.N_TICKETS] = n_threads = max(1, min(torch.get_num_threads(), rows * blocks // _SHARE))
+    in_threads(compiled.decode_bytes, about, n_threads)
     return weight, sums
 
 
@@ -85,41 +84,6 @@ def _to_int8(centroids: Any, step: Any, table: Any, exact: Any) -> None:
                 exact[0] = False
                 return
             table[k, j] = np.int8(number)
-
-
-@_njit
-def _sums(codes: Any, table: Any, sums: Any) -> None:
-    by_code = np.zeros(table.shape[0], np.int32)
-    for k in range(table.shape[0]):
-        for j in range(table.shape[1]):
-            by_code[k] += table[k, j]
-    for row in range(codes.shape[0]):
-        total = np.int32(0)
-        for block in range(codes.shape[1]):
-            total += by_code[codes[row, block]]
-        sums[row] = total
-
-
-@_njit
-def _copy(codes: Any, table: Any, out: Any) -> None:
-    width = table.shape[1]
-    if width == 4:  # the copy of a whole codeword in two vector moves
-        for i in range(codes.size):
-            c = codes[i]
-            out[i, 0] = table[c, 0]
-            out[i, 1] = table[c, 1]
-            out[i, 2] = table[c, 2]
-            out[i, 3] = table[c, 3]
-    elif width == 2:
-        for i in range(codes.size):
-            c = codes[i]
-            out[i, 0] = table[c, 0]
-            out[i, 1] = table[c, 1]
-    else:
-        for i in range(codes.size):
-            c = codes[i]
-            for j in range(width):
-                out[i, j] = table[c, j]
 
 
 def mean_by_code(values: torch.Tensor, codes: torch.Tensor, k: int) -> torch.Tensor:

@@ -9,12 +9,23 @@ from typing import Any
 from llvmlite import ir
 from numba import carray, cfunc, types
 
-from compression.quantization.compiled_vectors import I32, any_intrinsic, read_1, read_2, read_4, take
+from compression.quantization.compiled_vectors import (
+    I32,
+    any_intrinsic,
+    bytes_at,
+    integers_at,
+    read_1,
+    read_2,
+    read_4,
+    take,
+)
 
-# Places in the description, int64. LOW and HIGH are addresses of codes: WIDTH bytes for each (1, 2 or 4), or, if
-# HIGH_BITS is not 0, as in `compression.quantization.packed_codes`. TABLE is the address of codewords of STRIDE numbers
-# of 4 bytes, of which D count. N_CODES codes are decoded to OUT.
-TICKET, N_TICKETS, LOW, HIGH, WIDTH, HIGH_BITS, N_CODES, TABLE, STRIDE, D, OUT, PLACES = range(12)
+# Places in the description, int64, of which each kernel uses some. LOW and HIGH are addresses of codes: WIDTH bytes for
+# each (1, 2 or 4), or, if HIGH_BITS is not 0, as in `compression.quantization.packed_codes`. TABLE is the address of
+# codewords of STRIDE numbers of 4 bytes, of which D count; N_CODES are decoded to OUT. Those of `decode_bytes` have
+# D bytes and the sums BY_CODE, int32; it decodes N_ROWS rows of N_BLOCKS codes, and writes the SUMS of the rows.
+TICKET, N_TICKETS, LOW, HIGH, WIDTH, HIGH_BITS, N_CODES, TABLE, STRIDE, D, OUT = range(11)
+N_ROWS, N_BLOCKS, BY_CODE, SUMS, PLACES = range(11, 16)
 
 
 def stride(d: int) -> int:
@@ -39,7 +50,7 @@ def _move(n: int) -> Any:
     return any_intrinsic(typed)
 
 
-_move_1, _move_4, _move_8, _move_16 = _move(1), _move(4), _move(8), _move(16)
+_move_1, _move_2, _move_4, _move_8, _move_16 = (_move(n) for n in (1, 2, 4, 8, 16))
 
 
 @cfunc(types.void(types.CPointer(types.int64)), cache=True, error_model="numpy")
@@ -77,3 +88,32 @@ def decode_codes(description: Any) -> None:
             else:
                 for j in range(0, step, 64):
                     _move_16(target + j, source + j)
+
+
+@cfunc(types.void(types.CPointer(types.int64)), cache=True, error_model="numpy")
+def decode_bytes(description: Any) -> None:
+    """Write the codeword of D bytes of each code, and the sum of each row; a share of the rows for each ticket."""
+    about = carray(description, PLACES)
+    n_rows, n_blocks, n_tickets = about[N_ROWS], about[N_BLOCKS], about[N_TICKETS]
+    low, width, table, d = about[LOW], about[WIDTH], about[TABLE], about[D]
+    words = d // 4 * 4
+    while True:
+        ticket = take(about.ctypes.data + 8 * TICKET)
+        if ticket >= n_tickets:
+            return
+        for row in range(n_rows * ticket // n_tickets, n_rows * (ticket + 1) // n_tickets):
+            total = 0
+            for i in range(row * n_blocks, (row + 1) * n_blocks):
+                code = read_1(low + i) if width == 1 else read_2(low + 2 * i) if width == 2 else read_4(low + 4 * i)
+                total += read_4(about[BY_CODE] + 4 * code)
+                source, target = table + code * d, about[OUT] + i * d
+                if d == 8:
+                    _move_2(target, source)
+                elif d == 4:
+                    _move_1(target, source)
+                else:
+                    for j in range(0, words, 4):
+                        _move_1(target + j, source + j)
+                    for j in range(words, d):
+                        carray(bytes_at(target + j), 1)[0] = read_1(source + j)
+            carray(integers_at(about[SUMS] + 4 * row), 1)[0] = total

@@ -30,6 +30,16 @@ def floats(typing: Any, address: Any) -> Any:
 
 
 @any_intrinsic
+def integers_at(typing: Any, address: Any) -> Any:
+    """Pointer to int32 at an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], I32.as_pointer())
+
+    return types.CPointer(types.int32)(types.int64), generate
+
+
+@any_intrinsic
 def bytes_at(typing: Any, address: Any) -> Any:
     """Pointer to uint8 at an address."""
 

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from compression import PQConfig, PQLinear, preset_rules, quantize_
-from compression.quantization import integers
+from compression.quantization import compiled_decode, integers
 from compression.quantization.activations import ActivationGrid, quantize_activations_
 from compression.quantization.blocks import round_codebook
 from compression.quantization.calibration import all_logits
@@ -66,8 +66,10 @@ def test_gradient_goes_straight_through_within_the_grid():
 
 @pytest.mark.parametrize("d", [1, 2, 3, 4, 8, 16, 24])
 @pytest.mark.parametrize("k", [7, 256, 300])
-@pytest.mark.parametrize("n_tokens", [0, 1, 37])
-def test_integers_give_what_their_simulation_gives(d, k, n_tokens):
+@pytest.mark.parametrize(("n_tokens", "n_threads"), [(0, 1), (1, 3), (37, 7)])
+def test_integers_give_what_their_simulation_gives(d, k, n_tokens, n_threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+    monkeypatch.setattr(compiled_decode, "_SHARE", 10)
     generator = torch.Generator().manual_seed(d * k + n_tokens)
     centroids = round_codebook(torch.randn(k, d, generator=generator), "int8")
     layer = PQLinear(centroids, torch.randint(0, k, (33, 5), generator=generator), torch.randn(33, generator=generator))
@@ -80,6 +82,7 @@ def test_integers_give_what_their_simulation_gives(d, k, n_tokens):
         assert torch.allclose(found.double(), expected, rtol=1e-5, atol=2e-5)
         without = linear_in_integers(x[None], grid, layer.centroids, layer.codes, None)
         assert torch.allclose(without[0], found - layer.bias, rtol=1e-4, atol=1e-4)
+        assert torch.equal(linear_in_integers(x, grid, layer.centroids, layer.codes.long(), layer.bias), found)
         assert linear_in_integers(x, grid, layer.centroids * 1.01 + 1e-3, layer.codes, None) is None
 
 
