@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 
     text = "accuracy after quantization with and without Quant-Noise in the training before, from committed data"
     noise = commands.add_parser("noise", parents=[settings], help=text, description=_sentence(text))
-    noise.add_argument("--measure", action="store_true", help="measure again (one hour or two)")
+    noise.add_argument("--measure", action="store_true", help="measure again (four hours)")
     noise.add_argument("--json", type=Path, help="with --measure: write what was measured, with provenance")
     noise.set_defaults(run=_noise)
 

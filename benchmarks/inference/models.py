@@ -1,6 +1,5 @@
 """The models compared: one random encoder, dense, product-quantized, decoded, and by other packages' int8."""
 
-import copy
 import importlib.util
 import io
 import json
@@ -15,7 +14,7 @@ from transformers import RobertaConfig, RobertaForSequenceClassification
 
 from compression.quantization.activations import quantize_activations_
 from compression.quantization.compact import compact_
-from compression.quantization.layers import PQEmbedding, PQLinear, decode_, pq_modules
+from compression.quantization.layers import PQEmbedding, PQLinear, decode_
 from compression.quantization.storage import file_bytes, round_
 from compression.training.models import minilm_roberta_config
 
@@ -184,14 +183,3 @@ def sentence_batch(batch: int, length: int) -> dict[str, torch.Tensor]:
     """Return token numbers and a mask without padding."""
     ids = torch.randint(5, 1000, (batch, length), generator=torch.Generator().manual_seed(batch))
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-
-
-def outputs_agree(name: str) -> float:
-    """Return the largest difference of logits between decoding on the fly and the decoded model; 0 is expected."""
-    model = quantized(name, 8)
-    inputs = sentence_batch(2, 16)
-    with torch.inference_mode():
-        one = model(**inputs).logits
-        two = decode_(copy.deepcopy(model))(**inputs).logits
-    assert pq_modules(model)
-    return float((one - two).abs().max())

@@ -71,7 +71,7 @@ def _run(arguments: argparse.Namespace) -> None:
     record = provenance({"rounds": arguments.rounds, "threads": torch.get_num_threads()})
     write_json(arguments.out / "shapes.json", record)
     print(markdown_table(rows, digits=3))
-    _show(rows, arguments.out)
+    print(markdown_table(summary(rows), digits=3))
 
 
 def _show(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
@@ -87,19 +87,21 @@ def committed() -> list[dict[str, str]]:
 
 
 def draw(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Return the figure of the ways against the estimate by which layers choose; call it inside `style`."""
+    """Return the figure of the ways against the estimate by which layers choose; call it inside `style`.
+
+    On the line tables take what is estimated; left of the dotted one they are chosen.
+    """
     shown = [tokens for tokens in sorted({int(row["tokens"]) for row in rows}) if tokens > 1]
     figure, grid = new_figure("page", 0.42, 1, len(shown), sharey=True, squeeze=False)
-    looks = {"decoded": ("decoded", "s"), "codewords": ("codewords", "o"), "tables": ("tables", "^")}
     for axes, tokens in zip(grid[0], shown, strict=True):
         of_tokens = [row for row in rows if int(row["tokens"]) == tokens]
         places = [float(row["estimate of tables"]) for row in of_tokens]
-        for number, (way, (label, marker)) in enumerate(looks.items()):
+        for number, (way, marker) in enumerate({"decoded": "s", "codewords": "o", "tables": "^"}.items()):
             times = [float(row[f"{way} / dense"]) for row in of_tokens]
-            axes.plot(places, times, marker, color=COLOURS[number], markersize=3.5, mfc="none", label=label)
+            axes.plot(places, times, marker, color=COLOURS[number], markersize=3.5, mfc="none", label=way)
         axes.axvline(LIMIT, color="0.5", linewidth=0.8, linestyle=":")
         axes.plot(sorted(places), sorted(places), color=COLOURS[2], linewidth=0.6)
-        axes.set(xscale="log", yscale="log", title=f"{tokens:,} tokens", xlabel="time of tables, estimated by shape")
+        axes.set(xscale="log", yscale="log", title=f"{tokens:,} tokens", xlabel="tables / dense product, estimated")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -114,18 +116,14 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for tokens in sorted({int(row["tokens"]) for row in rows}):
         for way in ("decoded", "codewords", "tables", "integers", "chosen"):
-            named = [row[f"{way} / dense"] for row in rows if int(row["tokens"]) == tokens]
-            ratios = [float(ratio) for ratio in named if ratio not in (None, "")]
+            ratios = [float(row[f"{way} / dense"]) for row in rows if int(row["tokens"]) == tokens]
             spread = {"least": min(ratios), "geometric mean": statistics.geometric_mean(ratios), "most": max(ratios)}
             found.append({"tokens": tokens, "way": way} | spread)
     return found
 
 
 def _row(times: dict[str, float], k: int, d: int, n_out: int) -> dict[str, Any]:
-    ratios = {
-        f"{way} / dense": times[way] / times["dense"] if way in times else None
-        for way in ("decoded", "codewords", "tables", "integers")
-    }
+    ratios = {f"{way} / dense": seconds / times["dense"] for way, seconds in times.items() if way != "dense"}
     by_tables = tables_pay(k, d, n_out)
     chosen = ratios[f"{'tables' if by_tables else 'codewords'} / dense"]
     choice = {"estimate of tables": estimate(k, d, n_out), "tables are chosen": by_tables, "chosen / dense": chosen}

@@ -1,6 +1,6 @@
 """Whether Quant-Noise raises the accuracy after product quantization: an encoder trained on with noise, or without.
 
-Beside PG k-means without weights the released rule, and both with weights from activations, quantize the same models.
+The same models are quantized by PG k-means and by the released rule, each with and without weights from activations.
 """
 
 import copy
@@ -56,16 +56,16 @@ _NOISES = (
 
 
 class Clustering(FrozenConfig):
-    """A k-means for the file.
+    """How the weights are clustered.
 
     Attributes
     ----------
     name
-        Of its rows.
+        What rows call it. Others are compared with the one that is named ``"released"``.
     pq
-        Settings, but for the number of codewords and the block size.
+        Settings; the numbers of codewords and features in a block are those of the experiment.
     weighting
-        ``"activation"``: errors weighted by calibration, or not.
+        ``"activation"``: errors are weighted by the activations of calibration sentences.
     """
 
     name: str
@@ -96,9 +96,9 @@ class NoiseAccuracyConfig(FrozenConfig):
     noises
         One kind of run each, the first without noise: what the others are compared with.
     clusterings
-        With each the models are quantized; those after the first one only for the first `n_compared` noises.
+        With each of them the models are quantized.
     n_compared
-        As there.
+        With all but the first of them only the models of so many noises, the first ones.
     n_calibration
         Training sentences that weights are measured with.
     block_sizes, n_centroids
@@ -294,7 +294,7 @@ def measure(config: NoiseAccuracyConfig, folder: str | Path | None = None) -> di
 
 
 def noise_rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a row for each k-means, weighting, noise, block size and state of the model; of fp32 models one for all.
+    """Return a row for each clustering, noise, block size and state of the model.
 
     All else equal, ``gain`` is in points against the runs without noise (those with `p` 0), ``over released`` against
     the released rule and ``over no weights`` against the runs without weights, with 95 % intervals of paired bootstraps
@@ -325,7 +325,7 @@ def noise_rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
                 "of fp16": ratio / 2,
                 "state": state,
                 "k-means": None if is_dense else kmeans,
-                "weights": weights,
+                "weights": None if is_dense else weights,
                 "noise": kind,
                 "p": p,
                 "seeds": len(group),

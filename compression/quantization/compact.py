@@ -128,7 +128,7 @@ class CompactEmbedding(_Compact, PQEmbedding):
 def compact_(model: nn.Module) -> nn.Module:
     """Let linear layers and embeddings of more than 256 codewords hold their codes in as many bits as the file does.
 
-    For inference: values and files are the same, and so is the time (codes are unpacked by the kernels that decode).
+    For inference: values and files are the same, and so is the time (the kernels unpack codes where they need them).
     ``model.train()`` unpacks them for good, and so does a move to another device than the CPU. ``from_pretrained`` does
     this to what it loads.
 

@@ -8,7 +8,7 @@ for each feature in place of one for each row, and one addition for each block i
 from typing import Any
 
 from llvmlite import ir
-from numba import carray, cfunc, types
+from numba import carray, types
 from numba.core import cgutils
 
 from compression.quantization.compiled_vectors import (
@@ -21,6 +21,7 @@ from compression.quantization.compiled_vectors import (
     bytes_at,
     copy_four,
     floats,
+    kernel,
     load,
     multiply_add,
     read_1,
@@ -107,7 +108,7 @@ _add_blocks, _add_block = _add(BLOCKS, 1), _add(1, 1)
 _add_wide_blocks, _add_wide_block = _add(BLOCKS, 2), _add(1, 2)
 
 
-@cfunc(types.void(types.CPointer(types.int64)), cache=True, error_model="numpy")
+@kernel
 def turn_wide_codes(description: Any) -> None:
     """As `turn_codes`, to codes of two bytes."""
     about = carray(description, PLACES)
@@ -131,7 +132,7 @@ def turn_wide_codes(description: Any) -> None:
                 write_two(about[TURNED] + 2 * place, code)
 
 
-@cfunc(types.void(types.CPointer(types.int64)), cache=True, error_model="numpy")
+@kernel
 def turn_codes(description: Any) -> None:
     """Put the codes (rows, blocks) in the order (blocks / 4, rows, 4), the rest of the blocks one by one."""
     about = carray(description, PLACES)
@@ -153,7 +154,7 @@ def turn_codes(description: Any) -> None:
                     copy_four(about[TURNED] + block * n_rows + row * BLOCKS, about[CODES] + row * n_blocks + block)
 
 
-@cfunc(types.void(types.CPointer(types.int64)), cache=True, error_model="numpy")
+@kernel
 def multiply(description: Any) -> None:
     """Compute 16 tokens a ticket: ``out = x @ centroids[codes].T + bias``."""
     about = carray(description, PLACES)

@@ -1,19 +1,20 @@
 """Compiled decoding in several threads: codes of any width, codewords moved in one or a few vectors each.
 
-A codeword is moved in whole vectors, which reach into the places of the next ones and are overwritten by them; at the
-end of a thread's share, where what follows belongs to another thread, it is moved number by number.
+A codeword of floats is moved in whole vectors, which reach into the places of the next ones and are overwritten by
+them; at the end of a thread's share, where what follows belongs to another thread, it is moved number by number.
 """
 
 from typing import Any
 
 from llvmlite import ir
-from numba import carray, cfunc, types
+from numba import carray, types
 
 from compression.quantization.compiled_vectors import (
     I32,
     any_intrinsic,
     bytes_at,
     integers_at,
+    kernel,
     read_1,
     read_2,
     read_4,
@@ -41,8 +42,8 @@ def _move(n: int) -> Any:
             kind = ir.VectorType(I32, n).as_pointer()
             target, source = (builder.inttoptr(address, kind) for address in arguments)
             value = builder.load(source)
-            value.align = 4
-            builder.store(value, target).align = 4
+            value.align = 1  # codewords of bytes start anywhere
+            builder.store(value, target).align = 1
             return context.get_dummy_value()
 
         return types.void(types.int64, types.int64), generate
@@ -53,7 +54,7 @@ def _move(n: int) -> Any:
 _move_1, _move_2, _move_4, _move_8, _move_16 = (_move(n) for n in (1, 2, 4, 8, 16))
 
 
-@cfunc(types.void(types.CPointer(types.int64)), cache=True, error_model="numpy")
+@kernel
 def decode_codes(description: Any) -> None:
     """Write the codeword of each code, a share of them for each ticket."""
     about = carray(description, PLACES)
@@ -90,7 +91,7 @@ def decode_codes(description: Any) -> None:
                     _move_16(target + j, source + j)
 
 
-@cfunc(types.void(types.CPointer(types.int64)), cache=True, error_model="numpy")
+@kernel
 def decode_bytes(description: Any) -> None:
     """Write the codeword of D bytes of each code, and the sum of each row; a share of the rows for each ticket."""
     about = carray(description, PLACES)

@@ -1,13 +1,14 @@
 """Compiled product of activations with a weight of codes, whose codewords are read where they are.
 
-It is a matrix product of six rows of the weight with up to 64 tokens at a time, their sums in the registers. The
-numbers of a row are broadcast from its codewords, which the first-level cache holds: the weight is never made.
+It is a matrix product of six rows of the weight with 16 tokens at a time, or up to 64 with AVX-512, their sums in the
+registers. The
+numbers of a row are broadcast from its codewords, which the caches hold: the weight is never made.
 """
 
 from typing import Any
 
 from llvmlite import ir
-from numba import carray, cfunc, njit, types
+from numba import carray, njit, types
 from numba.core import cgutils
 
 from compression.quantization.compiled_vectors import (
@@ -18,6 +19,7 @@ from compression.quantization.compiled_vectors import (
     VECTOR,
     any_intrinsic,
     broadcast,
+    kernel,
     load,
     multiply_add,
     store,
@@ -33,16 +35,16 @@ VECTORS = 4 if HAS_AVX512 else 1
 """Most vectors of tokens that are computed together: with `ROWS` they fill the registers."""
 
 PANEL = 4 if HAS_AVX512 else 8
-"""Most vectors of tokens that a thread takes; in more than one step, the addresses of codewords are found once."""
+"""Most vectors of tokens of a ticket; if they take several steps, the first keeps the addresses for the others."""
 
 CHUNK = 48
 """Rows whose sums are put into the output together, a multiple of `ROWS` and `LANES`."""
 
 # Places in the description, int64. X (tokens, features), CENTROIDS (K, D), BIAS (rows) and OUT (tokens, rows) are
 # addresses of float32; CODES (rows, blocks) of integers of WIDTH bytes, 1, 2 or 4, or with HIGH as in
-# `compression.quantization.packed_codes` if HIGH_BITS is not 0. Tokens are taken in PANELS of UNITS vectors, rows in
-# PARTS. SCRATCH is the address of SCRATCH_SIZE bytes for each thread. TICKET and THREAD count from 0: threads take
-# tickets until there are none.
+# `compression.quantization.packed_codes` if HIGH_BITS is not 0. PANELS is into how many panels the tokens are cut, each
+# of UNITS vectors, PARTS into how many parts the rows: a ticket is one part for one panel. SCRATCH is the address of
+# SCRATCH_SIZE bytes for each thread. TICKET and THREAD count from 0: threads take tickets until there are none.
 TICKET, THREAD, X, N_TOKENS, CENTROIDS, D, CODES, N_ROWS, N_BLOCKS, BIAS, OUT = range(11)
 SCRATCH, SCRATCH_SIZE, WIDTH, HIGH, HIGH_BITS, UNITS, PANELS, PARTS, PLACES = range(11, 20)
 
@@ -50,7 +52,8 @@ SCRATCH, SCRATCH_SIZE, WIDTH, HIGH, HIGH_BITS, UNITS, PANELS, PARTS, PLACES = ra
 def _product(n_vectors: int, *, found: bool = False) -> Any:
     """Make the intrinsic that multiplies `ROWS` rows, from `first` on, with vectors of tokens.
 
-    It writes the addresses of their codewords to `words`, or reads them there if they were `found` before.
+    It keeps the addresses of their codewords in `words` if they may be needed again, or takes them from there if they
+    were `found` before.
     """
 
     def typed(typing: Any, about: Any, sums: Any, x: Any, words: Any, first: Any) -> Any:
@@ -147,7 +150,7 @@ def _together(n_left: int) -> int:
     return VECTORS if n_left >= VECTORS else min(n_left, 2)
 
 
-@cfunc(types.void(types.CPointer(types.int64)), cache=True, error_model="numpy")
+@kernel
 def multiply(description: Any) -> None:
     """Compute some rows for some tokens a ticket: ``out = x @ centroids[codes].T + bias``."""
     about = carray(description, PLACES)

@@ -1,19 +1,35 @@
 """Vectors of tokens, and memory by address, for compiled kernels: what numba has no words for."""
 
+import zlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from llvmlite import binding, ir
-from numba import carray, njit, types
+from llvmlite import ir
+from numba import carray, cfunc, njit, types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 any_intrinsic: Any = intrinsic  # its type hides the arguments of what it makes
 
+_CODE = f"{zlib.crc32(Path(__file__).read_bytes()):08x}"
+
+
+def kernel(function: Callable[[Any], None]) -> Any:
+    """Compile a function of one address, of int64, and keep the code.
+
+    It is kept under the contents of this file, too: of what a function calls numba knows only what its own file has.
+    """
+    function.__qualname__ += f"_{_CODE}"
+    return cfunc(types.void(types.CPointer(types.int64)), cache=True, error_model="numpy")(function)
+
+
 LANES = 16
 """Tokens that are computed together."""
 
-HAS_AVX512 = bool(binding.get_host_cpu_features().get("avx512f"))
-"""Whether a vector of tokens is one register, of which there are 32."""
+HAS_AVX512 = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[-1]
+"""Whether code is made for AVX-512: a vector of tokens is one register, of which there are 32."""
 
 F32, I8, I32, I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 VECTOR = ir.VectorType(F32, LANES)

@@ -1,5 +1,6 @@
 """Layers whose weight is codes and a codebook."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +19,8 @@ def _compiled(codes: torch.Tensor, dtype: torch.dtype) -> bool:
     """Whether the compiled kernels apply: float32 in the memory of the processor, and no graph that is recorded."""
     recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
     plain = type(codes) is torch.Tensor and codes.device.type == "cpu"  # no fake tensor of a tracer
-    plain = plain and not recorded and dtype == torch.float32
+    plain = plain and not recorded and dtype == torch.float32 and sys.byteorder == "little"
+    plain = plain and torch.autograd.forward_ad._current_level < 0  # no derivatives that are carried forward
     return plain and not torch._C._are_functorch_transforms_active()  # no `vmap`, `grad` and so on
 
 
@@ -306,12 +308,10 @@ class PQLinear(_PQWeight):
     def _computes_from_codes(self, x: torch.Tensor) -> bool:
         """Whether only values of float32 are asked for, without gradients, so that the weight is not needed as such."""
         plain = self._decodes_plainly and type(x) is torch.Tensor  # first of all: sizes that are traced are no numbers
-        plain = plain and x.device.type == "cpu" and x.dtype == torch.float32
+        tensors = [tensor for tensor in (x, self.centroids, self.bias) if tensor is not None]
+        plain = plain and all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors)
         plain = plain and x.shape[-1:] == (self.in_features,) and not torch.is_autocast_enabled("cpu")
-        recorded = torch.is_grad_enabled() and any(
-            tensor is not None and tensor.requires_grad for tensor in (x, self.centroids, self.bias)
-        )
-        plain = plain and (self.bias is None or self.bias.dtype == torch.float32)
+        recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
         return plain and not recorded and self.latent is None
 
     def dense(self) -> nn.Linear:
@@ -403,8 +403,8 @@ def _filled(layer: Any, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
 def decode_(model: nn.Module) -> nn.Module:
     """Replace the product-quantized layers of a model by dense ones with the decoded weights, in place.
 
-    For inference where the memory of the dense weights is there: nothing is decoded again. Inputs that were rounded
-    (see `compression.quantization.activations`) are no longer.
+    For inference where the memory of the dense weights is there, on one token at a time above all. Inputs that were
+    rounded (see `compression.quantization.activations`) are no longer.
     """
     for name, module in pq_modules(model).items():
         model.set_submodule(name, module.dense())

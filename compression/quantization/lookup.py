@@ -11,12 +11,12 @@ from compression.quantization.compiled_vectors import HAS_AVX512
 from compression.quantization.packed_codes import Codes, PackedCodes
 from compression.quantization.torch_threads import in_threads, scratch
 
-# Time of fetching what is summed over tables, for blocks of one feature, over that of the dense product (`estimate`):
-# with AVX-512 the product is twice as fast, and the caches are not.
+# How many products of the dense weight take as long as to fetch a line of a table and add it: with AVX-512 a product
+# takes half of the time, and a fetch does not.
 _SUM_COST = 3.0 if HAS_AVX512 else 1.6
 
 LIMIT = 0.85
-"""Estimate below which tables are chosen: less than codewords take, which leaves room for other processors."""
+"""Estimate below which tables are chosen, about what codewords take."""
 
 MOST_CENTROIDS = 1024
 """Codewords up to which there are tables: more would fill the second-level cache."""
@@ -27,7 +27,7 @@ def linear_from_codes(
 ) -> torch.Tensor:
     """Return ``x @ weight.T + bias`` from the codewords or by tables, whichever the layer's shape makes faster.
 
-    The number of tokens plays no part, so that a sentence has the same result in every batch. Parameters and what is
+    The number of tokens plays no part, so that a token has the same result in every batch. Parameters and what is
     returned are those of `linear_by_codewords`.
     """
     k, d = centroids.shape
@@ -44,14 +44,14 @@ def tables_pay(n_centroids: int, block_size: int, n_rows: int) -> bool:
     n_rows
         Output features.
     """
-    return n_centroids <= MOST_CENTROIDS and estimate(n_centroids, block_size, n_rows) < LIMIT
+    return n_centroids <= MOST_CENTROIDS and estimate(n_centroids, block_size, max(1, n_rows)) < LIMIT
 
 
 def estimate(n_centroids: int, block_size: int, n_rows: int) -> float:
-    """Return the time with tables over that of the dense product, as fitted to `benchmarks.inference.shapes`.
+    """Return the time with tables over that of the dense product, as a formula of the shape.
 
-    A table takes K products where the dense product takes one for each row. Sums take a line of a table for each block
-    in place of d features of each row, and writing the tables as long as twice that for K rows.
+    Tables take K products where the dense product takes one for each row. Then a line is fetched for each row and block
+    of d features, and writing each of the K lines takes as long as fetching two. See `benchmarks.inference.shapes`.
     """
     share = n_centroids / n_rows
     return share + (1 + 2 * share) * _SUM_COST / block_size
@@ -72,7 +72,7 @@ def linear_by_codewords(
     centroids
         (K, d) float32.
     codes
-        (rows, blocks) uint8, int16 or int32, or packed.
+        (rows, blocks) integers, or packed.
     bias
         (rows,) float32 or ``None``.
 
@@ -85,7 +85,7 @@ def linear_by_codewords(
     d = centroids.shape[1]
     about, kept = _described(product, x, centroids, codes, bias)
     n_units = -(-about[product.N_TOKENS] // product.LANES)
-    if n_units:
+    if n_units and n_rows:
         n_threads = torch.get_num_threads()
         about[product.UNITS] = n_panel = min(product.PANEL, -(-n_units // n_threads))
         about[product.PANELS] = n_panels = -(-n_units // n_panel)
@@ -119,7 +119,7 @@ def linear_by_tables(x: torch.Tensor, centroids: torch.Tensor, codes: Codes, bia
     centroids
         (K, d) float32, K at most 32,768.
     codes
-        (rows, blocks) uint8 or int16, or packed.
+        (rows, blocks) integers, or packed.
     bias
         (rows,) float32 or ``None``.
 
@@ -128,6 +128,8 @@ def linear_by_tables(x: torch.Tensor, centroids: torch.Tensor, codes: Codes, bia
     torch.Tensor
         (..., rows).
     """
+    if not isinstance(codes, PackedCodes) and codes.element_size() > 2:
+        codes = codes.to(torch.int16)
     n_rows, n_blocks = codes.shape
     k, d = centroids.shape
     about, kept = _described(tables, x, centroids, codes, bias)
@@ -157,8 +159,9 @@ def _described(
     """
     n_rows, n_blocks = codes.shape
     d = centroids.shape[1]
-    rows = x.detach().reshape(-1, n_blocks * d).contiguous()
+    rows = x.detach().resolve_neg().reshape(-1, n_blocks * d).contiguous()
     numbers = (codes.low if isinstance(codes, PackedCodes) else codes).contiguous()
+    numbers = numbers.to(torch.int32) if numbers.element_size() == 8 else numbers
     # Type and device are named: PyTorch's defaults may be others.
     added = torch.zeros(n_rows, dtype=torch.float32, device="cpu") if bias is None else bias.detach().contiguous()
     out = torch.empty((len(rows), n_rows), dtype=torch.float32, device="cpu")

@@ -64,7 +64,7 @@ def test_gradient_goes_straight_through_within_the_grid():
     assert torch.equal(x.grad, torch.tensor([0.0, 2, 3, 4, 0]))
 
 
-@pytest.mark.parametrize("d", [1, 2, 3, 4, 8, 16, 24])
+@pytest.mark.parametrize("d", [1, 2, 3, 4, 5, 6, 8, 13, 16, 24])
 @pytest.mark.parametrize("k", [7, 256, 300])
 @pytest.mark.parametrize(("n_tokens", "n_threads"), [(0, 1), (1, 3), (37, 7)])
 def test_integers_give_what_their_simulation_gives(d, k, n_tokens, n_threads, monkeypatch):

@@ -113,8 +113,7 @@ def test_committed_inference_is_as_fast_in_a_tenth_of_the_memory(method, batch):
 
 
 def test_committed_shapes_hold_what_the_choice_of_layers_rests_on():
-    with open(shapes.DATA / "shapes.csv", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if int(row["tokens"]) >= 128]
+    rows = [row for row in shapes.committed() if int(row["tokens"]) >= 128]
     assert len(rows) == 2 * len(shapes.LAYERS) * len(shapes.CODES)
     assert max(float(row["chosen / dense"]) for row in rows) < 1.2
     best = [min(float(row["codewords / dense"]), float(row["tables / dense"])) for row in rows]

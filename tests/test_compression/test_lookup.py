@@ -1,11 +1,17 @@
 """Linear layers computed from codes: from the codewords and by tables, against the dense product."""
 
+import os
+import platform
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch.autograd import forward_ad
 from torch.nn import functional
 
 from compression import PQLinear
@@ -107,9 +113,9 @@ def test_a_token_has_the_same_bits_in_any_batch_and_with_any_number_of_threads(m
 
 
 @pytest.mark.parametrize("n_tokens", [1, 16, 48, 128, 300])
-def test_every_row_and_token_is_computed_once_however_the_work_is_shared_out(monkeypatch, n_tokens):
+def test_the_work_is_shared_out_among_all_threads(monkeypatch, n_tokens):
     x, *layer = make(n_tokens, 250, 6, 3, 40)
-    whole, tickets, run = linear_by_codewords(x, *layer), [], lookup.in_threads
+    tickets, run = [], lookup.in_threads
 
     def counted(kernel, about, n_threads):
         tickets.append((about[compiled_product.PANELS] * about[compiled_product.PARTS], n_threads))
@@ -118,9 +124,46 @@ def test_every_row_and_token_is_computed_once_however_the_work_is_shared_out(mon
     monkeypatch.setattr(lookup, "in_threads", counted)
     for n_threads in range(1, 9):
         monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
-        assert torch.equal(linear_by_codewords(x, *layer), whole)
+        linear_by_codewords(x, *layer)
     assert all(used <= n_tickets for n_tickets, used in tickets)
     assert [used for _, used in tickets] == ([1, 2, 3, 4, 5, 6, 6, 6] if n_tokens < 17 else list(range(1, 9)))
+
+
+GUARD = 4096
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    n_tokens=st.integers(1, 150),
+    n_rows=st.integers(1, 110),
+    n_blocks=st.integers(1, 9),
+    d=st.integers(1, 9),
+    k=st.sampled_from([1, 5, 256, 300, 1000]),
+    n_threads=st.integers(1, 5),
+)
+@example(n_tokens=128, n_rows=96, n_blocks=9, d=8, k=256, n_threads=5)
+def test_every_number_is_written_and_no_other_memory(n_tokens, n_rows, n_blocks, d, k, n_threads):
+    x, centroids, codes, bias = make(n_tokens, n_rows, n_blocks, d, k)
+    expected, bound = dense(x, centroids, codes, bias)
+    kept = [codes] if k <= 256 else [codes, PackedCodes.of(codes, k)]
+    memory = []
+
+    def guarded(size):
+        memory.append(np.full(size + 2 * GUARD + 64, 255, np.uint8))  # numbers that are none
+        start = GUARD - (memory[-1].ctypes.data + GUARD) % 64 + 64
+        return memory[-1][start : start + size]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: n_threads)
+        patch.setattr(lookup, "scratch", guarded)
+        patch.setattr(torch, "empty", lambda *shape, **options: torch.full(*shape, torch.nan, **options))
+        for linear in (linear_by_tables, linear_by_codewords):
+            for numbers in kept:
+                found = linear(x, centroids, numbers, bias)
+                assert ((found.double() - expected).abs() <= bound).all()
+    for block in memory:
+        assert (block[:GUARD] == 255).all()
+        assert (block[-GUARD:] == 255).all()
 
 
 @pytest.mark.parametrize("linear", [linear_by_tables, linear_by_codewords])
@@ -145,11 +188,48 @@ def test_the_choice_is_by_the_shape(monkeypatch, fast):
     assert not tables_pay(1025, 16, 65_536)  # tables larger than caches
 
 
-def test_codes_of_four_bytes():
-    x, centroids, codes, bias = make(33, 7, 5, 2, 70_000)
-    assert codes.dtype == torch.int32
+@pytest.mark.parametrize("k", [200, 20_000, 32_768, 70_000])
+def test_codes_of_any_integers(k):
+    x, centroids, codes, bias = make(33, 50, 5, 2, k)
     expected, bound = dense(x, centroids, codes, bias)
-    assert ((linear_by_codewords(x, centroids, codes, bias).double() - expected).abs() <= bound).all()
+    numbers = [codes, codes.int(), codes.long(), *([PackedCodes.of(codes, k)] if 256 < k <= 32_768 else [])]
+    ways = (linear_by_tables, linear_by_codewords) if k <= 32_768 else (linear_by_codewords,)
+    for linear in ways:
+        for kept in numbers:
+            assert ((linear(x, centroids, kept, bias).double() - expected).abs() <= bound).all()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # PyTorch's own
+@pytest.mark.parametrize("n_rows", [64, 512])  # by codewords and by tables
+def test_derivatives_that_are_carried_forward_are_those_of_the_dense_layer(n_rows):
+    x, centroids, codes, bias = make(6, n_rows, 5, 8, 100)
+    layer = PQLinear(centroids, codes, bias).requires_grad_(False)
+    with forward_ad.dual_level(), torch.no_grad():
+        dual = forward_ad.make_dual(x, torch.ones_like(x))
+        tangents = [forward_ad.unpack_dual(module(dual)).tangent for module in (layer, layer.dense())]
+    assert torch.allclose(*tangents, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="AVX is switched off")
+def test_without_avx_512_a_panel_takes_several_steps(tmp_path):
+    environment = os.environ | {"NUMBA_ENABLE_AVX": "0", "NUMBA_CACHE_DIR": str(tmp_path)}
+    script = """
+import torch
+from compression.quantization import compiled_product, compiled_vectors
+from compression.quantization.lookup import linear_by_codewords, linear_by_tables
+assert not compiled_vectors.HAS_AVX512 and compiled_product.VECTORS == 1
+generator = torch.Generator().manual_seed(0)
+for n_tokens in (1, 17, 100, 300):
+    x, centroids = torch.randn(n_tokens, 60, generator=generator), torch.randn(50, 5, generator=generator)
+    codes, bias = torch.randint(50, (101, 12), generator=generator).byte(), torch.randn(101, generator=generator)
+    expected = x.double() @ centroids[codes.long()].flatten(1).double().T + bias
+    for linear in (linear_by_codewords, linear_by_tables):
+        whole = linear(x, centroids, codes, bias)
+        assert torch.allclose(whole.double(), expected, rtol=1e-4, atol=1e-4)
+        assert torch.equal(linear(x[-1:], centroids, codes, bias), whole[-1:])
+"""
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, cwd=tmp_path)
 
 
 @pytest.mark.parametrize(("d", "n_rows", "chosen"), [(8, 512, "linear_by_tables"), (1, 64, "linear_by_codewords")])
