@@ -66,7 +66,6 @@ def tensors_row(calculation: Calculation, result: ExchangeResult) -> dict[str, A
         density,
         result.centres,
         result.spins,
-        spin_density="natural",
         max_memory_mb=MEMORY_MB,
     )
     local, coupling = parts.zfs_cm1[1], parts.dipolar_cm1[0, 1]
