@@ -8,7 +8,7 @@ import torch
 from numba import njit
 
 from compression.quantization import compiled_moves as compiled
-from compression.quantization.packed_codes import Codes, PackedCodes
+from compression.quantization.packed_codes import Codes, describe_codes
 from compression.quantization.torch_threads import in_threads
 
 _njit = njit(nogil=True, cache=True, error_model="numpy")
@@ -31,14 +31,7 @@ def decode(centroids: torch.Tensor, codes: Codes, out: torch.Tensor | None = Non
         table = torch.nn.functional.pad(table, (0, wide - d)).contiguous()
     about = _Description()
     about[compiled.N_CODES] = n_codes = n_rows * blocks
-    if isinstance(codes, PackedCodes):
-        kept = (codes.low.contiguous(), codes.high)
-        about[compiled.LOW], about[compiled.HIGH] = kept[0].data_ptr(), kept[1].data_ptr()
-        about[compiled.HIGH_BITS] = codes.bits
-    else:
-        codes = codes.to(torch.int32) if codes.element_size() == 8 else codes
-        kept = (codes.contiguous(), codes)
-        about[compiled.LOW], about[compiled.WIDTH] = kept[0].data_ptr(), codes.element_size()
+    kept = describe_codes(compiled, about, codes)
     about[compiled.TABLE], about[compiled.STRIDE], about[compiled.D] = table.data_ptr(), wide, d
     about[compiled.OUT] = out.data_ptr()
     about[compiled.N_TICKETS] = n_threads = max(1, min(torch.get_num_threads(), n_codes // _SHARE))
@@ -62,15 +55,15 @@ def decode_int8(centroids: torch.Tensor, step: float, codes: torch.Tensor) -> tu
     if not exact[0]:
         return None
     weight, sums = torch.empty((rows, blocks * d), dtype=torch.int8), torch.empty(rows, dtype=torch.int32)
-    numbers = (codes.to(torch.int32) if codes.element_size() == 8 else codes).contiguous()
     by_code = table.sum(1, dtype=np.int32)
     about = _Description()
-    about[compiled.LOW], about[compiled.WIDTH] = numbers.data_ptr(), numbers.element_size()
+    kept = describe_codes(compiled, about, codes)
     about[compiled.TABLE], about[compiled.BY_CODE], about[compiled.D] = table.ctypes.data, by_code.ctypes.data, d
     about[compiled.OUT], about[compiled.SUMS] = weight.data_ptr(), sums.data_ptr()
     about[compiled.N_ROWS], about[compiled.N_BLOCKS] = rows, blocks
     about[compiled.N_TICKETS] = n_threads = max(1, min(torch.get_num_threads(), rows * blocks // _SHARE))
     in_threads(compiled.decode_bytes, about, n_threads)
+    del kept
     return weight, sums
 
 

@@ -19,13 +19,12 @@ from compression.quantization.compiled_vectors import (
     any_intrinsic,
     broadcast,
     bytes_at,
+    code_at,
     copy_four,
-    floats,
+    floats_at,
     kernel,
     load,
     multiply_add,
-    read_1,
-    read_2,
     store,
     take,
     turn_in,
@@ -112,8 +111,8 @@ _add_wide_blocks, _add_wide_block = _add(BLOCKS, 2), _add(1, 2)
 def turn_wide_codes(description: Any) -> None:
     """As `turn_codes`, to codes of two bytes."""
     about = carray(description, PLACES)
-    n_rows, n_blocks, high_bits = about[N_ROWS], about[N_BLOCKS], about[HIGH_BITS]
-    whole, mask = n_blocks // BLOCKS * BLOCKS, (1 << high_bits) - 1
+    n_rows, n_blocks = about[N_ROWS], about[N_BLOCKS]
+    whole = n_blocks // BLOCKS * BLOCKS
     while True:
         ticket = take(about.ctypes.data + 8 * TICKET)
         if ticket >= about[N_TICKETS]:
@@ -121,12 +120,7 @@ def turn_wide_codes(description: Any) -> None:
         for row in range(n_rows * ticket // about[N_TICKETS], n_rows * (ticket + 1) // about[N_TICKETS]):
             for block in range(n_blocks):
                 i = row * n_blocks + block
-                if high_bits:
-                    bit = i * high_bits
-                    above = (read_2(about[HIGH] + (bit >> 3)) >> (bit & 7)) & mask
-                    code = read_1(about[CODES] + i) | above << 8
-                else:
-                    code = read_2(about[CODES] + 2 * i)
+                code = code_at(about[CODES], about[HIGH], 2, about[HIGH_BITS], i)
                 group = block // BLOCKS * BLOCKS
                 place = group * n_rows + row * BLOCKS + block - group if block < whole else block * n_rows + row
                 write_two(about[TURNED] + 2 * place, code)
@@ -161,7 +155,7 @@ def multiply(description: Any) -> None:
     n_tokens, n_rows, n_blocks = about[N_TOKENS], about[N_ROWS], about[N_BLOCKS]
     k, d = about[K], about[D]
     n_in, wide = n_blocks * d, about[WIDTH] == 2
-    bias = carray(floats(about[BIAS]), n_rows)
+    bias = carray(floats_at(about[BIAS]), n_rows)
     whole, k_whole = n_blocks // BLOCKS * BLOCKS, k // _LINES * _LINES
     line = 4 * LANES
     size = about[LINES] * line
@@ -169,7 +163,7 @@ def multiply(description: Any) -> None:
     tables = about[SCRATCH] + take(about.ctypes.data + 8 * THREAD) * about[SCRATCH_SIZE]
     features = tables + BLOCKS * size
     sums = features + n_in * line
-    totals = carray(floats(sums), n_rows * LANES)
+    totals = carray(floats_at(sums), n_rows * LANES)
     while ticket < about[N_TICKETS]:
         first = ticket * LANES
         count = min(LANES, n_tokens - first)

@@ -13,19 +13,20 @@ from compression.quantization.compiled_vectors import (
     I32,
     any_intrinsic,
     bytes_at,
+    code_at,
     integers_at,
     kernel,
     read_1,
-    read_2,
     read_4,
     take,
 )
 
-# Places in the description, int64, of which each kernel uses some. LOW and HIGH are addresses of codes: WIDTH bytes for
-# each (1, 2 or 4), or, if HIGH_BITS is not 0, as in `compression.quantization.packed_codes`. TABLE is the address of
-# codewords of STRIDE numbers of 4 bytes, of which D count; N_CODES are decoded to OUT. Those of `decode_bytes` have
-# D bytes and the sums BY_CODE, int32; it decodes N_ROWS rows of N_BLOCKS codes, and writes the SUMS of the rows.
-TICKET, N_TICKETS, LOW, HIGH, WIDTH, HIGH_BITS, N_CODES, TABLE, STRIDE, D, OUT = range(11)
+# Places in the description, int64, of which each kernel uses some. CODES is the address of codes of WIDTH bytes (1, 2
+# or 4), or of the low bytes with HIGH as in `compression.quantization.packed_codes` if HIGH_BITS is not 0. TABLE is the
+# address of codewords of STRIDE numbers of 4 bytes, of which D count; N_CODES are decoded to OUT. Those of
+# `decode_bytes` have D bytes and the sums BY_CODE, int32; it decodes N_ROWS rows of N_BLOCKS codes, and writes the SUMS
+# of the rows.
+TICKET, N_TICKETS, CODES, HIGH, WIDTH, HIGH_BITS, N_CODES, TABLE, STRIDE, D, OUT = range(11)
 N_ROWS, N_BLOCKS, BY_CODE, SUMS, PLACES = range(11, 16)
 
 
@@ -59,8 +60,7 @@ def decode_codes(description: Any) -> None:
     """Write the codeword of each code, a share of them for each ticket."""
     about = carray(description, PLACES)
     n_codes, n_tickets = about[N_CODES], about[N_TICKETS]
-    low, high, width, high_bits = about[LOW], about[HIGH], about[WIDTH], about[HIGH_BITS]
-    mask = (1 << high_bits) - 1
+    codes, high, width, high_bits = about[CODES], about[HIGH], about[WIDTH], about[HIGH_BITS]
     table, size, step = about[TABLE], 4 * about[D], 4 * about[STRIDE]
     while True:
         ticket = take(about.ctypes.data + 8 * TICKET)
@@ -69,15 +69,7 @@ def decode_codes(description: Any) -> None:
         last = n_codes * (ticket + 1) // n_tickets
         end = about[OUT] + last * size
         for i in range(n_codes * ticket // n_tickets, last):
-            if high_bits:
-                bit = i * high_bits
-                code = read_1(low + i) | ((read_2(high + (bit >> 3)) >> (bit & 7)) & mask) << 8
-            elif width == 1:
-                code = read_1(low + i)
-            elif width == 2:
-                code = read_2(low + 2 * i)
-            else:
-                code = read_4(low + 4 * i)
+            code = code_at(codes, high, width, high_bits, i)
             source, target = table + code * step, about[OUT] + i * size
             if target + step > end:
                 for j in range(0, size, 4):
@@ -96,7 +88,8 @@ def decode_bytes(description: Any) -> None:
     """Write the codeword of D bytes of each code, and the sum of each row; a share of the rows for each ticket."""
     about = carray(description, PLACES)
     n_rows, n_blocks, n_tickets = about[N_ROWS], about[N_BLOCKS], about[N_TICKETS]
-    low, width, table, d = about[LOW], about[WIDTH], about[TABLE], about[D]
+    codes, high, width, high_bits = about[CODES], about[HIGH], about[WIDTH], about[HIGH_BITS]
+    table, d = about[TABLE], about[D]
     words = d // 4 * 4
     while True:
         ticket = take(about.ctypes.data + 8 * TICKET)
@@ -105,7 +98,7 @@ def decode_bytes(description: Any) -> None:
         for row in range(n_rows * ticket // n_tickets, n_rows * (ticket + 1) // n_tickets):
             total = 0
             for i in range(row * n_blocks, (row + 1) * n_blocks):
-                code = read_1(low + i) if width == 1 else read_2(low + 2 * i) if width == 2 else read_4(low + 4 * i)
+                code = code_at(codes, high, width, high_bits, i)
                 total += read_4(about[BY_CODE] + 4 * code)
                 source, target = table + code * d, about[OUT] + i * d
                 if d == 8:

@@ -1,19 +1,16 @@
 """Compiled product of activations with a weight of codes, whose codewords are read where they are.
 
 It is a matrix product of six rows of the weight with 16 tokens at a time, or up to 64 with AVX-512, their sums in the
-registers. The
-numbers of a row are broadcast from its codewords, which the caches hold: the weight is never made.
+registers. The numbers of a row are broadcast from its codewords, which the caches hold: the weight is never made.
 """
 
 from typing import Any
 
-from llvmlite import ir
 from numba import carray, njit, types
 from numba.core import cgutils
 
 from compression.quantization.compiled_vectors import (
     HAS_AVX512,
-    I8,
     I64,
     LANES,
     VECTOR,
@@ -21,6 +18,7 @@ from compression.quantization.compiled_vectors import (
     broadcast,
     kernel,
     load,
+    load_integer,
     multiply_add,
     store,
     take,
@@ -60,13 +58,8 @@ def _product(n_vectors: int, *, found: bool = False) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             about, sums, x, words, first = arguments
 
-            def read(address: Any, kind: Any) -> Any:
-                value = builder.load(builder.inttoptr(address, kind.as_pointer()))
-                value.align = 1
-                return value if kind == I64 else builder.zext(value, I64)
-
             def given(place: int) -> Any:
-                return read(builder.add(about, I64(8 * place)), I64)
+                return load_integer(builder, builder.add(about, I64(8 * place)), 8)
 
             n_blocks, d, centroids, codes, high = map(given, (N_BLOCKS, D, CENTROIDS, CODES, HIGH))
             width, bits, bias = map(given, (WIDTH, HIGH_BITS, BIAS))
@@ -94,15 +87,15 @@ def _product(n_vectors: int, *, found: bool = False) -> Any:
                 def keep_plain(n_bytes: int) -> None:
                     for number, place in zip(numbers, places, strict=True):
                         address = builder.add(codes, builder.mul(number, I64(n_bytes)))
-                        keep(read(address, ir.IntType(8 * n_bytes)), place)
+                        keep(load_integer(builder, address, n_bytes), place)
 
                 with builder.if_else(is_packed) as (packed, plain):
                     with packed:
                         for number, place in zip(numbers, places, strict=True):
                             bit = builder.mul(number, bits)
-                            above = read(builder.add(high, builder.lshr(bit, I64(3))), ir.IntType(16))
+                            above = load_integer(builder, builder.add(high, builder.lshr(bit, I64(3))), 2)
                             above = builder.and_(builder.lshr(above, builder.and_(bit, I64(7))), mask)
-                            low = read(builder.add(codes, number), I8)
+                            low = load_integer(builder, builder.add(codes, number), 1)
                             keep(builder.or_(low, builder.shl(above, I64(8))), place)
                     with plain, builder.if_else(builder.icmp_signed("==", width, I64(1))) as (one, more):
                         with one:

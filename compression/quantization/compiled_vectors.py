@@ -35,34 +35,26 @@ F32, I8, I32, I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64
 VECTOR = ir.VectorType(F32, LANES)
 
 
-@any_intrinsic
-def floats(typing: Any, address: Any) -> Any:
-    """Pointer to float32 at an address."""
+def _pointer(kind: Any, number: Any) -> Any:
+    """Make the intrinsic that turns an address into a pointer to numbers."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], F32.as_pointer())
+    def typed(typing: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], kind.as_pointer())
 
-    return types.CPointer(types.float32)(types.int64), generate
+        return types.CPointer(number)(types.int64), generate
 
-
-@any_intrinsic
-def integers_at(typing: Any, address: Any) -> Any:
-    """Pointer to int32 at an address."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], I32.as_pointer())
-
-    return types.CPointer(types.int32)(types.int64), generate
+    return any_intrinsic(typed)
 
 
-@any_intrinsic
-def bytes_at(typing: Any, address: Any) -> Any:
-    """Pointer to uint8 at an address."""
+floats_at, integers_at, bytes_at = _pointer(F32, types.float32), _pointer(I32, types.int32), _pointer(I8, types.uint8)
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], I8.as_pointer())
 
-    return types.CPointer(types.uint8)(types.int64), generate
+def load_integer(builder: Any, address: Any, n_bytes: int) -> Any:
+    """Write the instructions that load an unsigned integer of `n_bytes` bytes, from any address, as one of 8."""
+    value = builder.load(builder.inttoptr(address, ir.IntType(8 * n_bytes).as_pointer()))
+    value.align = 1
+    return value if n_bytes == 8 else builder.zext(value, I64)
 
 
 def _read(n_bytes: int) -> Any:
@@ -70,9 +62,7 @@ def _read(n_bytes: int) -> Any:
 
     def typed(typing: Any, address: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            value = builder.load(builder.inttoptr(arguments[0], ir.IntType(8 * n_bytes).as_pointer()))
-            value.align = 1
-            return builder.zext(value, I64)
+            return load_integer(builder, arguments[0], n_bytes)
 
         return types.int64(types.int64), generate
 
@@ -80,6 +70,20 @@ def _read(n_bytes: int) -> Any:
 
 
 read_1, read_2, read_4 = _read(1), _read(2), _read(4)
+
+
+@njit(error_model="numpy", inline="always")
+def code_at(codes: int, high: int, width: int, high_bits: int, i: int) -> int:
+    """Code number `i` of some that are stored as places CODES, HIGH, WIDTH and HIGH_BITS of the kernels say."""
+    if high_bits:
+        bit = i * high_bits
+        above = (read_2(high + (bit >> 3)) >> (bit & 7)) & ((1 << high_bits) - 1)
+        return read_1(codes + i) | above << 8
+    if width == 1:
+        return read_1(codes + i)
+    if width == 2:
+        return read_2(codes + 2 * i)
+    return read_4(codes + 4 * i)
 
 
 @any_intrinsic
@@ -175,9 +179,9 @@ def turn_in(target: int, step: int, source: int, n_in: int, count: int) -> None:
     whole = n_in // LANES * LANES if count == LANES else 0
     for i in range(0, whole, LANES):
         turn(target + i * step, step, source + 4 * i, 4 * n_in)
-    x = carray(floats(source), count * n_in)
+    x = carray(floats_at(source), count * n_in)
     for i in range(whole, n_in):
-        lanes = carray(floats(target + i * step), LANES)
+        lanes = carray(floats_at(target + i * step), LANES)
         for token in range(LANES):
             lanes[token] = x[token * n_in + i] if token < count else 0.0
 
@@ -189,6 +193,6 @@ def turn_out(target: int, n_out: int, sums: int, n_rows: int, count: int) -> Non
     for row in range(0, whole, LANES):
         turn(target + 4 * row, 4 * n_out, sums + 4 * LANES * row, 4 * LANES)
     for row in range(whole, n_rows):
-        lanes = carray(floats(sums + 4 * LANES * row), LANES)
+        lanes = carray(floats_at(sums + 4 * LANES * row), LANES)
         for token in range(count):
-            carray(floats(target + 4 * (token * n_out + row)), 1)[0] = lanes[token]
+            carray(floats_at(target + 4 * (token * n_out + row)), 1)[0] = lanes[token]

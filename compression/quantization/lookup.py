@@ -8,7 +8,7 @@ import torch
 from compression.quantization import compiled_lookup as tables
 from compression.quantization import compiled_product as product
 from compression.quantization.compiled_vectors import HAS_AVX512
-from compression.quantization.packed_codes import Codes, PackedCodes
+from compression.quantization.packed_codes import Codes, PackedCodes, describe_codes
 from compression.quantization.torch_threads import in_threads, scratch
 
 # How many products of the dense weight take as long as to fetch a line of a table and add it: with AVX-512 a product
@@ -110,23 +110,8 @@ def linear_by_tables(x: torch.Tensor, centroids: torch.Tensor, codes: Codes, bia
     For each codeword and each block of an input its product is computed once, and every output is a sum of such
     products, one for each block (Jégou, Douze and Schmid, IEEE TPAMI 33, 117 (2011), for distances). Sums are in
     another order than the dense product's, so that results differ from its by rounding; they do not depend on the
-    number of threads, nor on what else is in the batch.
-
-    Parameters
-    ----------
-    x
-        (..., blocks * d) float32 on the CPU.
-    centroids
-        (K, d) float32, K at most 32,768.
-    codes
-        (rows, blocks) integers, or packed.
-    bias
-        (rows,) float32 or ``None``.
-
-    Returns
-    -------
-    torch.Tensor
-        (..., rows).
+    number of threads, nor on what else is in the batch. Parameters and what is returned are those of
+    `linear_by_codewords`, for K of at most 32,768.
     """
     if not isinstance(codes, PackedCodes) and codes.element_size() > 2:
         codes = codes.to(torch.int16)
@@ -160,19 +145,13 @@ def _described(
     n_rows, n_blocks = codes.shape
     d = centroids.shape[1]
     rows = x.detach().resolve_neg().reshape(-1, n_blocks * d).contiguous()
-    numbers = (codes.low if isinstance(codes, PackedCodes) else codes).contiguous()
-    numbers = numbers.to(torch.int32) if numbers.element_size() == 8 else numbers
     # Type and device are named: PyTorch's defaults may be others.
     added = torch.zeros(n_rows, dtype=torch.float32, device="cpu") if bias is None else bias.detach().contiguous()
     out = torch.empty((len(rows), n_rows), dtype=torch.float32, device="cpu")
-    kept = [rows, centroids.detach().contiguous(), numbers, added, out]
+    given = [rows, centroids.detach().contiguous(), added, out]
     about = (ctypes.c_int64 * kernel.PLACES)()
-    for place, tensor in zip((kernel.X, kernel.CENTROIDS, kernel.CODES, kernel.BIAS, kernel.OUT), kept, strict=True):
+    for place, tensor in zip((kernel.X, kernel.CENTROIDS, kernel.BIAS, kernel.OUT), given, strict=True):
         about[place] = tensor.data_ptr()  # an error for one that has no memory of its own
     about[kernel.N_TOKENS], about[kernel.D] = len(rows), d
     about[kernel.N_ROWS], about[kernel.N_BLOCKS] = n_rows, n_blocks
-    about[kernel.WIDTH] = numbers.element_size()
-    if isinstance(codes, PackedCodes):
-        kept.insert(0, codes.high)
-        about[kernel.HIGH], about[kernel.HIGH_BITS] = codes.high.data_ptr(), codes.bits
-    return about, kept
+    return about, [*describe_codes(kernel, about, codes), *given]

@@ -1,6 +1,7 @@
 """Codes of 9 to 15 bits in memory as in the file: one byte each, and the bits above it together."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -64,3 +65,17 @@ class PackedCodes:
 
 
 Codes = torch.Tensor | PackedCodes
+
+
+def describe_codes(kernel: Any, about: Any, codes: Codes) -> list[torch.Tensor]:
+    """Tell a kernel where codes are, on the CPU; the tensors that are returned are to be kept until it is done.
+
+    Its places CODES and WIDTH, and HIGH and HIGH_BITS of packed ones, are filled in.
+    """
+    numbers = codes.low if isinstance(codes, PackedCodes) else codes
+    kept = [(numbers.to(torch.int32) if numbers.element_size() == 8 else numbers).contiguous()]
+    about[kernel.CODES], about[kernel.WIDTH] = kept[0].data_ptr(), kept[0].element_size()
+    if isinstance(codes, PackedCodes):
+        kept.append(codes.high)
+        about[kernel.HIGH], about[kernel.HIGH_BITS] = codes.high.data_ptr(), codes.bits
+    return kept
