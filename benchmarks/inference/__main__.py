@@ -3,9 +3,9 @@
 The methods take turns, round by round, so that a drift of the machine's speed meets all of them; tables give medians of
 the ratio within a round. Memory is that of a fresh process for each method: resident bytes after the model has been
 made, and their peak during forward passes, both above the process before the model. What weights take at the peak, all
-buffers included, is that peak less the activations, which are those of the dense model: its peak less its
-weights (or what is resident before, if that is more: the dense products need memory too that these do not). Compressed
-files hold what is not quantized in fp32, as the dense one does.
+buffers included, is that peak less the activations, which are those of the dense model: its peak less its weights (or
+what is resident before, if that is more: the dense products need memory too that these do not). Compressed files hold
+what is not quantized in fp32, as the dense one does.
 """
 
 import argparse
