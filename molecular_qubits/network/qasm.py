@@ -69,7 +69,7 @@ def read_qasm(text: str) -> Circuit:
     ------
     QasmError
         A `ValueError` that names the line and what is wrong there.
-    ImportError
+    ModuleNotFoundError
         If the extra ``network`` is not installed.
     """
     version = _version(text)

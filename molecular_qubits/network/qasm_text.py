@@ -43,13 +43,15 @@ def statements(text: str) -> Iterator[Any]:
     ------
     QasmError
         If a statement cannot be parsed.
-    ImportError
+    ModuleNotFoundError
         If the extra ``network`` is not installed.
     """
     try:
         import openqasm3  # noqa: F401
     except ImportError as error:
-        raise ImportError("OpenQASM needs the extra `network`: pip install molecular-compression[network]") from error
+        raise ModuleNotFoundError(
+            "OpenQASM needs the extra `network`: pip install molecular-compression[network]"
+        ) from error
     for line, piece in _pieces(_without_comments(text)):
         call = _plain_call(piece.strip(), line)
         if call is not None:

@@ -61,6 +61,23 @@ def write_results(result: ScreeningResult, out: str | Path) -> Path:
     return page
 
 
+def check_drawing() -> None:
+    """Refuse to work without what the drawings of structures need.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If RDKit cannot load its drawing code: its packages take some libraries from the system.
+    """
+    try:
+        from rdkit.Chem.Draw import rdMolDraw2D  # noqa: F401
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f"RDKit cannot draw structures here ({error}): install the library, on Debian and Ubuntu with "
+            "`apt-get install libxrender1 libxext6`."
+        ) from error
+
+
 def structure_svg(smiles: str, width: int = 260, height: int = 170) -> str:
     """Return the drawing of a SMILES as an SVG element without an XML header."""
     from rdkit import Chem

@@ -206,6 +206,8 @@ def screen(
     ------
     FileNotFoundError, ValueError
         If the library cannot be read or gives no candidate, or an argument is out of range.
+    ModuleNotFoundError
+        If structures cannot be drawn for `out`.
     OSError
         If the disk is full. Finished results are kept.
     KeyboardInterrupt
@@ -219,7 +221,10 @@ def screen(
     for fault in found.faults:
         say(f"{Path(library).name}, {fault}; the row is left out.")
     if out is not None:
+        from molecular_qubits.screening.report import check_drawing
+
         check_folder(out)
+        check_drawing()
     if cache is not None:
         check_folder(cache, "Argument `cache`")
     screening = _Screening(found.candidates, config, None if cache is None else str(cache), before)

@@ -16,13 +16,14 @@ TINY = {"epochs": 1, "max_length": 8, "lr": 1e-3}
 
 
 @pytest.fixture
-def few(monkeypatch):
+def few(real_data, monkeypatch):
     """Leave 96 of the training sentences."""
     text, validation = load_sentiment()
     monkeypatch.setattr(recipe, "load_sentiment", lambda folder=None: (text.subset(range(96)), validation))
 
 
-def test_nothing_of_the_validation_sentences_and_no_training_sentence_is_held_out():
+@pytest.mark.data
+def test_nothing_of_the_validation_sentences_and_no_training_sentence_is_held_out(real_data):
     train, held_out = split(1514)
     whole, validation = load_sentiment()
     assert len(held_out.texts) == 1514
@@ -32,6 +33,7 @@ def test_nothing_of_the_validation_sentences_and_no_training_sentence_is_held_ou
     assert not kept & {normalise(text) for text in (*train.texts, *validation.texts)}
 
 
+@pytest.mark.data
 def test_recipes_are_compared_and_runs_are_kept(few, monkeypatch, tmp_path):
     config = RecipeConfig(held_out=32, finetune=TINY, variants={"slow": {"lr": 1e-5}}, seeds=(3, 4))
     monkeypatch.setattr(recipe, "load_minilm_tokenizer", lambda folder: load_minilm_tokenizer())
@@ -57,6 +59,7 @@ def test_without_committed_data_the_command_says_what_to_do(monkeypatch, tmp_pat
     assert "no committed data of this command yet: give `--measure`" in capsys.readouterr().err
 
 
+@pytest.mark.data
 def test_bad_settings_are_refused_before_any_training(few, tmp_path):
     with pytest.raises(ConfigError, match=r"`finetune.seed` must be left out \(set `seeds`\)"):
         RecipeConfig.build({"finetune": {"seed": 1}})

@@ -466,6 +466,15 @@ def test_a_file_in_place_of_the_folder_is_refused_before_any_work(tmp_path):
         screen(_library(tmp_path), tmp_path / "out", cache=_library(tmp_path))
 
 
+def test_structures_that_cannot_be_drawn_are_told_before_any_work(tmp_path, monkeypatch, capsys):
+    from molecular_qubits.cli import main
+
+    monkeypatch.setitem(sys.modules, "rdkit.Chem.Draw", None)
+    monkeypatch.setattr(run_module, "_Screening", None)
+    assert main(["screen", str(_library(tmp_path)), "--out", str(tmp_path / "out")]) == 2
+    assert "`apt-get install libxrender1 libxext6`" in capsys.readouterr().err
+
+
 def test_the_geometry_has_the_wanted_spin_state(tmp_path):
     (candidate,) = read_library(_library(tmp_path)).candidates
     lit = geometry(Job("a", candidate.on, "on", Stage(), str(tmp_path)))
