@@ -1,7 +1,8 @@
 """Time of the whole offline pipeline: fine-tuning, choice of sizes, clustering, distillation and scores of both models.
 
 Runs ``pg-ipq run --preset PRESET --set budget=BUDGET`` in a process of its own, with an empty cache but for the fetched
-packages (``pg-ipq fetch-data``). Nothing else may run meanwhile.
+packages (``pg-ipq fetch-data``). Nothing else may run meanwhile. With ``--run FOLDER`` the run stays there and is
+continued after an interruption; the seconds are then those of its last part.
 """
 
 import argparse
@@ -25,22 +26,37 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pipeline", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks/pipeline"), help="folder of results")
     parser.add_argument("--preset", choices=RUNS, default="minilm-rt", help="default: minilm-rt")
-    parser.add_argument("--budget", default="15x", help="size of the file (default: 15x)")
+    parser.add_argument(
+        "--budget", default="15x", help="size of the file, or none: with the blocks of the preset (default: 15x)"
+    )
+    parser.add_argument("--run", type=Path, metavar="FOLDER", help="keep the run; one that is finished is read")
     parser.add_argument("--folder", type=Path, help="cache folder with the packages")
     arguments = parser.parse_args(argv)
     return run_command(lambda: _run(arguments), arguments)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    rows = measure(arguments.preset, arguments.budget, packages_folder(arguments.folder))
-    about = {"preset": arguments.preset, "budget": arguments.budget}
+    budget = None if arguments.budget == "none" else arguments.budget
+    rows = measure(arguments.preset, budget, packages_folder(arguments.folder), arguments.run)
+    about = {"preset": arguments.preset, "budget": budget}
     record = {"rows": rows, "provenance": provenance(about, rows[-1]["seconds"])}
-    write_json(arguments.out / f"{arguments.preset}-{arguments.budget}.json", record)
+    write_json(arguments.out / f"{'-'.join(filter(None, about.values()))}.json", record)
     print(f"{machine()['processor']}, {machine()['cores']} cores\n\n{markdown_table(rows)}")
 
 
-def measure(preset: str, budget: str, packages: Path) -> list[dict[str, Any]]:
+def measure(preset: str, budget: str | None, packages: Path, run: Path | None = None) -> list[dict[str, Any]]:
     """Return a row for each model of the run; that of the compressed one has the seconds of the whole command.
+
+    Parameters
+    ----------
+    preset
+        One of `RUNS`.
+    budget
+        Size of the file; with the preset's own blocks if ``None``.
+    packages
+        Folder of the fetched packages.
+    run
+        Folder of the run, finished or not; a temporary one if ``None``.
 
     Raises
     ------
@@ -48,16 +64,20 @@ def measure(preset: str, budget: str, packages: Path) -> list[dict[str, Any]]:
         If the command fails; its messages are printed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        cache, out = Path(folder, "cache"), Path(folder, "run")
+        cache, out = Path(folder, "cache"), Path(folder, "run") if run is None else run
         cache.mkdir()
         (cache / "packages").symlink_to(packages.resolve())
-        command = [sys.executable, "-m", "compression", "run", "--preset", preset, "--set", f"budget={budget}"]
+        command = [sys.executable, "-m", "compression", "run", "--preset", preset]
+        command += [] if budget is None else ["--set", f"budget={budget}"]
         start = time.monotonic()
         done = subprocess.run([*command, "--folder", str(cache), "--out", str(out)], stdout=subprocess.DEVNULL)
         seconds = time.monotonic() - start
         if done.returncode:
             raise RuntimeError(f"`{' '.join(command)}` failed with exit code {done.returncode}.")
-        rows = json.loads((out / "report.json").read_text(encoding="utf-8"))["rows"]
+        report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    if run is not None:  # perhaps finished before
+        seconds = report["provenance"]["seconds"]
+    rows = report["rows"]
     return [row | {"seconds": round(seconds, 1) if row is rows[-1] else None} for row in rows]
 
 

@@ -191,6 +191,26 @@ def test_the_pipeline_is_timed_from_an_empty_cache(tmp_path, monkeypatch, capsys
     assert "failed with exit code 1" in capsys.readouterr().err
 
 
+def test_a_kept_run_has_the_blocks_of_its_preset_and_its_own_seconds(tmp_path, monkeypatch):
+    real_run = subprocess.run
+
+    def run(command, **options):
+        if "compression" not in command:  # git
+            return real_run(command, **options)
+        assert command[3:6] == ["run", "--preset", "mpnet-rt"]
+        assert "--set" not in command
+        assert command[-2:] == ["--out", str(tmp_path / "run")]
+        write_json(tmp_path / "run" / "report.json", {"rows": [{"model": "iPQ"}], "provenance": {"seconds": 5000.0}})
+        return subprocess.CompletedProcess(command, 0)
+
+    (tmp_path / "packages").mkdir()
+    monkeypatch.setattr(subprocess, "run", run)
+    arguments = ["--preset", "mpnet-rt", "--budget", "none", "--run", str(tmp_path / "run")]
+    assert pipeline.main([*arguments, "--folder", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    (row,) = json.loads((tmp_path / "out" / "mpnet-rt.json").read_text(encoding="utf-8"))["rows"]
+    assert row["seconds"] == 5000.0
+
+
 def test_the_committed_pipeline_takes_less_than_45_minutes_and_loses_at_most_two_points():
     folder = Path(pipeline.__file__).parent / "data"
     record = json.loads((folder / "minilm-rt-15x.json").read_text(encoding="utf-8"))
