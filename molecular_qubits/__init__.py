@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "structure.molecule": ["Molecule"],
+        "structure.memory": ["InsufficientMemoryError"],
         "structure.interfaces": ["as_molecule"],
         "structure.centres": ["chromophore_centre", "radical_centres"],
         "structure.conformers": ["find_conformers"],
@@ -19,7 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "control.switched_gate": ["GateConditions", "predict_gate"],
         "electronic.density_centres": ["centres_from_density"],
         "electronic.cube": ["write_spin_density_cube"],
-        "electronic.errors": ["InsufficientMemoryError", "SCFNotConvergedError", "WrongStateError"],
+        "electronic.errors": ["SCFNotConvergedError", "WrongStateError"],
         "electronic.exchange": ["ExchangeResult", "exchange_couplings", "map_heisenberg", "map_yamaguchi", "project_j"],
         "electronic.full_ci": ["full_ci_gap"],
         "electronic.hyperfine": ["hyperfine_couplings"],

@@ -177,14 +177,14 @@ class StateRunner:
         key, high_spin = self.key(determinant), all(sign > 0 for sign in determinant)
         if not high_spin and self.high_spin is None:
             self.run((1,) * len(self.spins))
-        path = self.cache.path(key)
+        path, analysed = self.cache.path(key), {**key, "kind": "stability"}
         known = path.is_dir()
         state, solution = self._finished(determinant, key)
         if known and self.failure(state, solution) is not None:  # finished when there were fewer checks
+            remove(self.cache.path(analysed))
             remove(path)
             state, solution = self._finished(determinant, key)
         if self.stability:
-            analysed = {**key, "kind": "stability"}
             stable = self.cache.record("stable.json", analysed, lambda: is_stable(self.workspace, solution))
             state = replace(state, stable=stable)
         if high_spin:

@@ -20,7 +20,3 @@ class UnmatchedStatesError(WrongStateError):
     def __init__(self, message: str, determinant: tuple[int, ...], solution: Any) -> None:
         super().__init__(message)
         self.determinant, self.solution = determinant, solution
-
-
-class InsufficientMemoryError(RuntimeError):
-    """The estimated memory of a calculation exceeds what is available."""

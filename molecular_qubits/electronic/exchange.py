@@ -19,7 +19,6 @@ from molecular_qubits.electronic.broken_symmetry import (
     StateRunner,
 )
 from molecular_qubits.electronic.errors import UnmatchedStatesError
-from molecular_qubits.electronic.memory import check_fit_file, check_fit_memory
 from molecular_qubits.electronic.projection import (
     HeisenbergFit,
     ProjectedJ,
@@ -37,6 +36,7 @@ from molecular_qubits.fields.solvers import LADDER
 from molecular_qubits.structure.clashes import check_clashes
 from molecular_qubits.structure.environment import check_available, gpu_available
 from molecular_qubits.structure.interfaces import as_molecule
+from molecular_qubits.structure.memory import check_fit_file, check_fit_memory
 from molecular_qubits.structure.molecule import Molecule, check_multiplicity
 from molecular_qubits.structure.pyscf_input import build_mole, check_method, check_room, is_fitted
 from molecular_qubits.units import HARTREE_TO_CM1

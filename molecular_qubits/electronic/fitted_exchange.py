@@ -10,12 +10,7 @@ import numpy as np
 from numba import njit
 
 from molecular_qubits.fields.threads import workers
-
-BATCH_BYTES = 2**27
-"""Memory of the fitted integrals that PySCF hands out at a time; it reads the next ones meanwhile."""
-
-SHARE_BYTES = 2**25
-"""Memory of the integrals that one thread unpacks at a time."""
+from molecular_qubits.structure.memory import BATCH_BYTES, SHARE_BYTES
 
 _TILE = 32
 """Rows of a matrix that are in the cache when they are written once more as columns."""

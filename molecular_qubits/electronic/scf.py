@@ -14,13 +14,13 @@ import numpy as np
 from molecular_qubits.electronic import ramp
 from molecular_qubits.electronic.cheap_hessian import cheap_hessian, newton_terms
 from molecular_qubits.electronic.errors import SCFNotConvergedError
-from molecular_qubits.electronic.memory import available_memory_mb, fit_limit_mb
 from molecular_qubits.electronic.ramp import CheapField
 from molecular_qubits.fields.guesses import density_of, occupied_orbitals
 from molecular_qubits.fields.solvers import LADDER, with_solver
 from molecular_qubits.fields.stability import OrbitalHessian, StabilityNotDecidedError, is_minimum, pyscf_hessian
 from molecular_qubits.fields.xc_blocks import blocked_numint
 from molecular_qubits.structure.environment import check_environment, surrounded, to_host
+from molecular_qubits.structure.memory import available_memory_mb, fit_limit_mb
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.pyscf_input import build_mole, check_accuracy, make_uks
 from shared.artifacts import atomic_path

@@ -13,6 +13,7 @@ import numpy as np
 
 from molecular_qubits.fields.xc_blocks import blocked_numint, supports
 from molecular_qubits.structure.environment import check_available, check_environment, surrounded, to_host
+from molecular_qubits.structure.memory import check_fit_file, check_fit_memory
 from molecular_qubits.structure.molecule import Molecule, whole_number
 from molecular_qubits.structure.pyscf_input import (
     build_mole,
@@ -109,6 +110,8 @@ def relax_uks(
     ValueError
         If functional, basis or environment are unknown, a number is out of range, or the centres do not have the
         multiplicity.
+    InsufficientMemoryError
+        If the fit of the density needs more memory, or room for a file, than there is.
     GeometryNotConvergedError
         If the field of a step did not converge, or the steps did not suffice.
     SpinContaminationError
@@ -137,6 +140,11 @@ def relax_uks(
 
     if molecule.n_atoms == 1:
         return molecule
+    if fit:
+        mole = build_mole(molecule, basis)
+        check_fit_memory(mole, basis, xc)
+        if device == "cpu":
+            check_fit_file(mole, basis, xc)
     blocked = device == "cpu" and supports(xc)
 
     def make(mole: Any) -> Any:

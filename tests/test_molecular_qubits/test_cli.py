@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from molecular_qubits import cli, cli_exchange
-from molecular_qubits.electronic import memory
 from molecular_qubits.experiments.network import CONFIGS
-from molecular_qubits.structure import environment, relaxation
+from molecular_qubits.structure import environment, memory, relaxation
 from molecular_qubits.structure.library import LIBRARY, start_geometry
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError

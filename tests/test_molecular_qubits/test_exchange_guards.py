@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from molecular_qubits import cli_exchange
-from molecular_qubits.electronic import memory
-from molecular_qubits.electronic.errors import InsufficientMemoryError, WrongStateError
+from molecular_qubits.electronic.errors import WrongStateError
 from molecular_qubits.electronic.exchange import ExchangeResult, exchange_couplings, prepare_settings
 from molecular_qubits.fields.alignments import enumerate_determinants
+from molecular_qubits.structure import memory
 from molecular_qubits.structure.clashes import check_clashes, closest_contact
+from molecular_qubits.structure.memory import InsufficientMemoryError
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.pyscf_input import (
     COMMON_BASES,

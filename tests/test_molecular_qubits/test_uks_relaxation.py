@@ -9,7 +9,8 @@ import pytest
 
 from molecular_qubits import Molecule, exchange_couplings
 from molecular_qubits.fields.stability import StabilityNotDecidedError
-from molecular_qubits.structure import relaxation, step_field, uks_relaxation
+from molecular_qubits.structure import memory, relaxation, step_field, uks_relaxation
+from molecular_qubits.structure.memory import InsufficientMemoryError
 from molecular_qubits.structure.pyscf_input import build_mole, make_uks
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError, cached_relaxation
 from molecular_qubits.structure.step_field import SpinContaminationError, UnstableFieldError
@@ -47,6 +48,15 @@ def test_a_fitted_density_in_a_solvent_hardly_moves_the_atoms():
     fitted = relax_uks(H2, basis="6-31g", grid_level=1, density_fit=True, solvent_epsilon=2.4)
     assert dist(*plain.coordinates) == pytest.approx(0.743, abs=0.005)
     assert dist(*fitted.coordinates) == pytest.approx(dist(*plain.coordinates), abs=2e-3)
+
+
+def test_too_little_memory_for_the_fit_is_said_before_any_field(monkeypatch):
+    monkeypatch.setattr(memory, "available_memory_mb", lambda: 0.001)
+    monkeypatch.setattr(uks_relaxation, "make_uks", None)
+    with pytest.raises(
+        InsufficientMemoryError, match=r"2 atoms in 6-31g \(4 orbitals\) needs about .* smaller `basis`"
+    ):
+        relax_uks(H2, basis="6-31g", density_fit=True)
 
 
 def test_a_field_that_does_not_converge_is_an_error():

@@ -10,9 +10,13 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from molecular_qubits.electronic.errors import InsufficientMemoryError
-from molecular_qubits.electronic.fitted_exchange import BATCH_BYTES, SHARE_BYTES
 from molecular_qubits.structure.pyscf_input import fitting_basis
+
+BATCH_BYTES = 2**27
+"""Memory of the fitted integrals that PySCF hands out at a time; it reads the next ones meanwhile."""
+
+SHARE_BYTES = 2**25
+"""Memory of the integrals that one thread unpacks at a time."""
 
 _WORK_MATRICES = 40
 """Square matrices of an unrestricted field with DIIS: 8 error and 8 Fock pairs, densities, orbitals, work arrays."""
@@ -21,6 +25,10 @@ _ORBITAL_VALUES_SHARE = 1 / 6
 """Orbital values that a ramped field keeps, in fitted integrals, with 55 atoms."""
 
 _REMEDY = "take a smaller `basis` or `auxbasis`, exact integrals (`density_fit=False`, slower), or a larger machine."
+
+
+class InsufficientMemoryError(RuntimeError):
+    """The estimated memory of a calculation exceeds what is available."""
 
 
 def fit_memory_mb(mole: Any, xc: str, auxbasis: str | None = None, *, ramp: bool = False) -> float:
