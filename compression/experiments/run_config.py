@@ -146,6 +146,30 @@ class Prepared:
         return identity | ({"weights": self.source.weights} if self.source.weights else {})
 
 
+def check_settings(
+    config: RunConfig, folder: str | Path | None = None, plan: Path | None = None
+) -> tuple[Task, ModelSource, tuple[Rule, ...]]:
+    """Return task, model and rules of a run after checking that they fit; no data are read. See `prepare`."""
+    task = find_task(config.task)
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("Key `device` must be 'cpu' or 'auto' on a machine without a CUDA device, but was 'cuda'.")
+    source = find_model(config.model, task, new_head=config.new_head, folder=folder)
+    if config.finetune is None and source.new_head:
+        raise ValueError(f"Key `finetune` must not be null: model {config.model!r} has no head for {task.name!r} yet.")
+    if config.finetune is None and config.noise is not None:
+        raise ValueError("Key `noise` must be null where `finetune` is: nothing is trained that it could act on.")
+    if config.share and config.budget is None:
+        raise ValueError("Key `share` must be left out without a `budget`, which chooses what to share, but was True.")
+    check_layers(config.ipq.distillation, source.config, "ipq.distillation")
+    rules = _rules(config, source, plan)
+    skeleton = source.empty()
+    if not rules:
+        _check_budget(config, skeleton, file_header(task, skeleton.config))
+    elif config.budget is None:
+        _check_rules(config, rules, skeleton)
+    return task, source, rules
+
+
 def prepare(config: RunConfig, folder: str | Path | None = None, plan: Path | None = None) -> Prepared:
     """Read model configuration, rules, data and tokenizer, and check that they fit.
 
@@ -166,23 +190,7 @@ def prepare(config: RunConfig, folder: str | Path | None = None, plan: Path | No
     compression.training.packages.DataError
         If the hub cannot be reached or a package has not been fetched.
     """
-    task = find_task(config.task)
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("Key `device` must be 'cpu' or 'auto' on a machine without a CUDA device, but was 'cuda'.")
-    source = find_model(config.model, task, new_head=config.new_head, folder=folder)
-    if config.finetune is None and source.new_head:
-        raise ValueError(f"Key `finetune` must not be null: model {config.model!r} has no head for {task.name!r} yet.")
-    if config.finetune is None and config.noise is not None:
-        raise ValueError("Key `noise` must be null where `finetune` is: nothing is trained that it could act on.")
-    if config.share and config.budget is None:
-        raise ValueError("Key `share` must be left out without a `budget`, which chooses what to share, but was True.")
-    check_layers(config.ipq.distillation, source.config, "ipq.distillation")
-    rules = _rules(config, source, plan)
-    skeleton = source.empty()
-    if not rules:
-        _check_budget(config, skeleton, file_header(task, skeleton.config))
-    elif config.budget is None:
-        _check_rules(config, rules, skeleton)
+    task, source, rules = check_settings(config, folder, plan)
     texts = _load(task, config.data, folder)
     tokenizer = source.tokenizer()
     max_length = min(128, source.max_tokens) if config.finetune is None else config.finetune.max_length

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from compression.experiments.empty_clusters import totals
-from compression.experiments.run_config import RunConfig
+from compression.experiments.run_config import RunConfig, check_settings
 from compression.experiments.study_tables import gain_rows, packed, score_rows
 from compression.experiments.task_run import finished_report, run_task
 from compression.quantization.rules import STAGES
@@ -199,16 +199,25 @@ def run_study(
     Raises
     ------
     ValueError
-        See `plan`; if `out` holds runs with other settings, or with `finished` none of the first variant for a seed of
-        another one; if `known` is of other settings, or has another fp32 model for a seed than `out`; if runs of one
-        budget have other block sizes or numbers of codewords.
+        Before any run, see `plan` and `compression.experiments.run_config.prepare`; if `out` holds runs with other
+        settings, or with `finished` none of the first variant for a seed of another one; if `known` is of other
+        settings, has another fp32 model for a seed than `out`, or lacks the sizes chosen for a budget where runs are
+        added to its own; if runs of one budget have other block sizes or numbers of codewords.
     """
     out = Path(out)
     planned = plan(config)
     taken = {} if known is None else _known_runs(planned, known)
     incomplete = {item.seed for item in planned if item.name not in taken}
     plans = _plans(config, out, known)
+    todo = [item for item in planned if item.name not in taken or item.seed in incomplete]
     if not finished:
+        for item in todo:
+            if item.config.budget and item.size not in plans and any(size == item.size for _, size, _ in taken):
+                raise ValueError(
+                    f"Argument `known` must hold the sizes of layers that were chosen for {item.size!r} (`plans`), as "
+                    f"runs such as {item.folder!r} are added to its own, but is of before they were kept."
+                )
+        _check_first(todo, out, folder)
         for size, chosen in plans.items():
             if not (path := out / "plans" / f"{size}.json").is_file():
                 write_json(path, chosen)
@@ -256,6 +265,23 @@ def run_study(
         "plans": _plans(config, out, known),
         "provenance": provenance(config, seconds),
     }
+
+
+def _check_first(items: Sequence[Planned], out: Path, folder: str | Path | None) -> None:
+    """Refuse, before any of them, what one of the runs would refuse: its folder, or settings that do not fit."""
+    checked = set[str]()
+    for item in items:
+        if finished_report(item.config, out / "runs" / item.folder) is not None:
+            continue
+        values = item.config.model_dump(mode="json")
+        same = {part: values[part] and values[part] | {"seed": 0} for part in ("finetune", "noise", "ipq")}
+        key = content_hash([item.size, values | same])
+        if key not in checked:
+            checked.add(key)
+            try:
+                check_settings(item.config, folder, out / "plans" / f"{item.size}.json")
+            except ValueError as error:
+                raise ValueError(f"Run {item.folder!r}: {error}") from error
 
 
 def _check_shared(item: Planned, run: Mapping[str, Any], shared: dict[tuple[Any, ...], str]) -> None:

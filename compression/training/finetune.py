@@ -19,7 +19,7 @@ from compression.training.data import TextData, load_sentiment
 from compression.training.distributed import shard
 from compression.training.evaluate import Evaluation, evaluate
 from compression.training.loop import run_steps
-from compression.training.losses import label_loss
+from compression.training.losses import check_labels, label_loss
 from compression.training.models import load_minilm_roberta, load_minilm_tokenizer
 from compression.training.packages import PACKAGES
 from compression.training.precision import Precision, autocast
@@ -95,8 +95,14 @@ def finetune(
     -------
     list of float
         The loss of each step.
+
+    Raises
+    ------
+    ValueError
+        If a label has no output of the model.
     """
     config = config or FinetuneConfig()
+    check_labels(data.labels, model)
     n_steps = config.epochs * -(-len(data) // config.batch_size)
     batches = training_batches(data.lengths, config.batch_size, n_steps, config.seed)
     device = next(model.parameters()).device

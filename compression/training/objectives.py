@@ -22,6 +22,7 @@ from compression.training.distillation import (
     teach,
 )
 from compression.training.distributed import from_first, rank, shard, world_size
+from compression.training.losses import check_labels
 from compression.training.precision import Precision, autocast
 from shared.artifacts import content_hash
 
@@ -62,7 +63,8 @@ class SequenceDistillation:
     Raises
     ------
     ValueError
-        If the outputs are not of as many sequences, or lack hidden states that the loss uses.
+        If the outputs are not of as many sequences, or lack hidden states that the loss uses, or it uses labels for
+        which the teacher has no output.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class SequenceDistillation:
         precision: Precision,
         batch_size: int,
     ) -> None:
+        if distillation.label_weight > 0:
+            check_labels(data.labels, teacher, "train_data")
         if isinstance(teacher, nn.Module):
             teacher = teach(teacher, data, hidden_layers=distillation.needed_layers, precision=precision)
         if len(teacher.logits) != len(data):

@@ -234,7 +234,8 @@ def test_what_is_chosen_for_a_budget_is_chosen_as_the_first_variant_does_and_tra
         "seeds": [0],
     }
     config = StudyConfig.build(values)
-    asked, layers = [], {"PG": "a", "Fisher": "a"}
+    asked, checked, layers = [], [], {"PG": "a", "Fisher": "a"}
+    monkeypatch.setattr(study, "check_settings", lambda config, *_: checked.append(config.weighting))
 
     def run_task(config, out, *, plan, plan_settings, **_):
         asked.append((config.weighting, plan_settings.weighting))
@@ -250,6 +251,7 @@ def test_what_is_chosen_for_a_budget_is_chosen_as_the_first_variant_does_and_tra
     monkeypatch.setattr(study, "_record", record)
     found = run_study(config, tmp_path / "here")
     assert asked == [("activation", "activation"), ("fisher", "activation")]
+    assert checked == ["activation", "fisher"]
     assert found["plans"] == {"x": {"budget": "12x", "rules": [{"pattern": "made here"}]}}
     there = run_study(StudyConfig.build(values | {"seeds": [1]}), tmp_path / "there", known=found)
     assert there["plans"] == found["plans"]
@@ -262,6 +264,19 @@ def test_what_is_chosen_for_a_budget_is_chosen_as_the_first_variant_does_and_tra
     layers["Fisher"] = "b"
     with pytest.raises(ValueError, match=r"that were chosen for 'x', but \('Fisher', 'x', 0\) has others"):
         run_study(config, tmp_path / "other")
+    with pytest.raises(
+        ValueError, match=r"`known` must hold the sizes .* for 'x' \(`plans`\), as runs such as 'PG-x-1'"
+    ):
+        run_study(StudyConfig.build(values | {"seeds": [0, 1]}), tmp_path / "new", known=found | {"plans": {}})
+
+
+def test_a_folder_of_other_settings_is_refused_before_any_run(settings, tmp_path, monkeypatch):
+    config = load_config(StudyConfig, settings)
+    last = plan(config)[-1]
+    write_json(tmp_path / "runs" / last.folder / "run.json", {"config": {}})
+    monkeypatch.setattr(study, "run_task", None)
+    with pytest.raises(ValueError, match="noise-small-1' holds a run with another `block_size`"):
+        run_study(config, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -306,6 +321,9 @@ def test_nothing_finished_is_an_error(settings, tmp_path, capsys):
         ("variants.noise.seeds=[7]", "7"),
         ("variants.noise.change={nois: 1}", "nois"),
         ("run.task=stsb", "classification"),
+        ("variants.PG.change={block_size: 7}", "7"),
+        ("variants.noise.change={ipq: {stages: [nix]}}", "Run 'noise-"),
+        ("sizes={tiny: {budget: 1kB}}", "budget"),
     ],
 )
 def test_bad_settings_are_refused_before_any_work(settings, tmp_path, capsys, change, message):

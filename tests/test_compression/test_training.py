@@ -1,6 +1,7 @@
 """The training loop and fine-tuning: schedule, determinism, checkpoints."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -90,6 +91,15 @@ def test_finetuning_learns_and_leaves_the_global_random_state(tiny_roberta, tiny
     assert len(losses) == 40 * 2
     assert sum(losses[-8:]) < 0.2 * sum(losses[:8])
     assert evaluate(model, rows).accuracy == 1.0
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"), [([0, 7], "labels from 0 to 1, .* but has 7"), ([-1, 0], "-1"), ([0.5, 0.5], "2 outputs")]
+)
+def test_labels_without_an_output_are_refused_before_any_step(tiny_roberta, tiny_data, labels, message):
+    data = replace(tiny_data.subset([0, 1]), labels=torch.tensor(labels))
+    with pytest.raises(ValueError, match=f"Argument `data` must hold .*{message}"):
+        finetune(tiny_roberta(0), data, SETTINGS)
 
 
 def test_finetuning_is_a_function_of_its_arguments(tiny_roberta, tiny_data):
