@@ -65,6 +65,11 @@ def rows_of(study: str, **wanted: Any) -> list[dict[str, Any]]:
     ]
 
 
+def refused_functionals(study: str) -> set[str]:
+    """Return the functionals of the rows of a study that were refused."""
+    return {row["xc"] for row in read(study)["rows"] if "error" in row} if path_of(study).exists() else set()
+
+
 def coupling(row: dict[str, Any], i: int = 0, j: int = 1, projection: str = "yamaguchi") -> float:
     """Return the coupling of two centres of a row in cm^-1."""
     return float(row[f"j_{projection}_cm1"][i][j])
@@ -364,12 +369,12 @@ def switching() -> dict[str, Any]:
     Both couplings carry the relative error of the mono-radical (`mono_error_bar`) but for functional and projection,
     the dark one at least `RESOLUTION_CM1`. The projection of three centres, `local_couplings` among them, and half the
     difference of the lit couplings, for the halves of the molecule are equivalent, are added to the squares. A
-    functional changes the lit coupling and its error by its factor of the mono-radical. The dark coupling is its own
-    one (``bi-dark-functional``), or else that of B3LYP, with its error, times the factor of the functional at the other
-    geometry. The ratio is then a lower bound: the lowest of all functionals that have a dark coupling; the others are
-    named in ``without_dark``.
+    functional changes the lit coupling and its error by its own factor (``bi-functional``), or else by that of the
+    mono-radical; one whose lit state is refused is left out. The dark coupling is its own one (``bi-dark-functional``),
+    or else that of B3LYP, with its error, times the factor of the functional at the other geometry. The ratio is then a
+    lower bound: the lowest of all functionals that have a dark coupling; the others are named in ``without_dark``.
     """
-    bar, up = mono_error_bar(), functional_factors()
+    bar = mono_error_bar()
     others = [part for name, part in bar.parts_cm1.items() if name not in ("functional", "projection")]
     relative = float(np.linalg.norm(others)) / abs(bar.value_cm1)
     (lit,) = rows_of("bi", state="excited")
@@ -378,6 +383,9 @@ def switching() -> dict[str, Any]:
     down = {xc: own[place, xc] / dark[place] for place, xc in own if place == "excited" and place in dark}
     halves = [coupling(lit, *pair) for pair in _LIT_PAIRS]
     on, geometry_error = float(np.mean(halves)), abs(halves[1] - halves[0]) / 2
+    up = {xc: factor for xc, factor in functional_factors().items() if xc not in refused_functionals("bi-functional")}
+    for row in rows_of("bi-functional"):
+        up[row["xc"]] = float(np.mean([coupling(row, *pair) for pair in _LIT_PAIRS])) / on
     means = [float(np.mean([coupling(lit, *pair, name) for pair in _LIT_PAIRS])) for name in PROJECTIONS]
     if (local := local_couplings(lit)) is not None:
         means.append(float(np.mean([local[pair] for pair in _LIT_PAIRS])))
@@ -500,15 +508,23 @@ def by_all_functionals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if all(row[xc] is not None for xc in FUNCTIONALS)]
 
 
-def convergence(study: str = "diradicals", **wanted: Any) -> dict[str, int]:
-    """Return how many calculations and states of a study, or of its rows with some values, reached the checked states.
+def convergence(*studies: str, **wanted: Any) -> dict[str, int]:
+    """Return how many calculations and states of studies, or of rows with some values, reached the checked states.
 
-    Where a broken-symmetry state is refused, the high-spin state, which comes first, was found.
+    A calculation of several studies counts once. Where a broken-symmetry state is refused, the high-spin state, which
+    comes first, was found.
     """
-    rows = [row for row in read(study)["rows"] if all(row.get(name) == value for name, value in wanted.items())]
+    found = [row for study in studies if path_of(study).exists() for row in read(study)["rows"]]
+    rows = list(
+        {
+            Calculation.from_row(row): row
+            for row in found
+            if all(row.get(name) == value for name, value in wanted.items())
+        }.values()
+    )
     sizes = [len(enumerate_determinants(Calculation.from_row(row).spins)) for row in rows]
     good = ["error" not in row for row in rows]
-    found = [
+    reached = [
         size if whole else int(row["error"].startswith("The broken-symmetry state"))
         for row, size, whole in zip(rows, sizes, good, strict=True)
     ]
@@ -517,5 +533,5 @@ def convergence(study: str = "diradicals", **wanted: Any) -> dict[str, int]:
         "converged": sum(good),
         "refused": len(rows) - sum(good),
         "states": sum(sizes),
-        "states converged": sum(found),
+        "states converged": sum(reached),
     }

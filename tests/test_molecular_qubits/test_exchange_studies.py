@@ -324,14 +324,16 @@ def test_the_error_of_the_mean_holds_the_difference_of_equivalent_halves(monkeyp
     for name, second in (("yamaguchi", 80.0), ("noodleman", 70.0), ("unprojected", 60.0), ("local", 84.0)):
         lit[f"j_{name}_cm1"] = [[0.0, 60.0, 0.1], [60.0, 0.0, second], [0.1, second, 0.0]]
     rows_of = report.rows_of
-    functionals, by_functional = [], []
+    functionals, by_functional, own_lit = [], [], []
 
     def rows(study, **wanted):
-        if study in ("mono-functional", "bi-dark-functional"):
-            return functionals if study == "mono-functional" else by_functional
+        kept = {"mono-functional": functionals, "bi-dark-functional": by_functional, "bi-functional": own_lit}
+        if study in kept:
+            return kept[study]
         return ([lit] if wanted["state"] == "excited" else [dark]) if study == "bi" else rows_of(study, **wanted)
 
     monkeypatch.setattr(report, "rows_of", rows)
+    monkeypatch.setattr(report, "refused_functionals", lambda study: set())
     bar = report.mono_error_bar()
     parts = [part for name, part in bar.parts_cm1.items() if name not in ("projection", "functional")]
     relative = np.linalg.norm(parts) / abs(bar.value_cm1)
@@ -368,6 +370,11 @@ def test_the_error_of_the_mean_holds_the_difference_of_equivalent_halves(monkeyp
     assert other["ground"]["ratio"] == pytest.approx(0.5 * least / (10 + 20 * error))
     assert other["excited"]["dark_cm1"]["pbe"] == pytest.approx((-20.0, 20 * relative))
     assert other["excited"]["without_dark"] == ["pbe0"]
+    own_lit.append(bi_row("excited", 140.0, xc="pbe0"))
+    monkeypatch.setattr(report, "refused_functionals", lambda study: {"pbe"} if study == "bi-functional" else set())
+    without = report.switching()
+    assert without["lit_factors"] == {"b3lyp": 1.0, "pbe0": 2.0}  # its own; that of the refused one is not taken
+    assert set(without["ratios"]["ground"]["dark_cm1"]) == {"b3lyp", "pbe0"}
 
 
 def test_local_couplings_of_rows_of_before_they_were_kept_come_from_their_map():
@@ -445,6 +452,7 @@ def test_sections_say_what_the_rows_say(tmp_path, monkeypatch):
     assert "|J_on/J_off| is 70 ±" in lit
     planned = sections["The paper's molecules, one axis at a time"]
     assert planned.startswith("4 of ")
+    assert "states by B3LYP" in planned
     table = (folder / "methods.md").read_text(encoding="utf-8")
     assert "| bi-functional | bi | excited | pbe | 6-31g | 2 | relaxed, excited | not computed |" in table
     assert "| bi | bi | excited | b3lyp | 6-31g | 2 | relaxed, excited | +70 |" in table
