@@ -65,7 +65,10 @@ class StateResult:
     ``determinant`` holds +1 or -1 for each centre. Spin populations are n_α - n_β for each centre, Mulliken and Löwdin.
     ``spin_products`` is <S_i.S_j> ``(n, n)`` between the atoms of the centres. ``stable`` is ``None`` if the internal
     stability was not analysed, or the analysis did not decide.
-    ``history`` holds energy in hartree and norm of the gradient after each cycle.
+    ``history`` holds energy in hartree and norm of the gradient after each cycle. ``promoted_electrons`` is how far the
+    state is from the high-spin one (`promotion`; of at most `PROMOTION_LIMIT`, or `HELD_LIMIT` for a held one), and
+    ``polarisation`` the <S^2> of all electrons but the magnetic ones (`spin_polarisation`); both are ``None`` where
+    they are not known, as in files of before they were kept.
     """
 
     label: str
@@ -82,6 +85,8 @@ class StateResult:
     seconds: float
     stable: bool | None
     history: tuple[tuple[float, float], ...] = ()
+    promoted_electrons: float | None = None
+    polarisation: float | None = None
 
     @property
     def stability(self) -> str:
@@ -392,6 +397,7 @@ class StateRunner:
         mulliken = mulliken_spins(density, self.overlap, self.owner)
         lowdin = lowdin_spins(density, self.overlap, self.owner)
         products = local_spin_products(density, self.overlap, self.owner, self.centres)
+        reference = None if all(sign > 0 for sign in determinant) else self.high_spin
         return StateResult(
             label=label,
             determinant=determinant,
@@ -407,7 +413,13 @@ class StateRunner:
             seconds=round(solution.seconds, 2),
             stable=None,
             history=solution.history,
+            promoted_electrons=None if reference is None else promotion(reference.density, density, self.overlap),
+            polarisation=self._polarisation(determinant, solution),
         )
+
+    def _polarisation(self, determinant: tuple[int, ...], solution: SCFSolution) -> float:
+        n_down = round(2 * sum(spin for spin, sign in zip(self.spins, determinant, strict=True) if sign < 0))
+        return spin_polarisation(solution.mo_coeff, solution.mo_occ, self.overlap, n_down)
 
     def failure(self, state: StateResult, solution: SCFSolution) -> WrongStateError | None:
         """Return why a state is not the one asked for, with what to try, or ``None`` if it is."""
@@ -429,9 +441,8 @@ class StateRunner:
                 solution,
             )
         gap = (state.energy_hartree - self.high_spin.energy_hartree) * HARTREE_TO_CM1
-        n_magnetic = round(2 * sum(s for s, sign in zip(self.spins, state.determinant, strict=True) if sign < 0))
-        polarised = spin_polarisation(solution.mo_coeff, solution.mo_occ, self.overlap, n_magnetic)
-        reference = spin_polarisation(self.high_spin.mo_coeff, self.high_spin.mo_occ, self.overlap, 0)
+        polarised = self._polarisation(state.determinant, solution)
+        reference = self._polarisation((1,) * len(self.spins), self.high_spin)
         if not polarised_alike(polarised - reference, gap):
             return UnmatchedStatesError(
                 f"{converged} with another spin polarisation than the high-spin state: {polarised:.3f} of <S^2>, not "

@@ -192,6 +192,8 @@ def row(calculation: Calculation, cache: Cache | None = None, *, stability: bool
                 "guess": state.guess,
                 "solver": state.solver,
                 "stable": state.stable,
+                "promoted_electrons": state.promoted_electrons,
+                "polarisation": state.polarisation,
                 "seconds": state.seconds,
             }
             for state in found.states

@@ -10,7 +10,7 @@ from pyscf import gto, scf
 from molecular_qubits import Molecule, exchange_couplings
 from molecular_qubits.electronic import broken_symmetry
 from molecular_qubits.electronic import scf as scf_module
-from molecular_qubits.electronic.broken_symmetry import StateRunner
+from molecular_qubits.electronic.broken_symmetry import StateResult, StateRunner
 from molecular_qubits.electronic.errors import SCFNotConvergedError, UnmatchedStatesError, WrongStateError
 from molecular_qubits.electronic.full_ci import full_ci_gap
 from molecular_qubits.electronic.scf import HELD, SCFSettings, Workspace, is_stable, run_scf
@@ -448,6 +448,12 @@ def test_a_pair_polarised_in_different_ways_is_refused(cache, polarised):
     _, high = runner.run((1, 1))
     state, broken = runner.run((1, -1))
     assert runner.failure(state, broken) is None
+    assert state.promoted_electrons == pytest.approx(promotion(high.density, broken.density, runner.overlap))
+    (aligned, _), old = runner.run((1, 1)), state.to_dict()
+    assert aligned.promoted_electrons is None
+    assert aligned.polarisation == pytest.approx(aligned.s2 - 2)
+    del old["promoted_electrons"], old["polarisation"]  # a file of before they were kept
+    assert StateResult.from_dict(old) == replace(state, promoted_electrons=None, polarisation=None)
 
     def turned(solution, angle):  # the α electron of helium towards an empty orbital
         orbitals = solution.mo_coeff.copy()
