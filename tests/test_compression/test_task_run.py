@@ -291,6 +291,19 @@ def test_tokenizers_are_those_of_the_families(models):
     assert pair.count(2) == 3  # <s> A </s></s> B </s>
 
 
+def test_vocabulary_and_merges_are_the_tokenizer_where_there_is_no_json(models, tmp_path):
+    """As in repositories of RoBERTa from before ``tokenizer.json``, which ``roberta-base`` has besides."""
+    folder = shutil.copytree(models / "roberta", tmp_path / "older")
+    expected = find_model(str(models / "roberta"), GLUE["rte"]).tokenizer()
+    expected.backend_tokenizer.model.save(str(folder))
+    (folder / "tokenizer.json").unlink()
+    assert {"vocab.json", "merges.txt"} <= {path.name for path in folder.iterdir()}
+    found = find_model(str(folder), GLUE["rte"]).tokenizer()
+    for pair in (("A film, dull.", "Naïve?"), ("  two spaces", " ")):
+        assert found(*pair)["input_ids"] == expected(*pair)["input_ids"]
+    assert found.pad_token_id == expected.pad_token_id == 1
+
+
 def test_a_head_is_drawn_from_its_seed_and_a_trained_one_is_kept(models, tmp_path):
     source = find_model(str(models / "roberta"), GLUE["mnli"])
     before = torch.random.get_rng_state()
