@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from molecular_qubits.structure import bonds as _bonds
+from molecular_qubits.structure.bond_orders import bond_orders
 from molecular_qubits.structure.molecule import Molecule, whole_number
 
 if TYPE_CHECKING:
@@ -145,8 +146,9 @@ def from_rdkit(mol: Mol, *, multiplicity: int | None = None, charge: int | None 
 def to_rdkit(molecule: Molecule) -> Mol:
     """Return an RDKit ``Mol`` with the geometry as its conformer and the atoms in the order of the molecule.
 
-    A molecule made from a SMILES keeps bond orders, charges and radicals of it; otherwise all bonds are single, without
-    implicit hydrogens. A total charge that the formal charges do not give is kept as a property, for `from_rdkit`.
+    A molecule made from a SMILES keeps bond orders, charges and radicals of it; otherwise they are those of
+    `molecular_qubits.structure.bond_orders`. A total charge that the formal charges do not give is kept as a property,
+    for `from_rdkit`.
 
     Raises
     ------
@@ -157,17 +159,7 @@ def to_rdkit(molecule: Molecule) -> Mol:
     from rdkit.Chem import rdchem
     from rdkit.Geometry import Point3D
 
-    if molecule.smiles is None:
-        mol: Any = Chem.RWMol()
-        for symbol in molecule.symbols:
-            atom = Chem.Atom(symbol)
-            atom.SetNoImplicit(True)
-            mol.AddAtom(atom)
-        for i, j in molecule.bonds:
-            mol.AddBond(i, j, rdchem.BondType.SINGLE)
-        mol = mol.GetMol()
-    else:
-        mol = _template(molecule)
+    mol = _from_geometry(molecule) if molecule.smiles is None else _template(molecule)
     conformer = rdchem.Conformer(molecule.n_atoms)
     for index, row in enumerate(molecule.coordinates):
         conformer.SetAtomPosition(index, Point3D(*row))
@@ -176,6 +168,45 @@ def to_rdkit(molecule: Molecule) -> Mol:
     if Chem.GetFormalCharge(mol) != molecule.charge:
         mol.SetIntProp(CHARGE_PROPERTY, molecule.charge)
     return mol
+
+
+def to_smiles(molecule: Molecule) -> str:
+    """Return the SMILES of a molecule: its own, or that of the bond orders, charges and radicals of its geometry.
+
+    Raises
+    ------
+    ValueError
+        If RDKit knows no such valence.
+    """
+    from rdkit import Chem
+
+    if molecule.smiles is not None:
+        return molecule.smiles
+    mol = _from_geometry(molecule)
+    try:
+        return Chem.MolToSmiles(Chem.RemoveHs(mol))
+    except ValueError as error:
+        raise ValueError(f"Argument `molecule` must have bonds of common valences, but: {error}") from error
+
+
+def _from_geometry(molecule: Molecule) -> Any:
+    """Return an RDKit molecule with the bond orders, charges and radicals of `bond_orders`."""
+    from rdkit import Chem, rdBase
+
+    found = bond_orders(molecule.symbols, molecule.positions, molecule.bonds, molecule.charge)
+    mol: Any = Chem.RWMol()
+    for symbol, unpaired, charge in zip(molecule.symbols, found.radicals, found.charges, strict=True):
+        atom = Chem.Atom(symbol)
+        atom.SetNoImplicit(True)
+        atom.SetNumRadicalElectrons(unpaired)
+        atom.SetFormalCharge(charge)
+        mol.AddAtom(atom)
+    kinds = {1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType.TRIPLE}
+    for (i, j), order in zip(molecule.bonds, found.orders, strict=True):
+        mol.AddBond(i, j, kinds[order])
+    with rdBase.BlockLogs():
+        Chem.SanitizeMol(mol, catchErrors=True)  # aromatic bonds; unusual valences stay as they are
+    return mol.GetMol()
 
 
 def isotope_labels(molecule: Molecule) -> dict[int, int] | None:

@@ -226,6 +226,12 @@ class Molecule:
 
         return interfaces.to_rdkit(self)
 
+    def to_smiles(self) -> str:
+        """Return the SMILES that the molecule was made from, or one of its geometry; see `interfaces.to_smiles`."""
+        from molecular_qubits.structure import interfaces
+
+        return interfaces.to_smiles(self)
+
     @property
     def positions(self) -> np.ndarray:
         """Coordinates as a new array ``(n, 3)`` in Å."""

@@ -10,6 +10,7 @@ from rdkit.Chem import AllChem
 
 from molecular_qubits.electronic.exchange import exchange_couplings
 from molecular_qubits.structure.interfaces import as_molecule, to_rdkit
+from molecular_qubits.structure.library import LIBRARY
 from molecular_qubits.structure.molecule import Molecule
 from shared.artifacts import Cache
 
@@ -81,11 +82,36 @@ def test_rdkit_without_conformer_is_embedded_like_its_smiles(molecule):
     assert Molecule.from_rdkit(Chem.MolFromSmiles(SMILES)).coordinates == molecule.coordinates
 
 
-def test_a_molecule_without_smiles_becomes_a_graph_of_single_bonds(molecule):
+CHARGED_AND_OTHERS = (
+    "C[N+](C)(C)C", "CC(=O)[O-]", "c1cc[nH+]cc1", "C[N+](=O)[O-]", "c1cc[n+]([O-])cc1", "CC#N", "C#C", "CS(=O)(=O)C",
+    "O=C=O", "[NH3+]CC(=O)[O-]", "c1ccsc1", "c1cc[nH]c1", "CP(=O)(O)O", "[O-]c1ccccc1", "CN=[N+]=[N-]", "[CH3+]",
+    "C[C-]C", "FB(F)F", "F[B-](F)(F)F", "N#N", "O=C1C=CC(=O)C=C1", "CC(C)=[O+]C", "[He]", "C[Si](C)(C)Cl",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("smiles", [*(entry.smiles for entry in LIBRARY.values()), *CHARGED_AND_OTHERS])
+def test_a_geometry_has_the_smiles_that_it_was_made_from(smiles):
+    """Radicals, diradicals, ions and nitronyl nitroxides; double bonds may lie as in another resonance structure."""
+    start = Molecule.from_smiles(smiles)
+    plain = Molecule.from_xyz_text(start.to_xyz())
+    assert (plain.smiles, start.to_smiles()) == (None, smiles)
+    found, expected = (Chem.MolFromSmiles(text) for text in (plain.to_smiles(), smiles))
+    for mol in (found, expected):
+        Chem.RemoveStereochemistry(mol)
+    assert Chem.MolToSmiles(found) == Chem.MolToSmiles(expected)
+
+
+def test_bonds_and_atoms_of_a_geometry_are_those_of_its_rdkit_molecule(molecule):
     plain = Molecule.from_xyz_text(molecule.to_xyz())
     mol = plain.to_rdkit()
     assert {tuple(sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))) for b in mol.GetBonds()} == set(plain.bonds)
-    assert all(bond.GetBondType() == Chem.BondType.SINGLE for bond in mol.GetBonds())
+    assert [atom.GetSymbol() for atom in mol.GetAtoms()] == list(plain.symbols)
+    assert mol.GetAtomWithIdx(0).GetNumRadicalElectrons() == 1
+    places = ((0, 0, 0), *np.vstack([np.eye(3), -np.eye(3)])[:5].tolist())
+    crowded = Molecule(("C", *"HHHHH"), places, bonds=tuple((0, atom) for atom in range(1, 6)))
+    assert crowded.to_rdkit().GetNumBonds() == 5  # no common valence: its bonds as they are
+    with pytest.raises(ValueError, match="`molecule` must have bonds of common valences"):
+        crowded.to_smiles()
 
 
 def test_exchange_takes_ase_atoms(tmp_path):
