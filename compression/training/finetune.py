@@ -1,5 +1,6 @@
 """Fine-tuning of a sequence classifier on labelled sentences, and the cached fp32 model of the experiments."""
 
+import copy
 import json
 import time
 from dataclasses import dataclass
@@ -241,7 +242,9 @@ def finetuned_minilm(
 
 def save_classifier(model: PreTrainedModel, folder: str | Path) -> None:
     """Write configuration and weights as ``save_pretrained`` does, tied ones once, without its progress bars."""
-    model.config.save_pretrained(folder)
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]  # not that of the encoder it was made from: there is a head now
+    config.save_pretrained(folder)
     save_model(model, str(Path(folder) / "model.safetensors"), metadata={"format": "pt"})
 
 

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from compression.quantization.quant_noise import NoiseConfig, add_quant_noise
 from compression.quantization.rules import preset_rules
+from compression.training.classifiers import find_trained
 from compression.training.evaluate import evaluate
 from compression.training.finetune import (
     FinetuneConfig,
@@ -262,7 +263,9 @@ def test_checkpoint_of_other_work_or_a_damaged_one_is_not_used(tiny_roberta, tin
 
 def test_saved_classifier_is_read_by_transformers_too(tiny_roberta, tmp_path):
     model = tiny_roberta(3)
+    model.config.architectures = ["RobertaForMaskedLM"]  # as of ``roberta-base``
     save_classifier(model, tmp_path)
+    assert not find_trained(str(tmp_path)).new_head
     before = torch.random.get_rng_state()
     assert same(state_of(load_classifier(tmp_path)), state_of(model))
     assert torch.equal(torch.random.get_rng_state(), before)
