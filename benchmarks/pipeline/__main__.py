@@ -37,15 +37,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     budget = None if arguments.budget == "none" else arguments.budget
-    rows = measure(arguments.preset, budget, packages_folder(arguments.folder), arguments.run)
-    about = {"preset": arguments.preset, "budget": budget}
-    record = {"rows": rows, "provenance": provenance(about, rows[-1]["seconds"])}
-    write_json(arguments.out / f"{'-'.join(filter(None, about.values()))}.json", record)
+    record = measure(arguments.preset, budget, packages_folder(arguments.folder), arguments.run)
+    rows = record["rows"]
+    write_json(arguments.out / f"{arguments.preset}{'' if budget is None else f'-{budget}'}.json", record)
     print(f"{machine()['processor']}, {machine()['cores']} cores\n\n{markdown_table(rows)}")
 
 
-def measure(preset: str, budget: str | None, packages: Path, run: Path | None = None) -> list[dict[str, Any]]:
-    """Return a row for each model of the run; that of the compressed one has the seconds of the whole command.
+def measure(preset: str, budget: str | None, packages: Path, run: Path | None = None) -> dict[str, Any]:
+    """Return ``rows``, one for each model, that of the compressed one with the seconds, and ``provenance``.
 
     Parameters
     ----------
@@ -71,14 +70,16 @@ def measure(preset: str, budget: str | None, packages: Path, run: Path | None = 
         command += [] if budget is None else ["--set", f"budget={budget}"]
         start = time.monotonic()
         done = subprocess.run([*command, "--folder", str(cache), "--out", str(out)], stdout=subprocess.DEVNULL)
-        seconds = time.monotonic() - start
+        seconds = round(time.monotonic() - start, 1)
         if done.returncode:
             raise RuntimeError(f"`{' '.join(command)}` failed with exit code {done.returncode}.")
         report = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    if run is not None:  # perhaps finished before
-        seconds = report["provenance"]["seconds"]
+    made = provenance({"preset": preset, "budget": budget}, seconds)
+    if run is not None:  # perhaps finished before, by another version
+        made, seconds = report["provenance"], round(report["provenance"]["seconds"], 1)
     rows = report["rows"]
-    return [row | {"seconds": round(seconds, 1) if row is rows[-1] else None} for row in rows]
+    rows = [row | {"seconds": seconds if row is rows[-1] else None} for row in rows]
+    return {"rows": rows, "provenance": made}
 
 
 if __name__ == "__main__":

@@ -516,9 +516,9 @@ def _check_same(found: Mapping[str, Any], parts: Mapping[str, Any], folder: Path
 
 
 def check_stages(model: nn.Module, rules: Sequence[Rule], config: IPQConfig) -> None:
-    """Refuse rules that do not fit the model, those of stages that are not named included; see `quantizable`."""
-    for stage in dict.fromkeys((*config.parts, *(rule.stage for rule in rules))):
-        quantizable(model, rules, stage=stage)
+    """Refuse rules that do not fit the model, stage by stage; see `quantizable`. Stages that are not named may lack."""
+    for part in config.parts:
+        quantizable(model, rules, stage=part)
 
 
 def _parts(stages: Sequence[str]) -> tuple[str, ...]:

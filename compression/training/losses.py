@@ -1,10 +1,13 @@
 """Loss of a model against true labels."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+IGNORED = -100
+"""Label that PyTorch's cross entropy leaves out."""
 
 
 def check_labels(labels: torch.Tensor, model: Any, name: str = "data") -> None:
@@ -24,14 +27,19 @@ def check_labels(labels: torch.Tensor, model: Any, name: str = "data") -> None:
     ValueError
         If a class is not one of 0 to ``n_outputs - 1``, or there is not one output for values.
     """
-    n_outputs = cast(Any, model).config.num_labels if isinstance(model, nn.Module) else model.logits.shape[1]
+    if isinstance(model, nn.Module):
+        n_outputs = getattr(getattr(getattr(model, "module", model), "config", None), "num_labels", None)
+        if n_outputs is None:  # not of `transformers`: PyTorch finds out
+            return
+    else:
+        n_outputs = model.logits.shape[1]
     if labels.is_floating_point():
         if n_outputs != 1:
             raise ValueError(
                 f"Argument `{name}` must hold int64 classes for a model of {n_outputs} outputs, not values."
             )
         return
-    outside = labels[(labels < 0) | (labels >= n_outputs)]
+    outside = labels[((labels < 0) | (labels >= n_outputs)) & (labels != IGNORED)]
     if len(outside):
         raise ValueError(
             f"Argument `{name}` must hold labels from 0 to {n_outputs - 1}, the outputs of the model, but has "

@@ -26,7 +26,7 @@ from molecular_qubits.experiments.exchange_studies import (
     path_of,
     read,
 )
-from molecular_qubits.fields.alignments import enumerate_determinants
+from molecular_qubits.fields.alignments import enumerate_determinants, state_label
 from molecular_qubits.structure.library import library_entry
 from molecular_qubits.units import EV_TO_CM1, HARTREE_TO_CM1, KCAL_PER_MOL_TO_CM1, KELVIN_TO_CM1
 
@@ -508,11 +508,17 @@ def by_all_functionals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if all(row[xc] is not None for xc in FUNCTIONALS)]
 
 
+def _n_before(error: str, determinants: Sequence[tuple[int, ...]]) -> int:
+    """Return how many determinants come before the one that an error names; none if it names no state."""
+    named = (error.startswith(f"The {state_label(determinant)} ") for determinant in determinants)
+    return next((number for number, found in enumerate(named) if found), 0)
+
+
 def convergence(*studies: str, **wanted: Any) -> dict[str, int]:
     """Return how many calculations and states of studies, or of rows with some values, reached the checked states.
 
-    A calculation of several studies counts once. Where a broken-symmetry state is refused, the high-spin state, which
-    comes first, was found.
+    A calculation of several studies counts once. Of one that was refused, the states before the one that the error
+    names were found; those after it were not tried.
     """
     found = [row for study in studies if path_of(study).exists() for row in read(study)["rows"]]
     rows = list(
@@ -522,11 +528,11 @@ def convergence(*studies: str, **wanted: Any) -> dict[str, int]:
             if all(row.get(name) == value for name, value in wanted.items())
         }.values()
     )
-    sizes = [len(enumerate_determinants(Calculation.from_row(row).spins)) for row in rows]
-    good = ["error" not in row for row in rows]
+    determinants = [enumerate_determinants(Calculation.from_row(row).spins) for row in rows]
+    sizes, good = [len(found) for found in determinants], ["error" not in row for row in rows]
     reached = [
-        size if whole else int(row["error"].startswith("The broken-symmetry state"))
-        for row, size, whole in zip(rows, sizes, good, strict=True)
+        len(found) if "error" not in row else _n_before(row["error"], found)
+        for row, found in zip(rows, determinants, strict=True)
     ]
     return {
         "calculations": len(rows),

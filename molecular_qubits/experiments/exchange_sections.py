@@ -149,7 +149,7 @@ def write_methods(writer: ResultsWriter) -> None:
         "`python -m molecular_qubits.experiments.exchange_studies STUDY` (minutes to hours each). Lit: J_RT, mean over "
         f"the radicals; ground: J_RR. Yamaguchi. Of {ours['states']} states by B3LYP {ours['states converged']} "
         f"reached the checked ones, of {other['states']} by other functionals {other['states converged']}; the others "
-        "are refused.",
+        "are refused or, after a refused one, not tried.",
     )
     writer.table(rows, "methods", "J of the paper's molecules by functional, basis, grid and torsion (committed).")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from molecular_qubits.structure import bonds as _bonds
-from molecular_qubits.structure.bond_orders import bond_orders
+from molecular_qubits.structure.bond_orders import VALENCES, bond_orders
 from molecular_qubits.structure.molecule import Molecule, whole_number
 
 if TYPE_CHECKING:
@@ -171,19 +171,26 @@ def to_rdkit(molecule: Molecule) -> Mol:
 
 
 def to_smiles(molecule: Molecule) -> str:
-    """Return the SMILES of a molecule: its own, or that of the bond orders, charges and radicals of its geometry.
+    """Return the SMILES of a molecule: its own, or that of the bond orders, charges and radicals of its geometry, with
+    the stereochemistry that this has.
 
     Raises
     ------
     ValueError
-        If RDKit knows no such valence.
+        If no atoms can have the charge, or RDKit knows no such valence.
     """
     from rdkit import Chem
 
     if molecule.smiles is not None:
         return molecule.smiles
-    mol = _from_geometry(molecule)
+    mol = to_rdkit(molecule)
+    if mol.HasProp(CHARGE_PROPERTY):
+        raise ValueError(
+            f"Argument `molecule` must have atoms for its charge of {molecule.charge:+d}, but they have "
+            f"{Chem.GetFormalCharge(mol):+d}."
+        )
     try:
+        Chem.AssignStereochemistryFrom3D(mol)
         return Chem.MolToSmiles(Chem.RemoveHs(mol))
     except ValueError as error:
         raise ValueError(f"Argument `molecule` must have bonds of common valences, but: {error}") from error
@@ -203,7 +210,11 @@ def _from_geometry(molecule: Molecule) -> Any:
         mol.AddAtom(atom)
     kinds = {1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType.TRIPLE}
     for (i, j), order in zip(molecule.bonds, found.orders, strict=True):
-        mol.AddBond(i, j, kinds[order])
+        metals = [atom for atom in (i, j) if molecule.symbols[atom] not in VALENCES]
+        if len(metals) == 1:
+            mol.AddBond(i + j - metals[0], metals[0], Chem.BondType.DATIVE)
+        else:
+            mol.AddBond(i, j, kinds[order])
     with rdBase.BlockLogs():
         Chem.SanitizeMol(mol, catchErrors=True)  # aromatic bonds; unusual valences stay as they are
     return mol.GetMol()

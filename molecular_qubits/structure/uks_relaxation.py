@@ -13,7 +13,7 @@ import numpy as np
 
 from molecular_qubits.fields.xc_blocks import blocked_numint, supports
 from molecular_qubits.structure.environment import check_available, check_environment, surrounded, to_host
-from molecular_qubits.structure.memory import check_fit_file, check_fit_memory
+from molecular_qubits.structure.memory import check_fit_file, check_fit_memory, fit_limit_mb
 from molecular_qubits.structure.molecule import Molecule, whole_number
 from molecular_qubits.structure.pyscf_input import (
     build_mole,
@@ -165,6 +165,8 @@ def relax_uks(
         return float(field.e_tot), to_host(field.nuc_grad_method().kernel())
 
     mole = build_mole(molecule.with_positions(steps.positions), basis)
+    if fit:
+        mole.max_memory = fit_limit_mb(mole)  # as the checks above take it
     with (
         tempfile.TemporaryDirectory() as folder,
         progress(f"{xc.upper()}/{basis.upper()} geometry", total=None) as show,

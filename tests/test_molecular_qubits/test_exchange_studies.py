@@ -66,11 +66,11 @@ def test_rows_are_written_once_and_found_again(folder, monkeypatch):
 
 def test_a_state_that_is_refused_leaves_a_row_with_its_reason(folder, monkeypatch):
     def refuse(*arguments, **options):
-        raise WrongStateError("The broken-symmetry state is another one.")
+        raise WrongStateError("The broken-symmetry state ↑↓ is another one.")
 
     monkeypatch.setattr(exchange_rows, "compute", refuse)
     (row,) = studies.run("tiny", [TINY])["rows"]
-    assert row["error"] == "The broken-symmetry state is another one."
+    assert row["error"] == "The broken-symmetry state ↑↓ is another one."
     assert "j_yamaguchi_cm1" not in row
     assert report.rows_of("tiny") == []
     counts = {"calculations": 1, "converged": 0, "refused": 1, "states": 2, "states converged": 1}
