@@ -76,7 +76,8 @@ def measure(preset: str, budget: str | None, packages: Path, run: Path | None = 
         report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     made = provenance({"preset": preset, "budget": budget}, seconds)
     if run is not None:  # perhaps finished before, by another version
-        made, seconds = report["provenance"], round(report["provenance"]["seconds"], 1)
+        made = report["provenance"] | {"command": made["command"]}
+        seconds = round(made["seconds"], 1)
     rows = report["rows"]
     rows = [row | {"seconds": seconds if row is rows[-1] else None} for row in rows]
     return {"rows": rows, "provenance": made}

@@ -21,9 +21,12 @@ from benchmarks.compressors.methods import compress_
 from benchmarks.inference import shapes
 from benchmarks.inference.models import dense as dense_model
 from benchmarks.inference.models import planned, weight_bytes
+from compression.experiments.presets import run_file
+from compression.experiments.run_config import RunConfig
 from compression.experiments.study_tables import load_study, score_rows
 from compression.quantization.storage import file_bytes
 from shared.artifacts import write_json
+from shared.config import load_config
 
 
 def test_fast_run_and_resume(tmp_path, capsys):
@@ -209,6 +212,15 @@ def test_a_kept_run_has_the_blocks_of_its_preset_and_its_own_seconds(tmp_path, m
     assert pipeline.main([*arguments, "--folder", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     (row,) = json.loads((tmp_path / "out" / "mpnet-rt.json").read_text(encoding="utf-8"))["rows"]
     assert row["seconds"] == 5000.0
+
+
+def test_the_committed_run_of_mpnet_has_the_shipped_settings_and_loses_at_most_two_points():
+    record = json.loads((Path(pipeline.__file__).parent / "data" / "mpnet-rt.json").read_text(encoding="utf-8"))
+    config = load_config(RunConfig, run_file("mpnet-rt"))
+    assert record["provenance"]["config"] == json.loads(config.to_json())
+    (found,) = (row for row in record["rows"] if row["model"] == "iPQ")
+    assert found["of fp32"] > 15
+    assert found["lost (points)"] <= 2.0
 
 
 def test_the_committed_pipeline_takes_less_than_45_minutes_and_loses_at_most_two_points():
