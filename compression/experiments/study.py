@@ -210,7 +210,10 @@ def run_study(
     incomplete = {item.seed for item in planned if item.name not in taken}
     plans = _plans(config, out, known)
     todo = [item for item in planned if item.name not in taken or item.seed in incomplete]
-    _check_sizes_known(planned, taken, {} if known is None else known.get("plans", {}), out, finished)
+    added = todo
+    if finished:
+        added = [item for item in todo if finished_report(item.config, out / "runs" / item.folder) is not None]
+    _check_sizes_known(planned, added, taken, {} if known is None else known.get("plans", {}))
     if not finished:
         _check_first(todo, out, folder)
         for size, chosen in plans.items():
@@ -263,19 +266,17 @@ def run_study(
 
 
 def _check_sizes_known(
-    planned: Sequence[Planned], taken: Mapping[Any, Any], plans: Mapping[str, Any], out: Path, finished: bool
+    planned: Sequence[Planned],
+    added: Sequence[Planned],
+    taken: Mapping[tuple[str, str, int], Mapping[str, Any]],
+    plans: Mapping[str, Any],
 ) -> None:
     """Refuse to put other runs of a budget beside known ones that do not say what was chosen for it."""
-    incomplete = {item.seed for item in planned if item.name not in taken}
-    ours = [item for item in planned if item.config.budget and (item.name not in taken or item.seed in incomplete)]
-    theirs = [item for item in planned if item.config.budget and item.name in taken]
-    if finished:
-        ours = [item for item in ours if finished_report(item.config, out / "runs" / item.folder) is not None]
-    else:
-        theirs = [item for item in theirs if item.seed not in incomplete]
-    unknown = {item.size for item in theirs if "layers" not in taken[item.name] and item.size not in plans}
-    for item in ours:
-        if item.size in unknown:
+    new = {item.name for item in added}
+    beside = [item for item in planned if item.config.budget and item.name in taken and item.name not in new]
+    unknown = {item.size for item in beside if "layers" not in taken[item.name] and item.size not in plans}
+    for item in added:
+        if item.config.budget and item.size in unknown:
             raise ValueError(
                 f"Argument `known` must hold the sizes of layers that were chosen for {item.size!r} (`plans`), as runs "
                 f"such as {item.folder!r} are added to its own, but is of before they were kept."

@@ -36,7 +36,7 @@ from molecular_qubits.fields.solvers import LADDER
 from molecular_qubits.structure.clashes import check_clashes
 from molecular_qubits.structure.environment import check_available, gpu_available
 from molecular_qubits.structure.interfaces import as_molecule
-from molecular_qubits.structure.memory import check_fit_file, check_fit_memory
+from molecular_qubits.structure.memory import check_fit
 from molecular_qubits.structure.molecule import Molecule, check_multiplicity
 from molecular_qubits.structure.pyscf_input import build_mole, check_method, check_room, is_fitted
 from molecular_qubits.units import HARTREE_TO_CM1
@@ -407,9 +407,7 @@ def prepare_settings(
             guess_basis = GUESS_BASIS
     if settings.density_fit:
         mole = build_mole(molecule, basis, molecule.n_electrons % 2)
-        check_fit_memory(mole, basis, xc, settings.auxbasis, ramp=ramped)
-        if where == "cpu":
-            check_fit_file(mole, basis, xc, settings.auxbasis)
+        check_fit(mole, basis, xc, settings.auxbasis, ramp=ramped, device=where)
     return settings, guess_basis
 
 

@@ -383,7 +383,8 @@ def switching() -> dict[str, Any]:
     down = {xc: own[place, xc] / dark[place] for place, xc in own if place == "excited" and place in dark}
     halves = [coupling(lit, *pair) for pair in _LIT_PAIRS]
     on, geometry_error = float(np.mean(halves)), abs(halves[1] - halves[0]) / 2
-    up = {xc: factor for xc, factor in functional_factors().items() if xc not in refused_functionals("bi-functional")}
+    refused = refused_functionals("bi-functional")
+    up = {xc: factor for xc, factor in functional_factors().items() if xc not in refused}
     for row in rows_of("bi-functional"):
         up[row["xc"]] = float(np.mean([coupling(row, *pair) for pair in _LIT_PAIRS])) / on
     means = [float(np.mean([coupling(lit, *pair, name) for pair in _LIT_PAIRS])) for name in PROJECTIONS]

@@ -100,18 +100,20 @@ def bond_orders(symbols: Sequence[str], positions: np.ndarray, bonds: Bonds, cha
         radii = (COVALENT_RADII_ANGSTROM.get(symbols[atom], 0.7) for atom in (i, j))
         columns.append(({i: 1.0, j: 1.0}, float(np.linalg.norm(positions[i] - positions[j])) - sum(radii), 2))
     columns += [({atom: 1}, _RADICAL, np.inf) for atom in range(n_atoms)]
+    first_radical, first_oxide = len(bonds_between), len(columns)
     oxides = [pair for a, b in bonds_between for pair in ((a, b), (b, a)) if _is_oxide(*pair, symbols, near, bent)]
     columns += [({first: -1, second: 1}, _OXIDE, 1) for first, second in oxides]
     for atom, symbol in enumerate(symbols):
         if known[atom] and not fixed[atom]:
             most = (VALENCES[symbol][-1] - right[atom] - len(near[atom])) / 2
             columns.append(({atom: -2}, _EXPANSION, max(0.0, most)))
+    without_metals = all(known)
     charged = [
         (atom, sign, cost)
         for atom in range(n_atoms)
         if not fixed[atom]
         for sign in (1, -1)
-        if (cost := _charge_cost(atom, sign, left, symbols, near, all(known))) is not None
+        if (cost := _charge_cost(atom, sign, left, symbols, near, without_metals)) is not None
     ]
     first_charge = len(columns)
     for atom, sign, cost in charged:
@@ -124,7 +126,7 @@ def bond_orders(symbols: Sequence[str], positions: np.ndarray, bonds: Bonds, cha
     limits = [[number for number, pair in enumerate(bonds_between) if atom in pair] for atom in sorted(bent)]
     for atom in {second for _, second in oxides}:  # one charge at most
         limits.append(
-            [len(bonds_between) + n_atoms + number for number, pair in enumerate(oxides) if atom in pair]
+            [first_oxide + number for number, pair in enumerate(oxides) if atom in pair]
             + [first_charge + number for number, (other, _, _) in enumerate(charged) if other == atom]
         )
     entries = [(row, column, value) for column, (rows, _, _) in enumerate(columns) for row, value in rows.items()]
@@ -145,7 +147,7 @@ def bond_orders(symbols: Sequence[str], positions: np.ndarray, bonds: Bonds, cha
         raise RuntimeError(f"The valence structure of {n_atoms} atoms was not found: {found.message}")
     x = np.rint(found.x).astype(int)
     charges = fixed.copy()
-    for (first, second), present in zip(oxides, x[len(bonds_between) + n_atoms :], strict=False):
+    for (first, second), present in zip(oxides, x[first_oxide:], strict=False):
         charges[first] += present
         charges[second] -= present
     for (atom, sign, _), present in zip(charged, x[first_charge:], strict=False):
@@ -153,7 +155,7 @@ def bond_orders(symbols: Sequence[str], positions: np.ndarray, bonds: Bonds, cha
     extra = dict(zip(bonds_between, x.tolist(), strict=False))
     return BondOrders(
         tuple(1 + extra.get(pair, 0) for pair in bonds),
-        tuple(x[len(bonds_between) : len(bonds_between) + n_atoms].tolist()),
+        tuple(x[first_radical:first_oxide].tolist()),
         tuple(charges.tolist()),
     )
 

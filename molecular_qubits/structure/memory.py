@@ -122,6 +122,18 @@ def available_memory_mb() -> float:
     return min(found)
 
 
+def check_fit(
+    mole: Any, basis: str, xc: str, auxbasis: str | None = None, *, ramp: bool = False, device: str = "cpu"
+) -> None:
+    """Raise an `InsufficientMemoryError` if a fitted field needs more memory, or room for a file, than there is.
+
+    Parameters as for `check_fit_memory`; fields on a graphics card write no file.
+    """
+    check_fit_memory(mole, basis, xc, auxbasis, ramp=ramp)
+    if device == "cpu":
+        check_fit_file(mole, basis, xc, auxbasis)
+
+
 def check_fit_memory(mole: Any, basis: str, xc: str, auxbasis: str | None = None, *, ramp: bool = False) -> None:
     """Raise an `InsufficientMemoryError` if density fitting needs more memory than there is.
 

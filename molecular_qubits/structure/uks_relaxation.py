@@ -13,7 +13,7 @@ import numpy as np
 
 from molecular_qubits.fields.xc_blocks import blocked_numint, supports
 from molecular_qubits.structure.environment import check_available, check_environment, surrounded, to_host
-from molecular_qubits.structure.memory import check_fit_file, check_fit_memory, fit_limit_mb
+from molecular_qubits.structure.memory import check_fit, fit_limit_mb
 from molecular_qubits.structure.molecule import Molecule, whole_number
 from molecular_qubits.structure.pyscf_input import (
     build_mole,
@@ -140,11 +140,6 @@ def relax_uks(
 
     if molecule.n_atoms == 1:
         return molecule
-    if fit:
-        mole = build_mole(molecule, basis)
-        check_fit_memory(mole, basis, xc)
-        if device == "cpu":
-            check_fit_file(mole, basis, xc)
     blocked = device == "cpu" and supports(xc)
 
     def make(mole: Any) -> Any:
@@ -166,7 +161,8 @@ def relax_uks(
 
     mole = build_mole(molecule.with_positions(steps.positions), basis)
     if fit:
-        mole.max_memory = fit_limit_mb(mole)  # as the checks above take it
+        check_fit(mole, basis, xc, device=device)
+        mole.max_memory = fit_limit_mb(mole)  # as the check takes it
     with (
         tempfile.TemporaryDirectory() as folder,
         progress(f"{xc.upper()}/{basis.upper()} geometry", total=None) as show,
