@@ -215,7 +215,7 @@ def run_study(
         added = [item for item in todo if finished_report(item.config, out / "runs" / item.folder) is not None]
     _check_sizes_known(planned, added, taken, {} if known is None else known.get("plans", {}))
     if not finished:
-        _check_first(todo, out, folder)
+        _check_first(todo, out, folder, plans)
         for size, chosen in plans.items():
             if not (path := out / "plans" / f"{size}.json").is_file():
                 write_json(path, chosen)
@@ -283,19 +283,23 @@ def _check_sizes_known(
             )
 
 
-def _check_first(items: Sequence[Planned], out: Path, folder: str | Path | None) -> None:
+def _check_first(items: Sequence[Planned], out: Path, folder: str | Path | None, plans: Mapping[str, Any]) -> None:
     """Refuse, before any of them, what one of the runs would refuse: its folder, or settings that do not fit."""
-    checked = set[str]()
+    checked, chosen = set[str](), set(plans)
     for item in items:
+        config = item.config
+        if config.budget and item.size in chosen:  # by then its layers and blocks are known, which noise needs
+            config = config.model_copy(update={"noise": None})
+        chosen.add(item.size)
         if finished_report(item.config, out / "runs" / item.folder) is not None:
             continue
-        values = item.config.model_dump(mode="json")
+        values = config.model_dump(mode="json")
         same = {part: values[part] and values[part] | {"seed": 0} for part in ("finetune", "noise", "ipq")}
         key = content_hash([item.size, values | same])
         if key not in checked:
             checked.add(key)
             try:
-                check_settings(item.config, folder, out / "plans" / f"{item.size}.json")
+                check_settings(config, folder, out / "plans" / f"{item.size}.json")
             except ValueError as error:
                 raise ValueError(f"Run {item.folder!r}: {error}") from error
 

@@ -272,6 +272,17 @@ def test_what_is_chosen_for_a_budget_is_chosen_as_the_first_variant_does_and_tra
         run_study(longer, tmp_path / "new", known=found | {"plans": {}, "runs": older})
 
 
+@pytest.mark.data
+@pytest.mark.parametrize("name", STUDIES + REVIEWS)
+def test_shipped_studies_begin_in_an_empty_folder(name, real_data, tmp_path, monkeypatch):
+    def begin(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "run_task", begin)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(load_config(StudyConfig, study_file(name)), tmp_path)
+
+
 def test_a_folder_of_other_settings_is_refused_before_any_run(settings, tmp_path, monkeypatch):
     config = load_config(StudyConfig, settings)
     last = plan(config)[-1]
