@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
     text = "a table over seeds: file sizes, the released k-means, and what each part of the recipe adds"
     study = commands.add_parser("study", parents=[settings, clustering], help=text, description=_sentence(text))
-    text = "minilm-rt, minilm-boolq or minilm-rt-reviews (in place of --config)"
+    text = "minilm-rt, minilm-boolq, minilm-rt-reviews or minilm-rt-seeds (in place of --config)"
     study.add_argument("name", nargs="?", help=text)
     study.add_argument("--out", type=Path, help="folder of the runs (default: results/study/NAME)")
     study.add_argument("--json", type=Path, help="write rows, runs and provenance")
@@ -238,11 +238,13 @@ def _noise(arguments: argparse.Namespace) -> None:
 
 
 def _study(arguments: argparse.Namespace) -> None:
-    from compression.experiments.presets import REVIEWS, STUDIES, study_file
+    from compression.experiments.presets import MORE_SEEDS, REVIEWS, STUDIES, study_file
     from shared.config import load_config
 
     if (arguments.name is None) == (arguments.config is None):
-        raise ValueError(f"Give the name of a study ({', '.join(STUDIES + REVIEWS)}) or `--config`, one of the two.")
+        raise ValueError(
+            f"Give the name of a study ({', '.join(STUDIES + REVIEWS + MORE_SEEDS)}) or `--config`, one of the two."
+        )
     path = arguments.config or study_file(arguments.name)
 
     from compression.experiments.study import StudyConfig, run_study

@@ -14,6 +14,9 @@ STUDIES = ("minilm-rt", "minilm-boolq")
 REVIEWS = ("minilm-rt-reviews",)
 """Studies with the recipe and the sizes of another one, for what the paper's reviewers asked."""
 
+MORE_SEEDS = ("minilm-rt-seeds",)
+"""Further seeds of the released k-means and of PG in the recipe of another study."""
+
 
 def config_file(name: str) -> Path:
     """Return a configuration file of this package, such as that of ``"full"``, ``"fast"`` or ``"budget"``."""
@@ -32,14 +35,14 @@ def run_file(name: str | None = None) -> Path:
 
 
 def study_file(name: str) -> Path:
-    """Return the settings of a study of `STUDIES` or `REVIEWS`.
+    """Return the settings of a study of `STUDIES`, `REVIEWS` or `MORE_SEEDS`.
 
     Raises
     ------
     ValueError
         If there is no such study; the nearest name is given.
     """
-    return config_file(f"study-{check_name(name, STUDIES + REVIEWS, 'Argument `name`')}")
+    return config_file(f"study-{check_name(name, STUDIES + REVIEWS + MORE_SEEDS, 'Argument `name`')}")
 
 
 def reproduce_file(fast: bool = False) -> Path:

@@ -9,7 +9,7 @@ import yaml
 
 from compression.cli import main
 from compression.experiments import study
-from compression.experiments.presets import REVIEWS, STUDIES, run_file, study_file
+from compression.experiments.presets import MORE_SEEDS, REVIEWS, STUDIES, run_file, study_file
 from compression.experiments.run_config import RunConfig
 from compression.experiments.study import StudyConfig, plan, run_study
 from compression.experiments.study_tables import beats_majority, draw_gains, draw_study, gain_rows, score_rows
@@ -273,7 +273,7 @@ def test_what_is_chosen_for_a_budget_is_chosen_as_the_first_variant_does_and_tra
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", STUDIES + REVIEWS)
+@pytest.mark.parametrize("name", STUDIES + REVIEWS + MORE_SEEDS)
 def test_shipped_studies_begin_in_an_empty_folder(name, real_data, tmp_path, monkeypatch):
     def begin(*arguments, **options):
         raise KeyboardInterrupt
@@ -317,7 +317,7 @@ def test_a_plan_whose_tables_or_folders_would_fail_is_refused(settings, changes,
 
 
 def test_a_variant_after_the_first_may_have_fewer_seeds_and_shipped_studies_are_planned():
-    for name in STUDIES + REVIEWS:
+    for name in STUDIES + REVIEWS + MORE_SEEDS:
         config = load_config(StudyConfig, study_file(name))
         assert {item.seed for item in plan(config)} == set(config.seeds)
 
@@ -362,6 +362,15 @@ def test_studies_for_reviews_share_the_runs_of_their_study(name):
     assert len({config.to_json() for config in configs.values()}) == len(configs) == 7
     assert {config.pq.init for config in configs.values()} == {"partition", "random", "k-means++"}
     assert all(config.budget is not None or config.pq.codebook_dtype == "int8" for config in configs.values())
+
+
+@pytest.mark.parametrize("name", MORE_SEEDS)
+def test_studies_of_more_seeds_differ_from_theirs_in_nothing_else(name):
+    theirs, ours = (load_config(StudyConfig, study_file(one)) for one in (name.removesuffix("-seeds"), name))
+    assert not set(theirs.seeds) & set(ours.seeds)
+    same = StudyConfig.build(theirs.model_dump(mode="json") | {"seeds": ours.seeds})
+    planned = plan(same)
+    assert all(item in planned for item in plan(ours))
 
 
 @pytest.mark.parametrize("name", STUDIES)
