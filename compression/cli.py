@@ -292,12 +292,12 @@ def _read_known(path: Path) -> dict[str, Any]:
 def _claims(arguments: argparse.Namespace) -> None:
     from compression.experiments.accuracy import COMMITTED as SEEDS
     from compression.experiments.claims import COMMITTED, ClaimsConfig, accuracy_rows, answers, count_rows, measure
-    from compression.experiments.presets import STUDIES
+    from compression.experiments.presets import MORE_SEEDS, STUDIES
     from compression.experiments.study_tables import DATA, load_study
     from shared.results import markdown_table
 
     measured = _measured(arguments, ClaimsConfig, measure, COMMITTED)
-    studies = {name: load_study(name) for name in STUDIES if (DATA / f"study-{name}.json").is_file()}
+    studies = {name: load_study(name) for name in STUDIES + MORE_SEEDS if (DATA / f"study-{name}.json").is_file()}
     earlier = json.loads(SEEDS.read_text(encoding="utf-8"))
     counts, accuracies = count_rows(measured["counts"], studies, earlier), accuracy_rows(measured, studies, earlier)
     print(markdown_table(counts))

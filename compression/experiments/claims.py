@@ -16,6 +16,7 @@ from compression.experiments.ablation import kept_clustering
 from compression.experiments.code_hash import PACKAGES, code_hash
 from compression.experiments.empty_clusters import EmptyClustersConfig, Share, percent, run_stress, totals
 from compression.experiments.minilm_sizes import check_sizes
+from compression.experiments.presets import MORE_SEEDS
 from compression.experiments.reproduce import stressed_layer_of
 from compression.experiments.study_tables import packed, unpacked
 from compression.quantization.blocks import PQConfig
@@ -292,21 +293,36 @@ def accuracy_rows(
 
 
 def pooled_rows(studies: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row of `accuracy_rows` for all studies together, at each size that all have; none for a single study.
+    """Return rows of `accuracy_rows` for several studies together, at each size that all of them have.
 
-    Accuracies and their difference are means over the studies, so that each task counts alike; the interval is that of
-    `pooled_bootstrap`. Percentile intervals of few seeds are a little narrow: one whose end is next to 0 decides
-    nothing.
+    One for each study that another one of `MORE_SEEDS` continues, with the seeds of both, and one for all tasks, if
+    there are several. Accuracies and their difference are means over the tasks, so that each counts alike; the interval
+    is that of `pooled_bootstrap`. Percentile intervals of few seeds are a little narrow: one whose end is next to 0
+    decides nothing.
     """
-    pairs = [_pairs(study["runs"], "PG", "released") for study in studies.values()]
-    sizes = dict.fromkeys(ours["size"] for one in pairs for ours, _ in one)
+    tasks: dict[str, list[str]] = {}
+    for name in studies:
+        tasks.setdefault(name.removesuffix("-seeds") if name in MORE_SEEDS else name, []).append(name)
+    together = [(names,) for names in tasks.values() if len(names) > 1]
+    if len(tasks) > 1:
+        together.append(tuple(tasks.values()))
+    pairs = {name: _pairs(study["runs"], "PG", "released") for name, study in studies.items()}
+    sizes = dict.fromkeys(ours["size"] for some in pairs.values() for ours, _ in some)
     rows = []
-    for size in sizes if len(studies) > 1 else []:
-        some = [[pair for pair in one if pair[0]["size"] == size] for one in pairs]
-        if all(some):
-            right = [_right(*part) for part in zip(some, (s["sentences"] for s in studies.values()), strict=True)]
+    for groups in together:
+        for size in sizes:
+            found = {
+                name: [pair for pair in pairs[name] if pair[0]["size"] == size] for names in groups for name in names
+            }
+            names = [name for name, some in found.items() if some]
+            if len(names) < 2 or not all(any(found[name] for name in group) for group in groups):
+                continue
+            right = [
+                _right([pair for name in group for pair in found[name]], studies[group[0]]["sentences"])
+                for group in groups
+            ]
             gain = pooled_bootstrap([(one["PG"], one["released"]) for one in right], n_resamples=_POOLED_RESAMPLES)
-            rows.append(_study_row(f"healthy: {' and '.join(studies)} together, {size}, distilled", right, gain))
+            rows.append(_study_row(f"healthy: {' and '.join(names)} together, {size}, distilled", right, gain))
     return rows
 
 

@@ -153,6 +153,30 @@ def test_studies_are_pooled_as_the_mean_of_their_gains():
     assert row in accuracy_rows({"accuracy": [], "sentences": 1}, {"one": STUDY, "other": other}, EARLIER)
 
 
+def test_further_seeds_are_seeds_of_the_task_that_they_continue(monkeypatch):
+    def runs(seeds, right, sizes=("15x", "28x")):
+        return {
+            "sentences": 1000,
+            "runs": [
+                study_run(rule, seed, n_right, (0,) * 5) | {"size": size, "fp32": packed(np.arange(1000) < 900 + seed)}
+                for rule, n_right in (("PG", right), ("released", 800))
+                for seed in seeds
+                for size in sizes
+            ],
+        }
+
+    monkeypatch.setattr(claims, "MORE_SEEDS", ("one-seeds",))
+    studies = {"one": runs((0, 1), 810), "other": runs((0, 1), 820), "one-seeds": runs((2, 3, 4, 5), 840, ("28x",))}
+    rows = {row["weights"].removeprefix("healthy: ").removesuffix(", distilled"): row for row in pooled_rows(studies)}
+    assert {label: (row["seeds"], row["fine-tuned models"]) for label, row in rows.items()} == {
+        "one and one-seeds together, 28x": (6, 6),
+        "one and other together, 15x": (4, 4),
+        "one and one-seeds and other together, 28x": (8, 8),
+    }
+    gains = [row["gain (points)"] for row in rows.values()]
+    assert gains == pytest.approx([3.0, 1.5, 2.5])
+
+
 def test_the_committed_studies_together_have_a_loss_at_28x_whose_interval_ends_next_to_0():
     studies = {name: load_study(name) for name in STUDIES}
     rows = {row["weights"].split(", ")[1]: row for row in pooled_rows(studies)}
