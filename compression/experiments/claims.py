@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from compression.experiments.ablation import kept_clustering
@@ -21,10 +21,13 @@ from compression.experiments.reproduce import stressed_layer_of
 from compression.experiments.study_tables import packed, unpacked
 from compression.quantization.blocks import PQConfig
 from compression.quantization.files import state_digest
-from compression.quantization.rules import Rule, match_rules, preset_rules, quantize_
+from compression.quantization.rules import LayerReport, Rule, match_rules, preset_rules, quantize_
+from compression.quantization.storage import round_
 from compression.training.batches import EncodedData
+from compression.training.distillation import DistillationConfig, LastTeacher
 from compression.training.evaluate import PairedDifference, evaluate, paired_bootstrap, pooled_bootstrap
 from compression.training.finetune import FinetuneConfig, finetuned_minilm
+from compression.training.ipq import IPQConfig, ipq
 from shared.artifacts import Cache, provenance, versions
 from shared.config import FrozenConfig
 from shared.progress import say
@@ -70,7 +73,13 @@ class ClaimsConfig(FrozenConfig):
     block_size, n_centroids
         Of every layer of the encoder and of the head; embeddings stay as they are.
     seeds
-        Of the clustering.
+        Of the clustering, and of the order of the sentences in the fine-tuning.
+    distilled_shares
+        For which of `zero_shares` the centroids are fine-tuned afterwards, too.
+    steps, distillation
+        Steps and loss of that fine-tuning, from the model with zeroed blocks as the teacher. Codes stay.
+    n_distil
+        Training sentences of it.
     max_validation
         Use only so many sentences; all if ``None``.
     """
@@ -81,11 +90,24 @@ class ClaimsConfig(FrozenConfig):
     block_size: int = Field(8, ge=1)
     n_centroids: int = Field(256, ge=2)
     seeds: tuple[int, ...] = Field((0, 1, 2, 3, 4), min_length=1)
+    distilled_shares: tuple[Share, ...] = (0.1, 0.2)
+    steps: int = Field(200, ge=1)
+    distillation: DistillationConfig = DistillationConfig(hidden_weight=1.0, hidden_layers=(1, 2, 3, 4, 5, 6))
+    n_distil: int = Field(6400, ge=8)
     max_validation: int | None = Field(None, ge=8)
+
+    @model_validator(mode="after")
+    def _fine_tuned_are_some_of_the_shares(self) -> "ClaimsConfig":
+        if not set(self.distilled_shares) <= set(self.zero_shares):
+            raise ValueError(
+                f"Key `distilled_shares` must hold shares of `zero_shares` {list(self.zero_shares)}, but was "
+                f"{list(self.distilled_shares)}."
+            )
+        return self
 
 
 def measure(config: ClaimsConfig, folder: str | Path | None = None) -> dict[str, Any]:
-    """Count empty clusters on stress sets, and quantize a model with zeroed blocks, without any fine-tuning after it.
+    """Count empty clusters on stress sets, and quantize a model with zeroed blocks, with distillation and without.
 
     Parameters
     ----------
@@ -97,8 +119,9 @@ def measure(config: ClaimsConfig, folder: str | Path | None = None) -> dict[str,
     Returns
     -------
     dict
-        ``counts``: rows of `run_stress`; ``accuracy``: a row for each share of zeroed blocks, rule and seed with the
-        right predictions; ``sentences``; ``provenance``. JSON-able. Every row is kept in the cache when it is done.
+        ``counts``: rows of `run_stress`; ``accuracy``: a row for each share of zeroed blocks, rule, seed and number of
+        steps of distillation with the right predictions; ``sentences``; ``provenance``. JSON-able. Every row is kept in
+        the cache when it is done.
     """
     start = time.monotonic()
     check_sizes([config.block_size], config.n_centroids, stages=_STAGES, key="block_size")
@@ -109,16 +132,20 @@ def measure(config: ClaimsConfig, folder: str | Path | None = None) -> dict[str,
     kept = partial(kept_clustering, folder=folder)
     counts = run_stress(config.stress, stressed_layer_of(dense.model), RULES, kept)
     rows: list[dict[str, Any]] = []
+    settings = IPQConfig(stages=("+".join(_STAGES),), steps_per_stage=config.steps, distillation=config.distillation)
+    distillation = _Distillation(settings, dense.train.sample(config.n_distil), LastTeacher())
     for share in config.zero_shares:
         zeroed = copy.deepcopy(dense.model)
         zero_least_blocks_(zeroed, config.block_size, share)
-        found = _evaluated(zeroed, (), 0, validation, folder)
-        rows.append({"zero": share, "method": "fp32", "seed": 0, **found})
+        evaluated = partial(_evaluated, zeroed, validation=validation, folder=folder)
+        rows.append({"zero": share, "method": "fp32", "seed": 0, "steps": 0} | evaluated((), 0))
         for method in RULES:
             for seed in config.seeds:
                 say(f"{percent(share)} of the blocks zero, {method}, seed {seed}")
-                found = _evaluated(zeroed, _rules_of(method, config), seed, validation, folder)
-                rows.append({"zero": share, "method": method, "seed": seed, **found})
+                rules, run = _rules_of(method, config), {"zero": share, "method": method, "seed": seed}
+                rows.append(run | {"steps": 0} | evaluated(rules, seed))
+                if share in config.distilled_shares:
+                    rows.append(run | {"steps": config.steps} | evaluated(rules, seed, distillation=distillation))
     measured = {"counts": counts, "accuracy": rows, "sentences": len(validation)}
     return measured | {"provenance": provenance(config, time.monotonic() - start)}
 
@@ -144,11 +171,25 @@ def _rules_of(method: str, config: ClaimsConfig) -> tuple[Rule, ...]:
     return _rules(config.block_size, base, config.n_centroids)
 
 
+class _Distillation(NamedTuple):
+    """How a quantized model is fine-tuned, on which sentences, and what gives the outputs of its teacher on them."""
+
+    config: IPQConfig
+    data: EncodedData
+    teach: LastTeacher
+
+
 def _evaluated(
-    dense: nn.Module, rules: Sequence[Rule], seed: int, validation: EncodedData, folder: str | Path | None
+    dense: nn.Module,
+    rules: Sequence[Rule],
+    seed: int,
+    *,
+    validation: EncodedData,
+    folder: str | Path | None,
+    distillation: _Distillation | None = None,
 ) -> dict[str, Any]:
     """Right predictions of a model with the layers of some rules quantized, with errors and `totals`; kept."""
-    key = {
+    key: dict[str, Any] = {
         "weights": state_digest(dense.state_dict()),
         "rules": [json.loads(rule.to_json()) for rule in rules],
         "seed": seed,
@@ -156,10 +197,20 @@ def _evaluated(
         "code": code_hash(),
         "versions": versions(PACKAGES),
     }
+    if distillation is not None:
+        key |= {"ipq": json.loads(distillation.config.to_json()), "train": distillation.data.sha256}
 
     def make() -> dict[str, Any]:
         model = copy.deepcopy(dense)
-        layers = quantize_(model, rules, seed=seed) if rules else []
+        layers: Sequence[LayerReport] = ()
+        if distillation is not None:
+            config, data, teach = distillation
+            teacher = teach(dense, data, config.distillation.needed_layers, config.precision)
+            config = config.model_copy(update={"seed": seed})
+            layers = ipq(model, rules, train_data=data, teacher=teacher, config=config).layers
+            round_(model)
+        elif rules:
+            layers = quantize_(model, rules, seed=seed)
         right = {"right": packed(evaluate(model, validation).correct)}
         if not layers:
             return right
@@ -240,8 +291,12 @@ def accuracy_rows(
     model of its own.
     """
     rows = []
-    for share in sorted({row["zero"] for row in measured["accuracy"]}):
-        runs = [row for row in measured["accuracy"] if row["zero"] == share]
+    for steps, share in sorted({(row["steps"], row["zero"]) for row in measured["accuracy"]}):
+        runs = [
+            row
+            for row in measured["accuracy"]
+            if row["zero"] == share and (row["steps"] == steps or row["method"] == "fp32")
+        ]
         right = {
             method: unpacked([row["right"] for row in runs if row["method"] == method], measured["sentences"])
             for method in ("fp32", *RULES)
@@ -250,9 +305,10 @@ def accuracy_rows(
         to_released = paired_bootstrap(right["PG"], right["released"])
         batched = right.get("released, batched")
         to_batched = None if batched is None else paired_bootstrap(right["PG"], batched)
+        after = f"{steps} steps of distillation" if steps else "no fine-tuning"
         rows.append(
             {
-                "weights": f"{percent(share)} of the blocks zero, no fine-tuning",
+                "weights": f"{percent(share)} of the blocks zero, {after}",
                 "seeds": len(right["PG"]),
                 "fine-tuned models": 1,
                 **{
@@ -303,7 +359,7 @@ def pooled_rows(studies: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]
     tasks: dict[str, list[str]] = {}
     for name in studies:
         tasks.setdefault(name.removesuffix("-seeds") if name in MORE_SEEDS else name, []).append(name)
-    together = [(names,) for names in tasks.values() if len(names) > 1]
+    together: list[tuple[list[str], ...]] = [(names,) for names in tasks.values() if len(names) > 1]
     if len(tasks) > 1:
         together.append(tuple(tasks.values()))
     pairs = {name: _pairs(study["runs"], "PG", "released") for name, study in studies.items()}

@@ -35,6 +35,10 @@ SMALL = (
     "stress.pruned_shares=[]",
     "stress.seeds=[0]",
     "zero_shares=[0.0, 0.5]",
+    "distilled_shares=[0.5]",
+    "steps=2",
+    "distillation={hidden_weight: 1.0, hidden_layers: [1]}",
+    "n_distil=8",
     "n_centroids=16",
     "seeds=[0, 1]",
 )
@@ -260,8 +264,10 @@ def test_command_measures_and_prints_the_claims(tiny_dense, monkeypatch, tmp_pat
     assert all(torch.equal(value, before[name]) for name, value in tiny_dense.model.state_dict().items())
     found = json.loads(path.read_text())
     assert {row["method"] for row in found["counts"]} == {"released", "released, batched", "PG"}
-    assert len(found["accuracy"]) == 2 * (1 + 3 * 2)
+    assert len(found["accuracy"]) == 2 * (1 + 3 * 2) + 3 * 2
+    assert "50% of the blocks zero, 2 steps of distillation" in printed
     zeroed = [row for row in found["accuracy"] if row["zero"] == 0.5 and row["method"] != "fp32"]
+    assert sorted(row["steps"] for row in zeroed) == [0] * 6 + [2] * 6
     assert all(row["left empty"] == 0 for row in zeroed if row["method"] == "PG")
     assert sum(row["rounds"] for row in zeroed if row["method"] == "released") > 0
 
@@ -269,7 +275,8 @@ def test_command_measures_and_prints_the_claims(tiny_dense, monkeypatch, tmp_pat
 def tiny_config(**changes):
     """Return settings of one stress set and one share of zeroed blocks."""
     stress = {"n_blocks": 400, "n_centroids": 8, "zero_shares": [0.3], "pruned_shares": [], "seeds": [0]}
-    return ClaimsConfig.build({"stress": stress, "zero_shares": [0.3], "n_centroids": 8, "seeds": [0]} | changes)
+    values = {"stress": stress, "zero_shares": [0.3], "distilled_shares": [], "n_centroids": 8, "seeds": [0]}
+    return ClaimsConfig.build(values | changes)
 
 
 def results(measured):
@@ -318,6 +325,11 @@ def test_rows_of_other_settings_weights_data_or_code_are_not_taken_from_the_cach
         tiny_dense.model.classifier.out_proj.bias += 1.0
     measure(tiny_config(), tmp_path)
     assert quantized.call_count == 6
+
+
+def test_fine_tuned_shares_are_among_those_that_are_zeroed(tiny_dense, tmp_path):
+    with pytest.raises(ConfigError, match=r"Key `distilled_shares` must hold shares of `zero_shares` \[0.3\], but was"):
+        tiny_config(distilled_shares=[0.2])
 
 
 def test_settings_without_a_measurement_are_refused(capsys):
