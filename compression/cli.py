@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
     text = "the paper's three claims beside what was measured, on stress and on healthy weights"
     claims = commands.add_parser("claims", parents=[settings], help=text, description=_sentence(text))
-    claims.add_argument("--measure", action="store_true", help="measure the stress weights again (an hour on two cores)")
+    claims.add_argument("--measure", action="store_true", help="measure the stress weights again (an hour)")
     claims.add_argument("--json", type=Path, help="with --measure: write what was measured, with provenance")
     claims.set_defaults(run=_claims)
 
