@@ -12,7 +12,14 @@ from compression.experiments import study
 from compression.experiments.presets import MORE_SEEDS, REVIEWS, STUDIES, run_file, study_file
 from compression.experiments.run_config import RunConfig
 from compression.experiments.study import StudyConfig, plan, run_study
-from compression.experiments.study_tables import beats_majority, draw_gains, draw_study, gain_rows, score_rows
+from compression.experiments.study_tables import (
+    beats_majority,
+    draw_gains,
+    draw_study,
+    gain_rows,
+    load_study,
+    score_rows,
+)
 from compression.quantization.layer_clustering import cluster_layers
 from compression.training.distillation import teach
 from shared.artifacts import git_commit, versions, write_json
@@ -371,6 +378,11 @@ def test_studies_of_more_seeds_differ_from_theirs_in_nothing_else(name):
     same = StudyConfig.build(theirs.model_dump(mode="json") | {"seeds": ours.seeds})
     planned = plan(same)
     assert all(item in planned for item in plan(ours))
+    study = load_study(name)
+    assert {(run["variant"], run["size"], run["seed"]) for run in study["runs"]} == {item.name for item in plan(ours)}
+    (gain,) = gain_rows(study["runs"])
+    assert gain["bytes ratio"] == pytest.approx(1, abs=1e-4)
+    assert gain["gain (points)"] == pytest.approx(0.207, abs=1e-3)  # no loss to the released rule at 1/28
 
 
 @pytest.mark.parametrize("name", STUDIES)
