@@ -24,10 +24,11 @@ from compression.quantization.files import state_digest
 from compression.quantization.rules import LayerReport, Rule, match_rules, preset_rules, quantize_
 from compression.quantization.storage import round_
 from compression.training.batches import EncodedData
-from compression.training.distillation import DistillationConfig, LastTeacher
+from compression.training.distillation import DistillationConfig, LastTeacher, check_layers
 from compression.training.evaluate import PairedDifference, evaluate, paired_bootstrap, pooled_bootstrap
 from compression.training.finetune import FinetuneConfig, finetuned_minilm
 from compression.training.ipq import IPQConfig, ipq
+from compression.training.models import minilm_skeleton
 from shared.artifacts import Cache, provenance, versions
 from shared.config import FrozenConfig
 from shared.progress import say
@@ -125,6 +126,7 @@ def measure(config: ClaimsConfig, folder: str | Path | None = None) -> dict[str,
     """
     start = time.monotonic()
     check_sizes([config.block_size], config.n_centroids, stages=_STAGES, key="block_size")
+    check_layers(config.distillation, minilm_skeleton())
     dense = finetuned_minilm(config.finetune, folder=folder)
     validation = dense.validation
     if config.max_validation is not None:

@@ -327,9 +327,15 @@ def test_rows_of_other_settings_weights_data_or_code_are_not_taken_from_the_cach
     assert quantized.call_count == 6
 
 
-def test_fine_tuned_shares_are_among_those_that_are_zeroed(tiny_dense, tmp_path):
+def test_fine_tuned_shares_are_among_those_that_are_zeroed():
     with pytest.raises(ConfigError, match=r"Key `distilled_shares` must hold shares of `zero_shares` \[0.3\], but was"):
         tiny_config(distilled_shares=[0.2])
+
+
+def test_hidden_states_that_the_model_lacks_are_refused_before_any_work(capsys, monkeypatch):
+    monkeypatch.setattr(claims, "finetuned_minilm", None)
+    assert main(["claims", "--measure", "--set", "distillation={hidden_weight: 1.0, hidden_layers: [9]}"]) == 2
+    assert "Key `distillation.hidden_layers` must hold numbers from -7 to 6" in capsys.readouterr().err
 
 
 def test_settings_without_a_measurement_are_refused(capsys):
