@@ -145,18 +145,19 @@ def draw_study(rows: Sequence[Mapping[str, Any]], variants: Mapping[str, str]) -
     (dense,) = [row for row in rows if row["variant"] == "fp32"]
     axes.axhspan(*_bounds(dense), color="0.5", alpha=0.15, linewidth=0)
     axes.axhline(dense["accuracy (%)"], color="0.5", linewidth=1, label="fp32")
-    known = {row["variant"] for row in rows}
+    shown = [name for name in variants if any(row["variant"] == name for row in rows)]
     for number, (name, label) in enumerate(variants.items()):
-        if name not in known:
+        if name not in shown:
             continue
         some = sorted((row for row in rows if row["variant"] == name), key=lambda row: row["of fp32"])
         accuracy, spread = _with_spread(some, "accuracy (%)", "95 % interval")
-        size = np.array([row["of fp32"] for row in some]) * (1 + 0.012 * (number - len(variants) / 2))
+        size = np.array([row["of fp32"] for row in some]) * (1 + 0.012 * (shown.index(name) - (len(shown) - 1) / 2))
         look = {"color": COLOURS[number], "marker": "o^sDv"[number % 5], "linewidth": 1}
         axes.errorbar(size, accuracy, spread, label=label, **look)
     axes.set_xscale("log")
     ticks = sorted({round(row["of fp32"]) for row in rows if row["variant"] in variants and row["of fp32"] > 1})
     axes.set_xticks(ticks, [f"{tick}×" for tick in ticks])
+    axes.set_xlim(ticks[0] / 1.1, ticks[-1] * 1.1)  # of one size, too, whose points lie a hundredth beside each other
     axes.minorticks_off()
     axes.set(xlabel="fp32 file / compressed file", ylabel="accuracy (%)")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
