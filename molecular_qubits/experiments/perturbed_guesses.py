@@ -36,7 +36,9 @@ from shared.parallel import seeds_for
 from shared.progress import say, track
 
 PATH = Path(__file__).resolve().parent / "data" / "perturbed_guesses.json"
-SYSTEMS = ("h-he-h", "formylmethyl-nitroxide", "methylene-bis-nitroxide", "tetramethyleneethane")
+SYSTEMS = (
+    "h-he-h", "formylmethyl-nitroxide", "naphthylmethyl-nitroxide", "methylene-bis-nitroxide", "tetramethyleneethane",
+)  # fmt: skip
 STRENGTHS = (0.1, 0.3, 1.0)
 """Standard deviation of the rotation generator between each occupied and each virtual orbital, times the root of their
 number: the whole rotation of an occupied orbital in radians."""
