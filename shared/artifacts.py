@@ -213,11 +213,15 @@ class Cache:
         ------
         TypeError
             If it is neither a cache nor a folder.
+        ValueError
+            If the folder is a file.
         """
         if isinstance(cache, Cache):
             return cache
         if not isinstance(cache, str | Path | None):
             raise TypeError(f"Argument `cache` must be a Cache, a folder or None, but was a {type(cache).__name__}.")
+        if cache is not None:
+            check_no_file(cache, "Argument `cache`")
         return cls(cache, name=name)
 
     def path(self, key: Mapping[str, Any]) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,15 @@ import numpy as np
 
 from molecular_qubits.electronic.errors import SCFNotConvergedError, UnmatchedStatesError, WrongStateError
 from molecular_qubits.electronic.failed_attempts import FailedAttempts, Failure
-from molecular_qubits.electronic.scf import HELD, SCFSolution, Workspace, is_stable, read_checkpoint, run_scf
+from molecular_qubits.electronic.scf import (
+    HELD,
+    SCFSettings,
+    SCFSolution,
+    Workspace,
+    is_stable,
+    read_checkpoint,
+    run_scf,
+)
 from molecular_qubits.fields import guesses as _guesses
 from molecular_qubits.fields.alignments import (
     POLARISATION_DIFFERENCE,
@@ -29,11 +37,13 @@ from molecular_qubits.fields.populations import (
     local_spin_products,
     lowdin_spins,
     mulliken_spins,
+    occupation_changes,
     promotion,
     spin_polarisation,
     spin_squared,
 )
 from molecular_qubits.fields.solvers import LADDER
+from molecular_qubits.structure.pyscf_input import outside_files
 from molecular_qubits.units import HARTREE_TO_CM1
 from shared.artifacts import Cache, remove, versions, write_json
 from shared.progress import say
@@ -49,7 +59,8 @@ GUESSES = ("fragment", "swap")
 PROMOTION_LIMIT = 0.8
 """Most electrons by which the total densities of high-spin and broken-symmetry state may differ (`promotion`). Pairs
 that differ in their alignment stay below 0.6 (H-He-H at 1.25 Å: 0.52), those that differ in the occupation of orbitals
-lie above 1.2."""
+lie above 1.2. Of more centres each inner one may add as much, but no single orbital may gain or lose more: spin flips
+of chains of H and He stay below 0.73 (`occupation_changes`), an electron in another orbital is 1."""
 
 HELD_LIMIT = 0.35
 """Most electrons by which the total densities of a held state and of the high-spin state may differ (`promotion`).
@@ -217,8 +228,8 @@ class StateRunner:
             **({} if self.aligned_from is None else {"aligned_from": list(self.aligned_from[0])}),
         }
 
-    def _field_key(self, kind: str) -> dict[str, Any]:
-        molecule, settings = self.workspace.molecule, self.workspace.settings.to_dict()
+    def _field_key(self, kind: str, settings_of: SCFSettings | None = None) -> dict[str, Any]:
+        molecule, settings = self.workspace.molecule, (settings_of or self.workspace.settings).to_dict()
         return {
             "kind": kind,
             "symbols": list(molecule.symbols),
@@ -226,6 +237,7 @@ class StateRunner:
             "charge": molecule.charge,
             "settings": {name: value for name, value in settings.items() if name != "max_cycle"},
             "versions": versions(("pyscf",)),
+            **outside_files(settings["basis"], settings["auxbasis"]),
         }
 
     def _make(self, determinant: tuple[int, ...], key: dict[str, Any], folder: Path) -> None:
@@ -305,18 +317,23 @@ class StateRunner:
         key = {
             **self._field_key("high-spin field"),
             "n_unpaired": n_unpaired,
-            "guess": self.guess_basis if guess == "small basis" else guess,
+            "guess": [guess, self.guess_basis] if guess == "small basis" else guess,
         }
 
+        def start() -> np.ndarray | None:
+            return self._guess(guess, (1,) * len(self.spins), n_unpaired)
+
+        return self._cached_field(key, self.workspace, start, label=label, guess=guess, solvers=self.solvers)
+
+    def _cached_field(
+        self, key: dict[str, Any], workspace: Workspace, start: Callable[[], np.ndarray | None], **options: Any
+    ) -> SCFSolution:
+        """Return a field from the cache, or run it from its checkpoint or else from the density that `start` makes."""
+
         def make(folder: Path) -> None:
-            density = None
             checkpoint = self.cache.work_folder(key) / "orbitals.npz"
-            if not checkpoint.is_file():
-                density = self._guess(guess, (1,) * len(self.spins), n_unpaired)
-            found = run_scf(
-                self.workspace, n_unpaired, density, label=label, guess=guess, checkpoint=checkpoint,
-                solvers=self.solvers,
-            )  # fmt: skip
+            density = None if checkpoint.is_file() else start()
+            found = run_scf(workspace, key["n_unpaired"], density, checkpoint=checkpoint, **options)
             np.savez(folder / "orbitals.npz", mo_coeff=found.mo_coeff, mo_occ=found.mo_occ)
             record = asdict(replace(found, mo_coeff=np.empty(0), mo_occ=np.empty(0)))
             write_json(folder / "field.json", {name: record[name] for name in record if not name.startswith("mo_")})
@@ -388,7 +405,9 @@ class StateRunner:
             density_fit=True,
         )
         small = Workspace(self.workspace.molecule, settings)
-        solution = run_scf(small, n_unpaired, None, label=f"high-spin guess in {basis}", guess="minao")
+        key = {**self._field_key("guess field", settings), "n_unpaired": n_unpaired}
+        label = f"high-spin guess in {basis}"
+        solution = self._cached_field(key, small, lambda: None, label=label, guess="minao")
         return _guesses.project_density(solution.mo_coeff, solution.mo_occ, small.mole, self.workspace.mole)
 
     def describe(self, label: str, determinant: tuple[int, ...], solution: SCFSolution) -> StateResult:
@@ -430,13 +449,14 @@ class StateRunner:
             return WrongStateError(f"{converged} {wrong}. {self._where_the_spin_is(solution)} {_ADVICE}")
         if self.high_spin is None or all(sign > 0 for sign in state.determinant):
             return None
-        moved = promotion(self.high_spin.density, solution.density, self.overlap)
-        allowed = PROMOTION_LIMIT * max(1.0, (len(self.spins) - 1) / 2)  # overlap with both neighbours in a chain
-        if moved > allowed:
+        changes = np.abs(occupation_changes(self.high_spin.density, solution.density, self.overlap))
+        moved, most = float(changes.sum() / 2), float(changes.max())
+        allowed = PROMOTION_LIMIT * max(1, len(self.spins) - 2)  # overlap with both neighbours in a chain
+        if moved > allowed or most > PROMOTION_LIMIT:
             return UnmatchedStatesError(
                 f"{converged} to another occupation of orbitals than the high-spin state: {moved:.2f} electrons move "
-                f"between them (at most {allowed:g} for a flip of spins). Their energies say nothing about exchange. "
-                f"{_ADVICE}",
+                f"between them (at most {allowed:g} for a flip of spins), {most:.2f} of an electron in one orbital (at "
+                f"most {PROMOTION_LIMIT:g}). Their energies say nothing about exchange. {_ADVICE}",
                 state.determinant,
                 solution,
             )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from molecular_qubits.electronic.spin_density import check_lengths
 from molecular_qubits.fields.populations import checked_density
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.pyscf_input import build_mole
@@ -46,11 +47,10 @@ def write_spin_density_cube(
     Raises
     ------
     ValueError
-        If the density does not fit the molecule and the basis, or a length is not positive.
+        If the density does not fit the molecule and the basis, which must be known, or a length is not positive and
+        finite.
     """
-    for name, value in (("spacing_angstrom", spacing_angstrom), ("margin_angstrom", margin_angstrom)):
-        if not value > 0:
-            raise ValueError(f"Argument `{name}` must be positive, but is {value!r}.")
+    check_lengths(spacing_angstrom=spacing_angstrom, margin_angstrom=margin_angstrom)
     check_file(path, "Argument `path`")
     mole = build_mole(molecule, basis, molecule.n_electrons % 2)
     density = checked_density(density, mole, basis)

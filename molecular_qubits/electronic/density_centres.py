@@ -8,7 +8,7 @@ from typing import Any
 from molecular_qubits.electronic.broken_symmetry import StateRunner
 from molecular_qubits.electronic.exchange import prepare_settings
 from molecular_qubits.electronic.scf import SCFSettings, Workspace
-from molecular_qubits.electronic.spin_centres import SpinCentre, find_spin_centres
+from molecular_qubits.electronic.spin_centres import SpinCentre, check_threshold, find_spin_centres
 from molecular_qubits.structure.clashes import check_clashes
 from molecular_qubits.structure.interfaces import as_molecule
 from molecular_qubits.structure.molecule import check_multiplicity
@@ -48,8 +48,8 @@ def centres_from_density(
     Raises
     ------
     ValueError
-        If the multiplicity is impossible, the method holds anything else than `METHOD`, or the density does not hold
-        two centres or more whose spins add up to the multiplicity.
+        If the multiplicity is impossible or below 3, the threshold is not positive, the method holds anything else than
+        `METHOD`, or the density does not hold two centres or more whose spins add up to the multiplicity.
     InsufficientMemoryError
         If the fit needs more memory than there is.
     SCFNotConvergedError
@@ -63,6 +63,11 @@ def centres_from_density(
                 f"Argument `method` must hold some of {', '.join(METHOD)}, but holds {name!r}. What else "
                 "`exchange_couplings` takes does not change the high-spin field: leave it out."
             )
+    if multiplicity < 3:
+        raise ValueError(
+            f"Argument `multiplicity` must be at least 3, that of two parallel radicals, but is {multiplicity}."
+        )
+    check_threshold(threshold)
     check_clashes(molecule)
     settings, guess_basis = prepare_settings(molecule, multiplicity, **method)
     everything = tuple(range(molecule.n_atoms))

@@ -60,6 +60,10 @@ POOR_FIT_SHARE = 0.1
 """Largest residual of a good Heisenberg fit, as a share of the energy range of the determinants."""
 
 
+CONVENTION = "H = -2 J S_i.S_j, J > 0 ferromagnetic, cm^-1"
+"""Of the couplings in JSON, stated there."""
+
+
 @dataclass(frozen=True, eq=False)
 class ExchangeResult:
     """Exchange couplings of a molecule (H = -2 sum_{i<j} J_ij S_i.S_j, J > 0 ferromagnetic, cm^-1) and their states.
@@ -150,7 +154,7 @@ class ExchangeResult:
 
     def _record(self) -> dict[str, Any]:
         return {
-            "convention": "H = -2 J S_i.S_j, J > 0 ferromagnetic, cm^-1",
+            "convention": CONVENTION,
             "molecule": self.molecule.to_dict(),
             "centres": [list(atoms) for atoms in self.centres],
             "spins": list(self.spins),
@@ -183,7 +187,7 @@ class ExchangeResult:
         Raises
         ------
         ValueError
-            If it is not a result of `to_json`.
+            If it is not a result of `to_json`: another convention, or couplings that do not follow from its states.
         """
         is_text = isinstance(source, str) and source.lstrip().startswith("{")
         name = "the text" if is_text else repr(str(source))
@@ -204,24 +208,31 @@ class ExchangeResult:
         states = tuple(StateResult.from_dict(state) for state in record["states"])
         if [state.determinant for state in states] != enumerate_determinants(spins):
             raise ValueError("`states` must hold one state for each alignment of the spins, high spin first")
+        if record["convention"] != CONVENTION:
+            raise ValueError(f"`convention` must be {CONVENTION!r}, but is {record['convention']!r}")
+        yamaguchi, noodleman = (fit.j_cm1 for fit in couplings_of_states(states, spins))
+        unprojected = noodleman * unprojected_factor(spins)
         return cls(
             molecule=molecule,
             centres=centres,
             spins=spins,
             settings=SCFSettings(**record["settings"]),
             states=states,
-            j_yamaguchi_cm1=_read_couplings(record, "j_yamaguchi_cm1", len(spins)),
-            j_noodleman_cm1=_read_couplings(record, "j_noodleman_cm1", len(spins)),
-            j_unprojected_cm1=_read_couplings(record, "j_unprojected_cm1", len(spins)),
+            j_yamaguchi_cm1=_read_couplings(record, "j_yamaguchi_cm1", yamaguchi),
+            j_noodleman_cm1=_read_couplings(record, "j_noodleman_cm1", noodleman),
+            j_unprojected_cm1=_read_couplings(record, "j_unprojected_cm1", unprojected),
             residual_cm1=_read_numbers(record["residual_cm1"] or [0.0] * len(states), "residual_cm1", (len(states),)),
             provenance=record["provenance"],
         )
 
 
-def _read_couplings(record: dict[str, Any], name: str, n_centres: int) -> np.ndarray:
-    matrix = _read_numbers(record[name], name, (n_centres, n_centres))
-    if not np.array_equal(matrix, matrix.T) or matrix.diagonal().any():
-        raise ValueError(f"`{name}` must be symmetric with a zero diagonal, but is {matrix.tolist()}")
+def _read_couplings(record: dict[str, Any], name: str, expected: np.ndarray) -> np.ndarray:
+    matrix = _read_numbers(record[name], name, expected.shape)
+    if not np.allclose(matrix, expected, rtol=1e-6, atol=1e-4):
+        raise ValueError(
+            f"`{name}` must follow from the energies and <S^2> of `states`, {expected.tolist()}, but is "
+            f"{matrix.tolist()}"
+        )
     return matrix
 
 

@@ -151,6 +151,10 @@ def read_orca(source: str | os.PathLike[str]) -> OrcaOutput:
         raise OrcaFormatError("Argument `source` must be an ORCA output, but it holds neither its banner nor its end.")
     if "ORCA TERMINATED NORMALLY" not in text:
         raise OrcaFormatError("The ORCA run did not terminate normally: run it to its end, or cut the output before.")
+    if "O   R   C   A" in text.rpartition("ORCA TERMINATED NORMALLY")[2] or "finished by error termination" in text:
+        raise OrcaFormatError(
+            "Every ORCA run of an output must terminate normally, but one did not. Cut it from the output."
+        )
     s2 = re.findall(rf"^\s*Expectation value of <S\*\*2>\s*:\s*{_NUMBER}", text, re.MULTILINE)
     multiplicities = re.findall(r"^\s*Multiplicity\s+Mult\s+\.+\s*(\d+)", text, re.MULTILINE)
     return OrcaOutput(

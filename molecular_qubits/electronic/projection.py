@@ -164,6 +164,11 @@ def map_yamaguchi(
     """
     noodleman = map_heisenberg(energies_cm1, spins, determinants)
     values = np.asarray(s2, dtype=float)
+    if values.shape != (len(noodleman.residual_cm1),):
+        raise ValueError(
+            f"Argument `s2` must hold a value for each of {len(noodleman.residual_cm1)} determinants, but has shape "
+            f"{values.shape}."
+        )
     for value in values[1:]:
         _check_falling_spin(values[0], value)
     overlap = -map_heisenberg(values, spins, determinants).j_cm1

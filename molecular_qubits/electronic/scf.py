@@ -384,7 +384,8 @@ def _with_solver(mean_field: Any, solver: str, held: Any) -> Any:
 
         mean_field.level_shift = HELD_LEVEL_SHIFT if solver == HELD[1] else 0.0
         orbitals, occupations = np.asarray(held.mo_coeff), np.asarray(held.mo_occ)
-        empty = orbitals.shape[1] - orbitals.shape[2]  # PySCF wants as many orbitals as the field has
+        n_orbitals = mean_field.check_linear_dependency(mean_field.get_ovlp()).shape[1]  # PySCF wants as many
+        empty = n_orbitals - orbitals.shape[2]
         orbitals = np.pad(orbitals, ((0, 0), (0, 0), (0, empty)))
         return addons.mom_occ(mean_field, orbitals, np.pad(occupations, ((0, 0), (0, empty))))
     return with_solver(mean_field, solver)

@@ -20,6 +20,12 @@ class SpinCentre:
     spin: float
 
 
+def check_threshold(threshold: float) -> None:
+    """Raise a `ValueError` if the least population of an atom of a centre is not positive."""
+    if not 0 < threshold < np.inf:
+        raise ValueError(f"Argument `threshold` must be positive and finite, but is {threshold!r}.")
+
+
 def find_spin_centres(molecule: Molecule, atomic_spins: ArrayLike, *, threshold: float = 0.1) -> tuple[SpinCentre, ...]:
     """Group the atoms that carry spin into centres.
 
@@ -49,8 +55,7 @@ def find_spin_centres(molecule: Molecule, atomic_spins: ArrayLike, *, threshold:
             f"Argument `atomic_spins` must hold a finite population for each of {molecule.n_atoms} atoms, but has "
             f"shape {spins.shape}."
         )
-    if not threshold > 0:
-        raise ValueError(f"Argument `threshold` must be positive, but is {threshold!r}.")
+    check_threshold(threshold)
     table = neighbours(molecule.n_atoms, molecule.bonds)
     left = {int(atom) for atom in np.flatnonzero(np.abs(spins) >= threshold)}
     centres = []

@@ -33,6 +33,13 @@ class SpinDensityMap:
         return float(self.values.sum() * dx * dy)
 
 
+def check_lengths(**lengths: float) -> None:
+    """Raise a `ValueError` that names the argument if a length is not positive and finite."""
+    for name, value in lengths.items():
+        if not 0 < value < np.inf:
+            raise ValueError(f"Argument `{name}` must be positive and finite, but is {value!r}.")
+
+
 def plane_frame(positions: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Return the axes of the plane nearest to a set of points.
 
@@ -90,16 +97,20 @@ def spin_density_map(
     Raises
     ------
     ValueError
-        If the density does not fit the molecule and the basis, or the spacing is not positive.
+        If the density does not fit the molecule and the basis, which must be known, a length is not positive and
+        finite, or the atoms of the plane are not some of the molecule.
     """
-    if not spacing_angstrom > 0:
-        raise ValueError(f"Argument `spacing_angstrom` must be positive, but is {spacing_angstrom!r}.")
+    check_lengths(spacing_angstrom=spacing_angstrom, margin_angstrom=margin_angstrom)
+    heavy = [atom for atom, symbol in enumerate(molecule.symbols) if symbol != "H"] or list(range(molecule.n_atoms))
+    chosen = heavy if plane_atoms is None else list(plane_atoms)
+    if not chosen or not set(chosen) <= set(range(molecule.n_atoms)):
+        raise ValueError(
+            f"Argument `plane_atoms` must hold atom indices from 0 to {molecule.n_atoms - 1}, but is {chosen}."
+        )
     mole = build_mole(molecule, basis, molecule.n_electrons % 2)
     density = checked_density(density, mole, basis)
     from pyscf.dft import numint
 
-    heavy = [atom for atom, symbol in enumerate(molecule.symbols) if symbol != "H"] or list(range(molecule.n_atoms))
-    chosen = heavy if plane_atoms is None else list(plane_atoms)
     origin = molecule.positions[chosen].mean(axis=0)
     axes = plane_frame(molecule.positions[chosen])
     local = (molecule.positions - origin) @ axes.T

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from molecular_qubits.electronic.dipolar_integrals import DipolarPair, Integrals, dipolar_pairs
-from molecular_qubits.electronic.high_spin import check_high_spin_density
+from molecular_qubits.electronic.high_spin import check_high_spin_density, is_high_spin
 from molecular_qubits.fields.alignments import SPIN_SHARE, Centres, check_centres, check_spins
 from molecular_qubits.fields.populations import atom_of_orbital, checked_density, square_root
 from molecular_qubits.structure.molecule import Molecule
@@ -62,13 +62,15 @@ class PartialSpins:
 
     ``zfs_cm1`` holds D_i of H = S_i.D_i.S_i for each part with S_i >= 1, ``dipolar_cm1`` holds D_ij of
     H = S_i.D_ij.S_j for pairs i < j: what `SpinSystem` takes as ``zfs`` and ``dipolar``. ``populations`` is the spin
-    n_α - n_β of each part; what is missing from ±2 S_i lies on atoms of no part, or on other parts.
+    n_α - n_β of each part; what is missing from ±2 S_i lies on atoms of no part, or on other parts. ``spin_density``
+    says from which it was computed.
     """
 
     spins: tuple[float, ...]
     populations: tuple[float, ...]
     zfs_cm1: dict[int, np.ndarray]
     dipolar_cm1: dict[tuple[int, int], np.ndarray]
+    spin_density: str
 
 
 def spin_spin_zfs(
@@ -194,7 +196,7 @@ def partial_spin_tensors(
     overlap = mole.intor_symmetric("int1e_ovlp")
     unpaired = round(float(np.einsum("ij,ji->", density[0] - density[1], overlap)))
     if spin_density is None:
-        spin_density = "natural" if unpaired == round(2 * sum(values)) else "unrestricted"
+        spin_density = "natural" if unpaired > 0 and is_high_spin(density, overlap, unpaired) else "unrestricted"
     difference = _spin_density(density, overlap, unpaired, spin_density)
     root, owner = square_root(overlap), atom_of_orbital(mole)
     inverse = np.linalg.inv(root)
@@ -225,7 +227,7 @@ def partial_spin_tensors(
         (i, j): _scale(g) / (4 * values[i] * values[j]) * pair.total
         for (i, j), pair in zip(coupled, tensors[len(local) :], strict=True)
     }
-    return PartialSpins(tuple(values), tuple(populations), zfs, dipolar)
+    return PartialSpins(tuple(values), tuple(populations), zfs, dipolar, spin_density)
 
 
 def _scale(g: float) -> float:

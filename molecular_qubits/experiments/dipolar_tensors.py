@@ -44,8 +44,8 @@ MEASURED = {"mono": "D_T_plus_D_RT_iminonitroxide", "verdazyl-mono": "D_T_plus_D
 def tensors_row(calculation: Calculation, result: ExchangeResult) -> dict[str, Any]:
     """Return D_T and D_RT of the high-spin state of a radical (first centre) and a triplet.
 
-    From its natural orbitals; D_T also from the whole unrestricted spin density, which gives that of an aromatic triplet
-    the wrong sign.
+    From its natural orbitals; D_T also from the whole unrestricted spin density, which gives that of an aromatic
+    triplet the wrong sign.
 
     Parameters
     ----------

@@ -130,6 +130,26 @@ def local_spin_products(
     return matrix
 
 
+def occupation_changes(first: np.ndarray, second: np.ndarray, overlap: np.ndarray) -> np.ndarray:
+    """Return by how much the occupations of orbitals differ between the total densities of two determinants.
+
+    Parameters
+    ----------
+    first, second
+        Density matrices of α and β ``(2, n_ao, n_ao)`` of both.
+    overlap
+        ``(n_ao, n_ao)``.
+
+    Returns
+    -------
+    ndarray
+        Eigenvalues of the first minus the second total density in orthogonal orbitals ``(n_ao,)``, ascending. An
+        electron in another orbital has -1 and +1 of them.
+    """
+    root = square_root(overlap)
+    return np.linalg.eigvalsh(root @ (first[0] + first[1] - second[0] - second[1]) @ root)
+
+
 def promotion(first: np.ndarray, second: np.ndarray, overlap: np.ndarray) -> float:
     """Return how many electrons must move to turn the total density of one determinant into that of another.
 
@@ -143,14 +163,12 @@ def promotion(first: np.ndarray, second: np.ndarray, overlap: np.ndarray) -> flo
     Returns
     -------
     float
-        Half the sum of the absolute eigenvalues of the difference of the total densities, in orthogonal orbitals (the
-        promotion number of difference densities). Determinants that differ in the alignment of their spins only have
-        nearly the same total density; another orbital occupation moves an electron or more.
+        Half the sum of the absolute `occupation_changes` (the promotion number of difference densities). Determinants
+        that differ in the alignment of their spins only have nearly the same total density; another orbital occupation
+        moves an electron or more.
 
     References
     ----------
     Head-Gordon, Grana, Maurice, White, J. Phys. Chem. 99, 14261 (1995), for attachment and detachment densities.
     """
-    root = square_root(overlap)
-    difference = root @ (first[0] + first[1] - second[0] - second[1]) @ root
-    return float(np.abs(np.linalg.eigvalsh(difference)).sum() / 2)
+    return float(np.abs(occupation_changes(first, second, overlap)).sum() / 2)

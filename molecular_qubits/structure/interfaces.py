@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from molecular_qubits.structure import bonds as _bonds
 from molecular_qubits.structure.bond_orders import VALENCES, bond_orders
 from molecular_qubits.structure.molecule import Molecule, whole_number
 
@@ -85,7 +84,7 @@ def from_ase(atoms: Atoms, *, multiplicity: int | None = None, charge: int | Non
         charge = whole_number(atoms.info.get("charge", initial), _ASE_CHARGE)
     spin = atoms.info.get("multiplicity") if multiplicity is None else multiplicity
     spin = None if spin is None else whole_number(spin, "Argument `multiplicity`")
-    return Molecule(symbols, positions, charge, spin, None, _bonds.from_distances(symbols, positions))
+    return Molecule(symbols, positions, charge, spin)
 
 
 def to_ase(molecule: Molecule) -> Atoms:

@@ -36,8 +36,8 @@ class Molecule:
     smiles
         SMILES string from which the molecule was made, if any.
     bonds
-        Pairs of bonded atoms, kept with the smaller index first. From RDKit for a SMILES, from covalent radii
-        otherwise.
+        Pairs of bonded atoms, kept with the smaller index first. ``None`` finds them by covalent radii; ``()`` are
+        none. RDKit gives those of a SMILES.
 
     Raises
     ------
@@ -51,7 +51,7 @@ class Molecule:
     charge: int = 0
     multiplicity: int | None = None
     smiles: str | None = None
-    bonds: tuple[tuple[int, int], ...] = ()
+    bonds: tuple[tuple[int, int], ...] = None  # type: ignore[assignment]  # never None afterwards
 
     def __post_init__(self) -> None:
         positions = np.asarray(self.coordinates, dtype=float)
@@ -75,7 +75,8 @@ class Molecule:
         object.__setattr__(self, "symbols", symbols)
         object.__setattr__(self, "coordinates", _rows(positions))
         object.__setattr__(self, "charge", whole_number(self.charge, "Argument `charge`"))
-        object.__setattr__(self, "bonds", _bonds.ordered(self.bonds, len(symbols)))
+        bonds = _bonds.from_distances(symbols, positions) if self.bonds is None else self.bonds
+        object.__setattr__(self, "bonds", _bonds.ordered(bonds, len(symbols)))
         if self.multiplicity is not None:
             check_multiplicity(self.n_electrons, self.multiplicity)
             object.__setattr__(self, "multiplicity", int(self.multiplicity))
@@ -197,8 +198,7 @@ class Molecule:
             )
         charge = commented if charge is None else charge
         multiplicity = _from_comment(lines[1], "multiplicity") if multiplicity is None else multiplicity
-        bond_list = _bonds.from_distances(symbols, positions)
-        return cls(symbols, _rows(positions), charge or 0, multiplicity, None, bond_list)
+        return cls(symbols, _rows(positions), charge or 0, multiplicity)
 
     @classmethod
     def from_ase(cls, atoms: Any, *, multiplicity: int | None = None, charge: int | None = None) -> Molecule:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 from molecular_qubits.structure.molecule import Molecule, whole_number
+from shared.artifacts import sha256_file
 from shared.config import suggestion
 
 COMMON_FUNCTIONALS = (
@@ -21,6 +25,10 @@ COMMON_BASES = (
 )  # fmt: skip
 """Names that are suggested for an unknown basis set; every name of PySCF is accepted."""
 
+_NO_FUNCTIONAL = re.compile(r"(?i)\b(lda|gga|mgga)_k_|(^|[,+*])\s*\d+\s*($|[,+-])")
+"""What PySCF reads though it is none for exchange and correlation: kinetic energies, and bare numbers, by which it
+means functionals of that number: 'm06-2' would be M06 less Wigner's correlation."""
+
 _POTENTIALS = ("gth", "ccecp", "bfd", "qavgvszp")
 """Beginnings of the names of PySCF's basis sets whose potentials have another name than the basis."""
 
@@ -32,16 +40,11 @@ def check_method(molecule: Molecule, xc: str, basis: str, name: str = "basis") -
     """Raise a `ValueError` if PySCF does not know the functional, or the basis (argument `name`) for an element, or if
     they bring what must be asked for elsewhere or is not there: dispersion, and potentials in place of inner electrons.
     """
-    from pyscf import gto
     from pyscf.dft import libxc
     from pyscf.scf.dispersion import parse_dft
 
-    for argument, value, what in (
-        ("xc", xc, "functional such as 'b3lyp'"),
-        (name, basis, "basis set such as '6-31g*'"),
-    ):
-        if not isinstance(value, str):
-            raise ValueError(f"Argument `{argument}` must be the name of a {what}, but is {value!r}.")
+    if not isinstance(xc, str):
+        raise ValueError(f"Argument `xc` must be the name of a functional such as 'b3lyp', but is {xc!r}.")
     if xc.lower() != "hf":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -55,19 +58,35 @@ def check_method(molecule: Molecule, xc: str, basis: str, name: str = "basis") -
                 "Ask for dispersion by its own argument, `dispersion`."
             )
         try:
-            if not xc.strip():
+            if not xc.strip(" ,"):
                 raise ValueError
-            libxc.parse_xc(xc)
+            components = libxc.parse_xc(xc)[1]
+            if _NO_FUNCTIONAL.search(xc) or any(factor < 0 for _, factor in components):
+                raise ValueError
         except (KeyError, ValueError):
             raise ValueError(
                 f"Argument `xc` must be 'hf' or a functional known to PySCF such as 'b3lyp', but is {xc!r}."
                 f"{suggestion(xc.lower(), COMMON_FUNCTIONALS)}"
             ) from None
+        if any(not _has_energy(int(number)) for number, _ in components):
+            raise ValueError(
+                f"Argument `xc` must be a functional that has an energy, but {xc!r} is a potential only. Take for "
+                "instance 'b3lyp'."
+            )
         if libxc.needs_laplacian(xc):
             raise ValueError(
                 f"Argument `xc` must be a functional without the Laplacian of the density, which PySCF does not have "
                 f"for open shells, but is {xc!r}. Take for instance 'scan' or 'r2scan'."
             )
+    check_basis(molecule, basis, name)
+
+
+def check_basis(molecule: Molecule, basis: str, name: str = "basis") -> None:
+    """Raise a `ValueError` if PySCF has no basis set of this name (argument `name`) for all electrons of an element."""
+    from pyscf import gto
+
+    if not isinstance(basis, str):
+        raise ValueError(f"Argument `{name}` must be the name of a basis set such as '6-31g*', but is {basis!r}.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         name_only = basis.lower().translate(str.maketrans("", "", "-_ "))
@@ -92,6 +111,20 @@ def check_method(molecule: Molecule, xc: str, basis: str, name: str = "basis") -
                 )
 
 
+def _has_energy(number: int) -> bool:
+    """Return whether a functional of libxc has an energy; where it has none, libxc ends the process when asked."""
+    from pyscf.dft import libxc
+
+    library = libxc._itrf
+    library.xc_func_alloc.restype = ctypes.c_void_p
+    functional = ctypes.c_void_p(library.xc_func_alloc())
+    library.xc_func_init(functional, ctypes.c_int(number), ctypes.c_int(2))
+    flags = int(library.xc_func_info_get_flags(ctypes.c_void_p(library.xc_func_get_info(functional))))
+    library.xc_func_end(functional)
+    library.xc_func_free(functional)
+    return bool(flags & 1)
+
+
 def _has_basis(basis: str, symbol: str) -> bool:
     from pyscf import gto
 
@@ -99,6 +132,18 @@ def _has_basis(basis: str, symbol: str) -> bool:
         return bool(gto.basis.load(basis, symbol))
     except Exception:  # PySCF raises several types for an unknown name
         return False
+
+
+def outside_files(*bases: str | None) -> dict[str, Any]:
+    """Return names and hashes of the files that PySCF's results depend on: its configuration, basis sets from files.
+
+    Without such files, as usual, the dictionary is empty.
+    """
+    from pyscf import __config__
+
+    paths = [__config__.conf_file, *(basis for basis in bases if basis is not None and Path(basis).is_file())]
+    found = {str(path): sha256_file(path) for path in paths if path is not None}
+    return {"files": found} if found else {}
 
 
 def check_accuracy(grid_level: int, conv_tol: float, max_cycle: int) -> tuple[int, int]:
@@ -129,6 +174,8 @@ def build_mole(molecule: Molecule, basis: str, n_unpaired: int | None = None) ->
     """Return the PySCF ``Mole`` with ``n_unpaired`` α electrons more than β (from the multiplicity if ``None``)."""
     from pyscf import gto
 
+    if isinstance(basis, str):  # not PySCF's own form, from `gto.basis`
+        check_basis(molecule, basis)
     if n_unpaired is None:
         n_unpaired = 0 if molecule.multiplicity is None else molecule.multiplicity - 1
     return gto.M(

@@ -10,6 +10,7 @@ import numpy as np
 
 from molecular_qubits.structure.bonds import from_distances
 from molecular_qubits.structure.clashes import check_clashes
+from molecular_qubits.structure.pyscf_input import outside_files
 from molecular_qubits.units import EV_TO_CM1
 from shared.artifacts import Cache, versions
 from shared.progress import say
@@ -122,6 +123,7 @@ def cached_relaxation(
         "multiplicity": multiplicity,
         **({"options": changed} if changed else {}),
         "versions": versions(("tblite", "ase", "pyscf", "geometric")),
+        **(outside_files(options.get("basis")) if level == "uks" else {}),
     }
     check_clashes(molecule)
     cache = Cache.of(cache, "geometry")

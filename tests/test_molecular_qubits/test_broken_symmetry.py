@@ -212,6 +212,71 @@ def test_a_held_state_that_does_not_collapse_is_the_usual_one(carbonyl, cache):
         assert held.energy_hartree == pytest.approx(usual.energy_hartree, abs=1e-6)
 
 
+def test_a_state_is_held_in_a_basis_of_which_functions_drop_out(cache):
+    chain = Molecule(("H",) * 6, tuple((0.0, 0.0, 0.8 * k) for k in range(6)))
+    workspace = Workspace(chain, SCFSettings("hf", "6-311++g**", conv_tol=1e-7))
+    runner = StateRunner(workspace, ((0, 1, 2), (3, 4, 5)), (0.5, 0.5), cache, stability=False)
+    _, solution = runner.run((1, 1))
+    assert solution.mo_coeff.shape[2] < solution.mo_coeff.shape[1]
+    for solver in HELD:
+        guess = density_of(*scf_module.occupied_orbitals(solution.mo_coeff, solution.mo_occ))
+        held = run_scf(workspace, 2, guess, label="held", guess="minao", solvers=(solver,))
+        assert held.energy_hartree == pytest.approx(solution.energy_hartree, abs=1e-6)
+
+
+class _TurnedHole(StateRunner):
+    """Flips the first centre from a guess in which the hole of the last atom lies in another p orbital."""
+
+    def _guess(self, name, determinant, n_unpaired):
+        density = super()._guess(name, determinant, n_unpaired)
+        if determinant != (-1, 1, 1, 1):
+            return density
+        labels = self.workspace.mole.ao_labels(fmt=None)
+        places = [i for i, (atom, _, shell, _) in enumerate(labels) if (atom, shell) == (3, "2p")]
+        spins = np.diag(self.high_spin.density[0] - self.high_spin.density[1])[places]
+        hole, other = places[int(spins.argmax())], places[int(spins.argmin())]
+        order = np.arange(self.workspace.mole.nao)
+        order[[hole, other]] = other, hole
+        return density_of(*(found[order] for found in scf_module.occupied_orbitals(density.mo_coeff, density.mo_occ)))
+
+
+def test_one_electron_in_another_orbital_is_refused_among_four_centres(cache):
+    row = Molecule(("F",) * 4, tuple((2.6 * k, 0.0, 0.0) for k in range(4)))
+    centres, spins = tuple((k,) for k in range(4)), (0.5,) * 4
+    runner = _TurnedHole(
+        Workspace(row, SCFSettings("hf", "sto-3g")), centres, spins, cache, stability=False, guesses=("fragment",)
+    )
+    runner.run((1, 1, 1, 1))
+    with pytest.raises(UnmatchedStatesError, match=r"(0\.9|1\.0)\d of an electron in one orbital \(at most 0\.8\)"):
+        runner.run((-1, 1, 1, 1))
+
+
+def test_a_chain_of_close_hydrogen_atoms_is_a_flip_of_spins(cache):
+    chain = Molecule(("H",) * 4, tuple((0.0, 0.0, 1.6 * k) for k in range(4)))
+    found = exchange_couplings(chain, [[k] for k in range(4)], xc="hf", basis="6-31g", stability=False, cache=cache)
+    assert max(state.promoted_electrons for state in found.states[1:]) > 1.2
+    assert found.j_yamaguchi_cm1[0, 1] < 0
+
+
+def test_fields_of_other_basis_files_and_of_another_configuration_are_others(cache, tmp_path, monkeypatch):
+    lines = ["BASIS", "H S", " {} 1.0", "H S", " 0.1 1.0", "END"]
+    path = tmp_path / "h.nw"
+    energies = []
+    for exponent in (0.4, 1.2, 1.2):
+        path.write_text("\n".join(lines).format(exponent), encoding="utf-8")
+        found = exchange_couplings(h2(2.0), [[0], [1]], xc="hf", basis=str(path), stability=False, cache=cache)
+        energies.append(found.states[0].energy_hartree)
+    assert abs(energies[1] - energies[0]) > 0.01
+    assert energies[2] == energies[1]
+    runner = StateRunner(Workspace(h2(2.0), SCFSettings("hf", "sto-3g")), ((0,), (1,)), (0.5, 0.5), cache)
+    usual = runner.key((1, 1))
+    assert "files" not in usual
+    configuration = tmp_path / "configuration.py"
+    configuration.write_text("B3LYP_WITH_VWN5 = True", encoding="utf-8")
+    monkeypatch.setattr("pyscf.__config__.conf_file", str(configuration))
+    assert runner.key((1, 1))["files"].keys() == {str(configuration)}
+
+
 def test_a_held_state_continues_from_its_checkpoint(carbonyl, cache, monkeypatch):
     molecule, centres, spins = carbonyl
     settings = SCFSettings("pbe", "sto-3g", grid_level=0, conv_tol=1e-7)

@@ -1,10 +1,12 @@
 """Centres found in the spin density, and the high-spin field that they and all other centres share."""
 
+import numpy as np
 import pytest
 
 from molecular_qubits import Molecule, centres_from_density, cli, exchange_couplings
 from molecular_qubits.electronic import broken_symmetry
 from molecular_qubits.electronic.errors import WrongStateError
+from molecular_qubits.electronic.spin_centres import find_spin_centres
 from molecular_qubits.structure.library import library_entry
 from shared.artifacts import Cache
 
@@ -62,6 +64,30 @@ def test_a_density_without_two_centres_is_refused(tmp_path):
         centres_from_density(oxygen, 3, cache=Cache(tmp_path), **FAST)
     with pytest.raises(ValueError, match="must be odd"):
         centres_from_density(oxygen, 2, cache=Cache(tmp_path), **FAST)
+
+
+@pytest.mark.parametrize(
+    ("multiplicity", "threshold", "words"),
+    [
+        (1, 0.1, "`multiplicity` must be at least 3, .* but is 1"),
+        (3, -1.0, "`threshold` must be positive and finite, but is -1.0"),
+        (3, float("nan"), "`threshold` must be positive and finite, but is nan"),
+    ],
+)
+def test_impossible_input_is_refused_before_any_field(multiplicity, threshold, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(broken_symmetry, "run_scf", None)
+    with pytest.raises(ValueError, match=words):
+        centres_from_density(H_HE_H, multiplicity, threshold=threshold, cache=Cache(tmp_path), **FAST)
+
+
+def test_coordinates_without_bonds_find_the_same_centres_as_an_xyz_file():
+    nitroxide = Molecule.from_smiles("[O]N(C)C")
+    bare = Molecule(nitroxide.symbols, nitroxide.coordinates)
+    assert bare.bonds == Molecule.from_xyz_text(nitroxide.to_xyz()).bonds == nitroxide.bonds
+    assert Molecule(nitroxide.symbols, nitroxide.coordinates, bonds=()).bonds == ()
+    spins = np.zeros(bare.n_atoms)
+    spins[:2] = 0.6, 0.4
+    assert [centre.atoms for centre in find_spin_centres(bare, spins)] == [(0, 1)]
 
 
 @pytest.mark.parametrize("other", [{"stability": False}, {"guesses": ("swap",)}, {"solvers": ("diis",)}])

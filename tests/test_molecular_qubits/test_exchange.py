@@ -144,7 +144,12 @@ def test_json_round_trip_keeps_the_result(cache, tmp_path):
         ({"states": []}, "`states` must hold one state for each alignment of the spins"),
         ({"j_noodleman_cm1": [1]}, r"`j_noodleman_cm1` must be finite numbers of shape \(2, 2\)"),
         ({"j_unprojected_cm1": [[0, float("nan")], [0, 0]]}, "`j_unprojected_cm1` must be finite"),
-        ({"j_yamaguchi_cm1": [[0, 1], [5, 0]]}, "`j_yamaguchi_cm1` must be symmetric"),
+        (
+            {"j_yamaguchi_cm1": [[0, 1], [5, 0]]},
+            "`j_yamaguchi_cm1` must follow from the energies",
+        ),
+        ({"convention": "H = +J S_i.S_j"}, r"`convention` must be 'H = -2 J .*', but is 'H = \+J S_i.S_j'"),
+        ({"convention": None}, "`convention` must be .* but is None"),
         ({"residual_cm1": [1.0]}, r"`residual_cm1` must be finite numbers of shape \(2,\)"),
     ],
 )
@@ -172,6 +177,22 @@ def test_spin_density_map_integrates_to_the_unpaired_electrons(cache):
     assert abs(half.sum() * dx**2) == pytest.approx(1.0, abs=0.05)
     with pytest.raises(ValueError, match="density"):
         spin_density_map(molecule, "sto-3g", result.solutions[0].density)
+    for options, words in (
+        ({"plane_atoms": [2]}, "`plane_atoms` must hold atom indices from 0 to 1"),
+        ({"plane_atoms": []}, "`plane_atoms` must hold"),
+        ({"plane_atoms": [-1]}, "`plane_atoms` must hold"),
+        ({"margin_angstrom": -9.0}, "`margin_angstrom` must be positive and finite, but is -9.0"),
+        ({"spacing_angstrom": float("inf")}, "`spacing_angstrom` must be positive and finite"),
+        ({"basis": "6-31gg"}, "Did you mean '6-31g'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            spin_density_map(molecule, **{"basis": "6-31g", "density": result.solutions[0].density} | options)
+
+
+def test_a_cache_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"Argument `cache` must name a folder, but was .*: it is a file"):
+        exchange_couplings(hydrogens((0, 0, 0), (0, 0, 3.0)), [[0], [1]], cache=tmp_path / "file")
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,12 @@ def test_a_basis_without_room_for_the_electrons_is_refused_or_not_chosen(tmp_pat
         (" ", "sto-3g", "`xc` must be"),
         (None, "sto-3g", "`xc` must be .* but is None"),
         ("scanl", "sto-3g", "`xc` must be a functional without the Laplacian .* 'scanl'"),
+        ("m06-2", "sto-3g", "known to PySCF .* but is 'm06-2'. Did you mean 'm06-2x'"),
+        ("wb97x-2", "sto-3g", "known to PySCF"),
+        ("b3lyp, 2", "sto-3g", "known to PySCF"),
+        ("406", "sto-3g", "known to PySCF"),
+        ("lda_k_tf", "sto-3g", "known to PySCF"),
+        ("GGA_X_LB", "sto-3g", "`xc` must be a functional that has an energy, but 'GGA_X_LB' is a potential only"),
         ("hf", None, "`basis` must be the name .* but is None"),
         ("hf", "def2-spv", "Did you mean 'def2-svp'"),
         ("hf", "6-31gg", "Did you mean '6-31g'"),
@@ -185,6 +191,11 @@ def test_a_basis_without_room_for_the_electrons_is_refused_or_not_chosen(tmp_pat
 def test_unknown_names_are_answered_with_the_nearest(xc, basis, words):
     with pytest.raises(ValueError, match=words):
         check_method(H_HE_H, xc, basis)
+
+
+@pytest.mark.parametrize("xc", ["b97-1", "hcth-407", "0.1*HF + 0.9*MGGA_X_R2SCAN, MGGA_C_R2SCAN", "pbe,p86"])
+def test_names_and_mixtures_of_pyscf_are_accepted(xc):
+    check_method(H_HE_H, xc, "sto-3g")
 
 
 def test_four_centres_use_all_eight_determinants_and_report_the_residual(tmp_path):

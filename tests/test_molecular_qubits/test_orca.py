@@ -401,6 +401,12 @@ def test_other_texts_and_broken_runs_are_refused():
         read_orca("Gaussian 16\n")
     with pytest.raises(OrcaFormatError, match="terminate normally"):
         read_orca("O   R   C   A" + COPPER)
+    banner, failed = "O   R   C   A\n", "ORCA finished by error termination in SCF\n"
+    good = banner + COPPER + END
+    for text in (good + banner + COPPER, good + failed, failed + good):
+        with pytest.raises(OrcaFormatError, match="Every ORCA run of an output must terminate normally"):
+            read_orca(text)
+    assert read_orca(good + good).exchange == read_orca(good).exchange
     empty = read_orca(END)
     assert empty.exchange is empty.zfs_cm1 is empty.molecule is None
     assert empty.hyperfine == ()

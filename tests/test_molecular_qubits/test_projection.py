@@ -220,6 +220,9 @@ def test_yamaguchi_map_finds_couplings_of_overlapping_spins(model, data):
 def test_yamaguchi_map_wants_spins_that_turn():
     with pytest.raises(ValueError, match="must exceed"):
         map_yamaguchi([0.0, 1.0], [1.0, 1.0], (0.5, 0.5), [(1, 1), (1, -1)])
+    for s2 in (2.0, [2.0]):
+        with pytest.raises(ValueError, match=r"`s2` must hold a value for each of 2 determinants, but has shape"):
+            map_yamaguchi([0.0, 1.0], s2, (0.5, 0.5), [(1, 1), (1, -1)])
     rows = enumerate_determinants((0.5,) * 3)
     with pytest.raises(ValueError, match=r"centres 0 and 1 turn .* contribute -0\.500"):
         map_yamaguchi([0.0, 1.0, 2.0, 3.0], [3.75, 3.25, 3.25, 1.75], (0.5,) * 3, rows)

@@ -203,6 +203,21 @@ def test_radical_and_triplet_make_the_zero_field_splitting_of_the_quartet(integr
     assert np.allclose(multiplet_zfs_tensor(system, 1.5), whole.tensor_cm1, atol=1e-4)
 
 
+def test_natural_orbitals_are_taken_of_a_high_spin_state_also_where_a_spin_is_left_out():
+    """With the whole spin density D of a triplet is another, by its spin polarisation."""
+    quintet = Molecule((*QUARTET.symbols, "H"), (*QUARTET.coordinates, (0.0, 0.0, -9.0)))
+    density = high_spin_density(quintet, 4)
+    assert QUARTET.symbols[3] == "H"
+    whole = partial_spin_tensors(quintet, "6-31g", density, [[3], [0, 1, 2], [4]], [0.5, 1.0, 0.5])
+    some = partial_spin_tensors(quintet, "6-31g", density, [[3], [0, 1, 2]], [0.5, 1.0])
+    assert whole.spin_density == some.spin_density == "natural"
+    assert np.allclose(some.zfs_cm1[1], whole.zfs_cm1[1], atol=1e-8)
+    given = partial_spin_tensors(
+        quintet, "6-31g", density, [[3], [0, 1, 2]], [0.5, 1.0], spin_density="unrestricted"
+    )  # fmt: skip
+    assert np.abs(given.zfs_cm1[1] - some.zfs_cm1[1]).max() > 1e-3
+
+
 def flipped_first(up):
     """The density of distant hydrogen atoms in 6-31G with the spin of the first one down."""
     flipped = up.copy()
