@@ -121,6 +121,9 @@ def parse_exchange(words: Sequence[str]) -> argparse.Namespace:
 
 def run_exchange(arguments: argparse.Namespace) -> None:
     """Compute and print the exchange couplings of one molecule."""
+    given_file = Path(arguments.molecule)
+    if arguments.json is not None and given_file.is_file() and arguments.json.absolute() == given_file.absolute():
+        raise ValueError(f"Option `--json` must name another file than the molecule, but is {str(arguments.json)!r}.")
     result = compute_exchange(arguments)
     if arguments.json is not None:
         result.to_json(arguments.json)
@@ -180,7 +183,7 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
     )
     from molecular_qubits.fields.alignments import check_centres, check_spins
     from molecular_qubits.structure.library import start_geometry
-    from molecular_qubits.structure.relaxation import cached_relaxation
+    from molecular_qubits.structure.relaxation import cached_relaxation, check_relaxation
     from shared.artifacts import Cache
     from shared.progress import say
 
@@ -223,7 +226,8 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         "device": arguments.device,
     }
     attempts = given(arguments, "guesses", "solvers")
-    check_attempts(**attempts)  # refuses before the geometry is relaxed, as does the next line
+    check_attempts(**attempts)  # refuses before the geometry is relaxed, as do the next lines
+    check_relaxation(**steps)
     prepare_settings(molecule, multiplicity, **options)
     if geometry != "as-is":
         say(f"Relaxing the geometry with {geometry} at multiplicity {multiplicity}.")
@@ -296,6 +300,8 @@ def read_molecule(text: str, charge: int | None = None) -> tuple[Molecule, Libra
         return Molecule.from_smiles(entry.smiles, charge=charge), entry
     if text.lower().endswith(".xyz"):
         return Molecule.from_xyz(text, charge=charge), None
+    if Path(text).is_file():
+        raise ValueError(f"Argument `molecule` must end in .xyz where it is an XYZ file, but is {text!r}.")
     try:
         return Molecule.from_smiles(text, charge=charge), None
     except ValueError as error:
@@ -356,6 +362,12 @@ def describe(result: ExchangeResult) -> str:
         lines.append(
             f"{state.label:<28s} {state.energy_hartree:16.8f} {state.s2:9.4f}  {spins:<24s} {state.cycles:6d}"
             f"  {state.seconds:7.1f}  {state.stability}"
+        )
+    unstable = [state.label for state in result.states if state.stable is False]
+    if unstable:
+        lines.append(
+            f"Not stable: {', '.join(unstable)}. Another determinant lies lower. The couplings are those of the states "
+            "that were asked for; check whether they are the ones of interest (centres, charge, functional)."
         )
     several = len(result.spins) > 2
     lines.append("J in cm^-1, H = -2 J Si.Sj   Yamaguchi  Noodleman  unprojected" + several * " local <Si.Sj>")

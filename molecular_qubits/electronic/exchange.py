@@ -41,6 +41,7 @@ from molecular_qubits.structure.molecule import Molecule, check_multiplicity
 from molecular_qubits.structure.pyscf_input import build_mole, check_method, check_room, is_fitted
 from molecular_qubits.units import HARTREE_TO_CM1
 from shared.artifacts import Cache, provenance, write_text
+from shared.files import check_file
 
 __all__ = [
     "ExchangeResult",
@@ -143,6 +144,8 @@ class ExchangeResult:
         that one functional, basis, grid and geometry can show; the others are listed as missing. The projections of
         three and more centres include `j_local_cm1`.
         """
+        if i == j or not {i, j} <= set(range(len(self.spins))):
+            raise ValueError(f"Arguments `i` and `j` must be two of {len(self.spins)} centres, but are {i} and {j}.")
         values = [float(j_cm1[i, j]) for j_cm1 in (self.j_yamaguchi_cm1, self.j_noodleman_cm1, self.j_unprojected_cm1)]
         if len(self.spins) > 2:
             values.append(float(self.j_local_cm1[i, j]))
@@ -177,6 +180,7 @@ class ExchangeResult:
         record = self._record() | {"provenance": self.provenance}
         text = json.dumps(record, indent=1, allow_nan=False) + "\n"
         if path is not None:
+            check_file(path, "Argument `path`")
             write_text(path, text)
         return text
 
@@ -277,7 +281,8 @@ def exchange_couplings(
     spins
         Spin of each centre; 1/2 each if ``None``. A triplet chromophore has spin 1.
     xc, basis
-        Functional and basis set by their PySCF names.
+        Functional and basis set by their PySCF names. PySCF's ``"b3lyp"`` has the VWN3 correlation of Gaussian's, which
+        ORCA calls ``B3LYP/G``; ORCA's own ``B3LYP`` is ``"b3lyp5"``.
     grid_level
         PySCF integration grid, 0 (coarse) to 9.
     density_fit

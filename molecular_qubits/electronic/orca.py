@@ -120,8 +120,8 @@ def read_orca(source: str | os.PathLike[str]) -> OrcaOutput:
     Parameters
     ----------
     source
-        Path (of one line, if it is a `str`) or text of an output (several lines). Of several analyses in one output the
-        last is taken.
+        Path (of one line, if it is a `str`) or text of an output (several lines). Of several jobs in one output
+        everything is of the last, and of several geometries or analyses in that the last.
 
     Returns
     -------
@@ -155,16 +155,18 @@ def read_orca(source: str | os.PathLike[str]) -> OrcaOutput:
         raise OrcaFormatError(
             "Every ORCA run of an output must terminate normally, but one did not. Cut it from the output."
         )
+    text = re.split(r"O   R   C   A|^\W*JOB NUMBER\s+\d+\W*$", text, flags=re.MULTILINE)[-1]
     s2 = re.findall(rf"^\s*Expectation value of <S\*\*2>\s*:\s*{_NUMBER}", text, re.MULTILINE)
     multiplicities = re.findall(r"^\s*Multiplicity\s+Mult\s+\.+\s*(\d+)", text, re.MULTILINE)
+    multiplicity = int(multiplicities[-1]) if multiplicities else None
     return OrcaOutput(
-        molecule=_molecule(text),
+        molecule=_molecule(text, multiplicity),
         exchange=_exchange(text),
         zfs_cm1=_zfs(text),
         hyperfine=_hyperfine(text),
         energy_hartree=_energy(text),
         s2=float(s2[-1]) if s2 else None,
-        multiplicity=int(multiplicities[-1]) if multiplicities else None,
+        multiplicity=multiplicity,
         g_matrix=_g_matrix(text),
     )
 
@@ -197,7 +199,7 @@ def _g_matrix(text: str) -> np.ndarray | None:
     return matrix
 
 
-def _molecule(text: str) -> Molecule | None:
+def _molecule(text: str, multiplicity: int | None) -> Molecule | None:
     """Return the last geometry, or ``None``, with a warning where it has elements that `Molecule` does not."""
     blocks = re.findall(r"CARTESIAN COORDINATES \(ANGSTROEM\)\s*\n\s*-+\s*\n((?:.*\S.*\n)+)", text)
     if not blocks:
@@ -213,7 +215,8 @@ def _molecule(text: str) -> Molecule | None:
         return None
     body = "\n".join(" ".join(row) for row in rows)
     charges = re.findall(r"Total Charge\s+Charge\s+\.*\s*(-?\d+)", text)
-    return Molecule.from_xyz_text(f"{len(rows)}\n\n{body}\n", charge=int(charges[-1]) if charges else 0)
+    charge = int(charges[-1]) if charges else 0
+    return Molecule.from_xyz_text(f"{len(rows)}\n\n{body}\n", charge=charge, multiplicity=multiplicity)
 
 
 def _exchange(text: str) -> OrcaExchange | None:

@@ -15,6 +15,11 @@ def checked_density(density: Any, mole: Any, basis: str) -> np.ndarray:
         )
     if not np.isfinite(found).all():
         raise ValueError("Argument `density` must be finite, but holds NaN or infinity.")
+    electrons = float(np.einsum("sij,ji->", found, mole.intor_symmetric("int1e_ovlp")))
+    if abs(electrons - mole.nelectron) > 0.1:
+        raise ValueError(
+            f"Argument `density` must hold the {mole.nelectron} electrons of the molecule, but holds {electrons:.2f}."
+        )
     return found
 
 

@@ -10,7 +10,12 @@ import numpy as np
 from molecular_qubits.structure.embedding import check_one_molecule
 from molecular_qubits.structure.interfaces import as_molecule
 from molecular_qubits.structure.molecule import Molecule, check_multiplicity, whole_number
-from molecular_qubits.structure.relaxation import GeometryNotConvergedError, cached_relaxation, gfn2_energy_cm1
+from molecular_qubits.structure.relaxation import (
+    GeometryNotConvergedError,
+    cached_relaxation,
+    check_relaxation,
+    gfn2_energy_cm1,
+)
 from molecular_qubits.units import KELVIN_TO_CM1
 from shared.artifacts import Cache
 from shared.progress import say, track
@@ -79,6 +84,7 @@ def find_conformers(
     for name, value in (("n_embeddings", n_embeddings), ("window_cm1", window_cm1)):
         if not value > 0:
             raise ValueError(f"Argument `{name}` must be positive, but is {value!r}.")
+    check_relaxation(fmax_ev_per_angstrom=fmax_ev_per_angstrom)
     n_embeddings = whole_number(n_embeddings, "Argument `n_embeddings`")
     cache = Cache.of(cache, "geometry")
     options = {"fmax_ev_per_angstrom": fmax_ev_per_angstrom}

@@ -176,11 +176,18 @@ def to_smiles(molecule: Molecule) -> str:
     Raises
     ------
     ValueError
-        If no atoms can have the charge, or RDKit knows no such valence.
+        If no atoms can have the charge, the SMILES that the molecule was made from has another one, or RDKit knows no
+        such valence.
     """
     from rdkit import Chem
 
     if molecule.smiles is not None:
+        written = Chem.GetFormalCharge(Chem.MolFromSmiles(molecule.smiles, sanitize=False))
+        if written != molecule.charge:
+            raise ValueError(
+                f"Argument `molecule` must have the charge of its SMILES {molecule.smiles!r}, {written:+d}, but has "
+                f"{molecule.charge:+d}: write the ion that is meant."
+            )
         return molecule.smiles
     mol = to_rdkit(molecule)
     if mol.HasProp(CHARGE_PROPERTY):

@@ -67,7 +67,9 @@ class Molecule:
             raise ValueError("Argument `coordinates` must be finite, but contains NaN or infinity.")
         for symbol in symbols:
             if symbol not in ELEMENTS:
-                raise ValueError(f"Argument `symbols` must hold element symbols such as 'C', but holds {symbol!r}.")
+                raise ValueError(
+                    f"Argument `symbols` must hold elements up to krypton, such as 'C', but holds {symbol!r}."
+                )
         distances = np.linalg.norm(positions[:, None] - positions[None], axis=2) + np.eye(len(symbols))
         if distances.min() < 0.1:
             i, j = np.unravel_index(int(distances.argmin()), distances.shape)
@@ -75,6 +77,11 @@ class Molecule:
         object.__setattr__(self, "symbols", symbols)
         object.__setattr__(self, "coordinates", _rows(positions))
         object.__setattr__(self, "charge", whole_number(self.charge, "Argument `charge`"))
+        if self.n_electrons < 0:
+            raise ValueError(
+                f"Argument `charge` must be at most {self.n_electrons + self.charge:+d}, the number of electrons, but "
+                f"is {self.charge:+d}."
+            )
         bonds = _bonds.from_distances(symbols, positions) if self.bonds is None else self.bonds
         object.__setattr__(self, "bonds", _bonds.ordered(bonds, len(symbols)))
         if self.multiplicity is not None:
@@ -160,21 +167,18 @@ class Molecule:
     @classmethod
     def from_xyz_text(cls, text: str, *, multiplicity: int | None = None, charge: int | None = None) -> Molecule:
         """Read a molecule from the text of an XYZ file; see `from_xyz`."""
-        lines = text.splitlines()
-        try:
-            n_atoms, (name, place) = int(lines[0]), _columns(lines[1])
-            rows = [line.split() for line in lines[2 : 2 + n_atoms]]
-            symbols = tuple(row[name].capitalize() for row in rows)
-            positions = np.array([[float(x) for x in row[place : place + 3]] for row in rows])
-        except XYZError:
-            raise
-        except (ValueError, IndexError) as error:
+        lines = text.removeprefix("\ufeff").splitlines()
+        if len(lines) < 2 or not lines[0].strip().isdecimal():
             raise XYZError(
-                "An XYZ file must hold the number of atoms, a comment and one 'symbol x y z' line for each atom, "
-                f"but reading it failed: {error}."
-            ) from None
+                "An XYZ file must begin with the number of atoms and a comment, but begins with "
+                f"{lines[0] if lines else ''!r}."
+            )
+        n_atoms, (name, place) = int(lines[0]), _columns(lines[1])
+        rows = lines[2 : 2 + n_atoms]
         if len(rows) != n_atoms or n_atoms == 0:
             raise XYZError(f"The XYZ file announces {n_atoms} atoms, but holds {len(rows)}.")
+        atoms = [_read_atom(row, name, place, number) for number, row in enumerate(rows, start=3)]
+        symbols, positions = tuple(symbol for symbol, _ in atoms), np.array([place for _, place in atoms])
         more = [number for number, line in enumerate(lines, start=1) if number > n_atoms + 2 and line.strip()]
         if more:
             raise XYZError(
@@ -189,7 +193,7 @@ class Molecule:
         unknown = [(line, symbol) for line, symbol in enumerate(symbols, start=3) if symbol not in ELEMENTS]
         if unknown:
             line, symbol = unknown[0]
-            raise XYZError(f"Line {line} must name an element such as C, but names {symbol!r}.")
+            raise XYZError(f"Line {line} must name an element up to krypton, such as C, but names {symbol!r}.")
         commented = _from_comment(lines[1], "charge")
         if None not in (charge, commented) and charge != commented:
             raise XYZError(
@@ -197,8 +201,13 @@ class Molecule:
                 "Correct the comment, or leave `charge` out."
             )
         charge = commented if charge is None else charge
-        multiplicity = _from_comment(lines[1], "multiplicity") if multiplicity is None else multiplicity
-        return cls(symbols, _rows(positions), charge or 0, multiplicity)
+        found = cls(symbols, _rows(positions), charge or 0, multiplicity)
+        if multiplicity is not None:
+            return found
+        try:
+            return found.with_multiplicity(_from_comment(lines[1], "multiplicity"))
+        except ValueError as error:
+            raise XYZError(str(error).replace("Argument `multiplicity`", "The comment's multiplicity")) from None
 
     @classmethod
     def from_ase(cls, atoms: Any, *, multiplicity: int | None = None, charge: int | None = None) -> Molecule:
@@ -375,13 +384,26 @@ def _rows(positions: np.ndarray) -> tuple[tuple[float, float, float], ...]:
     return tuple(tuple(float(x) for x in row) for row in positions)  # type: ignore[misc]
 
 
+def _read_atom(line: str, name: int, place: int, number: int) -> tuple[str, list[float]]:
+    """Return symbol and coordinates of a line of an XYZ file, in the columns from `name` and `place` on."""
+    words = line.split()
+    try:
+        position = [float(words[place + k]) for k in range(3)]
+        symbol = words[name].capitalize()
+    except (ValueError, IndexError):
+        position, symbol = [np.nan], ""
+    if not np.isfinite(position).all():
+        raise XYZError(f"Line {number} must be a symbol and finite x, y, z such as 'C 0.0 0.0 1.5', but is {line!r}.")
+    return symbol, position
+
+
 def _from_comment(comment: str, name: str) -> int | None:
     """Return e.g. the 1 of ``charge=1`` in the comment of an XYZ file, ``None`` if it is not there, or is ``None``."""
     found = re.search(rf"(?<![\w:-]){name}\s*[=:]\s*([^\s,;]*)", comment, re.IGNORECASE)
     if found is None or found[1].lower() == "none":
         return None
     try:
-        return whole_number(found[1].strip("'\""), f"`{name}` in the comment of the XYZ file")
+        return whole_number(found[1].strip("'\""), f"`{name}=` in the comment of the XYZ file")
     except ValueError as error:
         raise XYZError(str(error)) from None
 

@@ -32,6 +32,9 @@ means functionals of that number: 'm06-2' would be M06 less Wigner's correlation
 _POTENTIALS = ("gth", "ccecp", "bfd", "qavgvszp")
 """Beginnings of the names of PySCF's basis sets whose potentials have another name than the basis."""
 
+LEAST_CONV_TOL = 1e-13
+"""Smallest change of the energy in hartree that double precision can show of a small molecule."""
+
 FITTED_FROM_ATOMS = 20
 """Number of atoms from which on the density is fitted unless said otherwise."""
 
@@ -151,8 +154,10 @@ def check_accuracy(grid_level: int, conv_tol: float, max_cycle: int) -> tuple[in
     level = whole_number(grid_level, "Argument `grid_level`")
     if level not in range(10):
         raise ValueError(f"Argument `grid_level` must be an integer from 0 to 9, but is {grid_level!r}.")
-    if not 0 < conv_tol <= 1e-3:
-        raise ValueError(f"Argument `conv_tol` must be between 0 and 1e-3 hartree, but is {conv_tol!r}.")
+    if not LEAST_CONV_TOL <= conv_tol <= 1e-3:
+        raise ValueError(
+            f"Argument `conv_tol` must be between {LEAST_CONV_TOL:g} and 1e-3 hartree, but is {conv_tol!r}."
+        )
     cycles = whole_number(max_cycle, "Argument `max_cycle`")
     if cycles < 1:
         raise ValueError(f"Argument `max_cycle` must be at least 1, but is {max_cycle!r}.")

@@ -27,6 +27,20 @@ class GeometryNotConvergedError(RuntimeError):
     """The forces did not fall below the threshold within the allowed steps."""
 
 
+def check_relaxation(max_steps: int = 1, fmax_ev_per_angstrom: float = 1.0) -> int:
+    """Return the largest number of steps of a relaxation as an integer after checking it and the largest force."""
+    from molecular_qubits.structure.molecule import whole_number
+
+    steps = whole_number(max_steps, "Argument `max_steps`")
+    if steps < 1:
+        raise ValueError(f"Argument `max_steps` must be at least 1, but is {max_steps!r}.")
+    if not 0 < fmax_ev_per_angstrom < np.inf:
+        raise ValueError(
+            f"Argument `fmax_ev_per_angstrom` must be positive and finite, but is {fmax_ev_per_angstrom!r}."
+        )
+    return steps
+
+
 def relax_gfn2(molecule: Molecule, *, fmax_ev_per_angstrom: float = 0.01, max_steps: int = 500) -> Molecule:
     """Relax with GFN2-xTB (tblite through ASE, BFGS) in the spin state of the molecule.
 
@@ -46,6 +60,8 @@ def relax_gfn2(molecule: Molecule, *, fmax_ev_per_angstrom: float = 0.01, max_st
 
     Raises
     ------
+    ValueError
+        If steps or force are not positive.
     GeometryNotConvergedError
         If the steps did not suffice.
 
@@ -57,6 +73,8 @@ def relax_gfn2(molecule: Molecule, *, fmax_ev_per_angstrom: float = 0.01, max_st
     from ase.optimize import BFGS
 
     from shared.progress import progress
+
+    max_steps = check_relaxation(max_steps, fmax_ev_per_angstrom)
 
     atoms = gfn2_atoms(molecule)
     with progress("GFN2-xTB geometry", total=None) as step:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from molecular_qubits.structure.clashes import CLASH_SHARE, closest_contact
 from molecular_qubits.structure.interfaces import as_molecule
 from molecular_qubits.structure.molecule import Molecule
-from molecular_qubits.structure.relaxation import GeometryNotConvergedError, gfn2_energy_cm1
+from molecular_qubits.structure.relaxation import GeometryNotConvergedError, check_relaxation, gfn2_energy_cm1
 from molecular_qubits.structure.torsions import Torsion
 from shared.artifacts import Cache, versions
 from shared.progress import say, track
@@ -78,14 +78,15 @@ def scan_torsion(
     TypeError
         If the molecule is of another type.
     ValueError
-        If the molecule cannot be read or has no multiplicity, the torsion cannot be turned, or an angle is not finite
-        or is repeated, or there is none.
+        If the molecule cannot be read or has no multiplicity, the torsion cannot be turned, an angle is not finite or
+        is repeated, or there is none, or steps or force are not positive.
     GeometryNotConvergedError
         If no angle gives a geometry.
     """
     angles = np.atleast_1d(np.asarray(angles_degrees, dtype=float))
     if angles.ndim != 1 or not np.all(np.isfinite(angles)) or not 0 < len(set(angles.tolist())) == len(angles):
         raise ValueError("Argument `angles_degrees` must hold finite angles, one at least and each once.")
+    max_steps = check_relaxation(max_steps, fmax_ev_per_angstrom)
     molecule = as_molecule(molecule, multiplicity=multiplicity)
     if molecule.multiplicity is None:
         raise ValueError("Argument `multiplicity` must be given: the molecule has none of its own.")

@@ -30,8 +30,10 @@ def torsion_degrees(positions: np.ndarray, atoms: Sequence[int]) -> float:
     Raises
     ------
     ValueError
-        If the first or the last three atoms lie in a line, about which there is no angle.
+        If `atoms` does not name four different atoms, or the first or the last three lie in a line, about which there
+        is no angle.
     """
+    _check_four(atoms, len(positions))
     a, b, c, d = (positions[k] for k in atoms)
     axis = (c - b) / np.linalg.norm(c - b)
     left = (a - b) - np.dot(a - b, axis) * axis
@@ -43,6 +45,11 @@ def torsion_degrees(positions: np.ndarray, atoms: Sequence[int]) -> float:
                 "no torsion about them. Take the atoms at the ends of the straight part."
             )
     return float(np.degrees(np.arctan2(np.dot(np.cross(axis, left), right), np.dot(left, right))))
+
+
+def _check_four(atoms: Sequence[int], n_atoms: int) -> None:
+    if len(atoms) != 4 or len(set(atoms)) != 4 or not all(k in range(n_atoms) for k in atoms):
+        raise ValueError(f"Argument `atoms` must name four different atoms below {n_atoms}, but is {tuple(atoms)}.")
 
 
 def rotate_torsion(positions: np.ndarray, bonds: Bonds, atoms: Sequence[int], degrees: float) -> np.ndarray:
@@ -71,8 +78,7 @@ def rotate_torsion(positions: np.ndarray, bonds: Bonds, atoms: Sequence[int], de
         atoms are not on either side of it, or three atoms lie in a line.
     """
     n_atoms = len(positions)
-    if len(set(atoms)) != 4 or not all(0 <= k < n_atoms for k in atoms):
-        raise ValueError(f"Argument `atoms` must name four different atoms below {n_atoms}, but is {tuple(atoms)}.")
+    _check_four(atoms, n_atoms)
     i, j = atoms[1], atoms[2]
     if (min(i, j), max(i, j)) not in bonds:
         raise ValueError(f"Argument `atoms` must have bonded atoms in the middle, but {i} and {j} are not bonded.")

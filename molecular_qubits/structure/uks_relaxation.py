@@ -14,7 +14,7 @@ import numpy as np
 from molecular_qubits.fields.xc_blocks import blocked_numint, supports
 from molecular_qubits.structure.environment import check_available, check_environment, surrounded, to_host
 from molecular_qubits.structure.memory import check_fit, fit_limit_mb
-from molecular_qubits.structure.molecule import Molecule, whole_number
+from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.pyscf_input import (
     build_mole,
     check_accuracy,
@@ -23,7 +23,7 @@ from molecular_qubits.structure.pyscf_input import (
     is_fitted,
     make_uks,
 )
-from molecular_qubits.structure.relaxation import GeometryNotConvergedError
+from molecular_qubits.structure.relaxation import GeometryNotConvergedError, check_relaxation
 from molecular_qubits.structure.step_field import StepField, read_alignment
 from molecular_qubits.units import BOHR_TO_ANGSTROM
 from shared.artifacts import write_json
@@ -125,9 +125,7 @@ def relax_uks(
     check_method(molecule, xc, basis)
     check_room(molecule, molecule.multiplicity or 1, basis)
     grid_level, max_cycle = check_accuracy(grid_level, conv_tol, max_cycle)
-    max_steps = whole_number(max_steps, "Argument `max_steps`")
-    if max_steps < 1:
-        raise ValueError(f"Argument `max_steps` must be at least 1, but is {max_steps!r}.")
+    max_steps = check_relaxation(max_steps)
     check_environment(solvent_epsilon, dispersion, device)
     check_available(dispersion, device, xc)
     fit = is_fitted(molecule.n_atoms, density_fit, FITTED_FROM_ATOMS)

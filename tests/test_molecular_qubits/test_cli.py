@@ -26,6 +26,15 @@ def xyz(tmp_path):
     return path
 
 
+def test_the_input_is_not_written_over(xyz, capsys):
+    assert cli.main(["exchange", str(xyz), "--centres", "0", "2", "--json", str(xyz)]) == 2
+    assert "Option `--json` must name another file than the molecule" in capsys.readouterr().err
+    assert xyz.read_text(encoding="utf-8") == H_HE_H
+    other = xyz.rename(xyz.with_suffix(".txt"))
+    assert cli.main(["exchange", str(other), "--centres", "0", "2"]) == 2
+    assert "must end in .xyz where it is an XYZ file" in capsys.readouterr().err
+
+
 def test_exchange_of_an_xyz_file(xyz, tmp_path, capsys):
     out = tmp_path / "result.json"
     arguments = ["exchange", str(xyz), "--centres", "0", "2", "--basis", "6-31g", "--grid-level", "1"]
@@ -118,6 +127,10 @@ def test_the_conformer_of_a_file_is_relaxed_as_it_is(tmp_path, monkeypatch):
         (["[O]NCN[O]", "--centres", "0", "3", "--solvent", "0.5"], "above 1"),
         (["[O]NCN[O]", "--centres", "0", "3", "--grid-level", "12"], "from 0 to 9"),
         (["[O]NCN[O]", "--centres", "0", "3", "--geometry", "as-is", "--max-steps", "9"], "goes with a relaxation"),
+        (["[O]NCN[O]", "--centres", "0", "3", "--max-steps", "-5"], "`--max-steps` must be at least 1, but is -5"),
+        (["[O]NCN[O]", "--centres", "0", "3", "--conv-tol", "1e-300"], "`--conv-tol` must be between 1e-13 and 1e-3"),
+        (["[O]NCN[O]", "--centres", "0", "3", "--xc", ","], "known to PySCF such as 'b3lyp', but is ','"),
+        (["[O]NCI", "--centres", "0", "1"], "elements up to krypton, such as 'C', but holds 'I'"),
         (["monoo"], "Did you mean 'mono'"),
         (["[O]NCN[O]", "--centres", "0", "3", "--spins", "0.5", "0.3"], "multiples of 1/2"),
         (["mono", "--xc", "b3lypp"], "'b3lypp'. Did you mean 'b3lyp'"),
@@ -134,7 +147,7 @@ def test_the_conformer_of_a_file_is_relaxed_as_it_is(tmp_path, monkeypatch):
         ),
         (["mono", "--auxbasis", "no-such-fit"], "Option `--auxbasis` must be a fitting basis of PySCF for"),
         (["mono", "--auxbasis", "weigend", "--exact-integrals"], "`--auxbasis` must be left out with `--exact-integ"),
-        (["mono", "--conv-tol", "1"], "Option `--conv-tol` must be between 0 and 1e-3 hartree"),
+        (["mono", "--conv-tol", "1"], "Option `--conv-tol` must be between 1e-13 and 1e-3 hartree"),
         (["mono", "--spins", "0.5", "1", "0.5"], "Option `--spins` must hold one spin for each of 2 centres"),
         (["mono", "--charge", "1"], "Check `--spins`, `--charge` and the hydrogen atoms"),
         (["mono", "--xc", "b3lyp-d3bj"], "Ask for dispersion by its own argument, `--dispersion`"),
@@ -390,7 +403,19 @@ def test_settings_are_shown_and_nothing_is_done(arguments, words, capsys, tmp_pa
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("3\n\nH 0 0 0\nH 0 0 1\n", "announces 3 atoms"), ("1\n\nXx 0 0 0\n", "Line 3 must name an element")],
+    [
+        ("3\n\nH 0 0 0\nH 0 0 1\n", "announces 3 atoms"),
+        ("1\n\nXx 0 0 0\n", "Line 3 must name an element"),
+        (
+            "2\n\nH 0 0 0\nHe 0 0\n",
+            "Line 4 must be a symbol and finite x, y, z such as",
+        ),
+        ("1\n\nH 0 0 nan\n", "Line 3 must be a symbol"),
+        ("1\n\nH 0,1 0 0\n", "but is 'H 0,1 0 0'"),
+        ("", "must begin with the number of atoms and a comment, but begins with ''"),
+        ("2\nmultiplicity=2\nH 0 0 0\nH 0 0 1\n", "The comment's multiplicity must be odd"),
+        ("1\ncharge=0.5\nH 0 0 0\n", "`charge=` in the comment of the XYZ file must be a whole number"),
+    ],
 )
 def test_a_bad_xyz_file_is_named(text, words, xyz, capsys):
     xyz.write_text(text, encoding="utf-8")

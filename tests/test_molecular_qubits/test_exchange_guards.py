@@ -245,6 +245,12 @@ def test_a_poor_fit_is_reported(tmp_path):
     poor = replace(good, residual_cm1=np.full(8, 0.3) * np.ptp([s.energy_hartree for s in good.states]) * 219474.6)
     assert poor.poor_fit
     assert "does not describe these determinants" in cli_exchange.describe(poor)
+    assert "Not stable" not in cli_exchange.describe(good)
+    unstable = replace(good, states=(replace(good.states[0], stable=False), *good.states[1:]))
+    assert "Not stable: high-spin state ↑↑↑↑. Another determinant lies lower." in cli_exchange.describe(unstable)
+    for pair in ((0, 0), (0, 4), (-1, 1)):
+        with pytest.raises(ValueError, match="`i` and `j` must be two of 4 centres"):
+            good.error_bar(*pair)
     assert json.loads(poor.to_json())["poor_fit"] is True
     assert ExchangeResult.from_json(poor.to_json()).poor_fit
 

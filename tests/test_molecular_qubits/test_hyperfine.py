@@ -175,7 +175,8 @@ def test_nuclear_g_factors_agree_with_another_table():
         ({"isotopes": {0: "1H"}}, "atom 0 is C, not 1H"),
         ({"isotopes": {9: "1H"}}, "from 0 to 3, but has 9"),
         ({"basis": "sto-3g"}, "`density` must have shape"),
-        ({"density": np.zeros((2, 15, 15))}, "more α than β"),
+        ({"density": np.zeros((2, 15, 15))}, "`density` must hold the 9 electrons of the molecule, but holds 0.00"),
+        ({"density": radical_density(CH3, "6-31g")[::-1]}, "more α than β"),
     ],
 )
 def test_bad_input_names_the_argument(change, message):

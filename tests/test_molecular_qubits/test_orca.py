@@ -327,6 +327,22 @@ def test_energy_spin_and_multiplicity_are_the_last_ones():
     assert read_orca(QUINOLINE.replace("-401.522690564163", "0.000000000000") + END).energy_hartree is None
 
 
+@pytest.mark.parametrize("between", ["O   R   C   A\n", "$$$$$$$$$$$$$$$$  JOB NUMBER  2 $$$$$$$$$$$$$$\n"])
+def test_everything_is_of_the_last_job(between):
+    """No tensor of one geometry beside another one, no <S^2> of one state beside the energy of another."""
+    found = read_orca(TRIPLET + QUINOLINE + END + between + COPPER + END)
+    assert (found.energy_hartree, found.s2, found.multiplicity, found.molecule) == (None,) * 4
+    assert found.zfs_cm1 is None
+    assert found.hyperfine == ()
+    assert found.exchange == read_orca(COPPER + END).exchange
+
+
+def test_the_geometry_has_the_multiplicity_of_its_state():
+    assert read_orca(TRIPLET + END).molecule.multiplicity is None
+    found = read_orca(TRIPLET + "\n Multiplicity           Mult            ....    3\n" + END)
+    assert found.molecule.multiplicity == found.multiplicity == 3
+
+
 def test_two_runs_give_the_coupling_that_orca_prints():
     line = "FINAL SINGLE POINT ENERGY     {}\nExpectation value of <S**2>     :     {}\n"
     states = (("-3947.379193", 2.0054), ("-3947.384041", 0.9478))  # E and <S**2> of COPPER

@@ -80,9 +80,9 @@ def test_a_charge_in_the_comment_is_read_however_it_is_written(comment):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("1\ncharge=0.5\nC 0 0 0\n", r"`charge` in the comment .* must be a whole number, but is '0\.5'"),
-        ("1\ncharge=\nC 0 0 0\n", "`charge` in the comment"),
-        ("1\nmultiplicity: triplet\nC 0 0 0\n", "`multiplicity` in the comment .* 'triplet'"),
+        ("1\ncharge=0.5\nC 0 0 0\n", r"`charge=` in the comment .* must be a whole number, but is '0\.5'"),
+        ("1\ncharge=\nC 0 0 0\n", "`charge=` in the comment"),
+        ("1\nmultiplicity: triplet\nC 0 0 0\n", "`multiplicity=` in the comment .* 'triplet'"),
         ("2\na\nH 0 0 0\nH 0 0 1\n\n2\nb\nH 0 0 0\nH 0 0 2\n", "one geometry of the 2 atoms .* in line 6"),
         ('1\nLattice="3 0 0 0 3 0 0 0 3"\nC 0 0 0\n', "must not be periodic"),
         ('1\nLattice="3 0 0 0 3 0 0 0 3" pbc="F F T"\nC 0 0 0\n', "must not be periodic"),
@@ -212,7 +212,7 @@ def test_a_torsion_about_a_line_is_refused():
     [
         (((), ()), "at least one atom"),
         ((("H",), ((0, 0),)), r"shape \(1, 3\)"),
-        ((("Xx",), ((0, 0, 0),)), "element symbols"),
+        ((("Xx",), ((0, 0, 0),)), "elements up to krypton"),
         ((("H", "H"), ((0, 0, 0), (0, 0, 0.01))), "coincide"),
         ((("H",), ((0, 0, float("nan")),)), "finite"),
         ((("H",), ((0, 0, 0),), 0.9), "`charge` must be a whole number, but is 0.9"),
@@ -270,6 +270,30 @@ def test_gfn2_geometry_depends_on_the_spin_state():
     triplet = ethene.optimize("gfn2", 3)
     lengths = [dist(m.coordinates[0], m.coordinates[1]) for m in (singlet, triplet)]
     assert lengths[1] - lengths[0] > 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_steps": 0}, "`max_steps` must be at least 1, but is 0"),
+        ({"fmax_ev_per_angstrom": float("nan")}, "`fmax_ev_per_angstrom` must be positive and finite, but is nan"),
+        ({"fmax_ev_per_angstrom": -1.0}, "`fmax_ev_per_angstrom` must be positive and finite, but is -1.0"),
+    ],
+)
+def test_a_relaxation_that_cannot_end_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        relax_gfn2(WATER, **options)
+
+
+def test_torsions_of_other_than_four_atoms_are_refused():
+    for atoms in ((-1, 0, 1, 2), (0, 0, 1, 2), (0, 1, 2, 99), (0, 1, 2)):
+        with pytest.raises(ValueError, match="`atoms` must name four different atoms below 22"):
+            BIPHENYL.torsion(atoms)
+
+
+def test_no_more_electrons_can_be_taken_than_there_are():
+    with pytest.raises(ValueError, match=r"`charge` must be at most \+10, the number of electrons, but is \+11"):
+        Molecule.from_smiles("O", charge=11)
 
 
 def test_relaxation_that_needs_more_steps_is_an_error():

@@ -123,6 +123,13 @@ def test_charges_that_no_atoms_have_are_kept_but_are_in_no_smiles():
         ion.to_smiles()
 
 
+def test_a_smiles_of_another_charge_is_not_given():
+    cation = Molecule.from_smiles("[O]N(C)C", charge=1)
+    with pytest.raises(ValueError, match=r"must have the charge of its SMILES .*, \+0, but has \+1"):
+        cation.to_smiles()
+    assert Molecule.from_smiles("C[N+](C)(C)C").to_smiles() == "C[N+](C)(C)C"
+
+
 def test_bonds_and_atoms_of_a_geometry_are_those_of_its_rdkit_molecule(molecule):
     plain = Molecule.from_xyz_text(molecule.to_xyz())
     mol = plain.to_rdkit()

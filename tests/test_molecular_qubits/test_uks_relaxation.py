@@ -71,7 +71,7 @@ def test_a_field_that_does_not_converge_is_an_error():
     [
         ({"grid_level": 12}, "`grid_level` must be an integer from 0 to 9, but is 12"),
         ({"grid_level": -1}, "`grid_level` must be an integer from 0 to 9, but is -1"),
-        ({"conv_tol": 0}, "`conv_tol` must be between 0 and 1e-3 hartree, but is 0"),
+        ({"conv_tol": 0}, "`conv_tol` must be between 1e-13 and 1e-3 hartree, but is 0"),
         ({"max_cycle": 0}, "`max_cycle` must be at least 1, but is 0"),
         ({"max_steps": 0}, "`max_steps` must be at least 1, but is 0"),
     ],
