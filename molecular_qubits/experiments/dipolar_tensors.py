@@ -16,7 +16,7 @@ import numpy as np
 
 from molecular_qubits.electronic.exchange import ExchangeResult
 from molecular_qubits.electronic.spin_density import plane_frame
-from molecular_qubits.electronic.spin_spin import SpinDensity, partial_spin_tensors
+from molecular_qubits.electronic.spin_spin import partial_spin_tensors
 from molecular_qubits.experiments.exchange_report import EXPERIMENTS
 from molecular_qubits.experiments.exchange_rows import Calculation, compute
 from molecular_qubits.experiments.exchange_studies import STUDIES
@@ -34,9 +34,6 @@ CALCULATIONS: tuple[Calculation, ...] = (STUDIES["mono-torsion"][0], STUDIES["ve
 MEMORY_MB = 8000.0
 """For the fitted integrals of 55 atoms."""
 
-KINDS: tuple[SpinDensity, ...] = ("natural", "unrestricted")
-"""Spin densities that D_T is computed from."""
-
 MEASURED = {"mono": "D_T_plus_D_RT_iminonitroxide", "verdazyl-mono": "D_T_plus_D_RT_verdazyl"}
 """Keys of D_T + D_RT, three times the measured D of the quartet, in ``molecular_experiments.json``."""
 
@@ -44,8 +41,7 @@ MEASURED = {"mono": "D_T_plus_D_RT_iminonitroxide", "verdazyl-mono": "D_T_plus_D
 def tensors_row(calculation: Calculation, result: ExchangeResult) -> dict[str, Any]:
     """Return D_T and D_RT of the high-spin state of a radical (first centre) and a triplet.
 
-    From its natural orbitals; D_T also from the whole unrestricted spin density, which gives that of an aromatic
-    triplet the wrong sign.
+    From its natural orbitals: with all of the unrestricted spin density D_T of an aromatic triplet has the wrong sign.
 
     Parameters
     ----------
@@ -64,17 +60,13 @@ def tensors_row(calculation: Calculation, result: ExchangeResult) -> dict[str, A
     density, radical, triplet = result.solutions[0].density, *result.centres
     places = np.asarray(result.molecule.coordinates)
     normal = plane_frame(places[list(triplet)])[2]
-    parts, whole = (
-        partial_spin_tensors(
-            result.molecule,
-            calculation.basis,
-            density,
-            result.centres,
-            result.spins,
-            spin_density=kind,
-            max_memory_mb=MEMORY_MB,
-        )
-        for kind in KINDS
+    parts = partial_spin_tensors(
+        result.molecule,
+        calculation.basis,
+        density,
+        result.centres,
+        result.spins,
+        max_memory_mb=MEMORY_MB,
     )
     local, coupling = parts.zfs_cm1[1], parts.dipolar_cm1[0, 1]
     mole = build_mole(result.molecule, calculation.basis, result.molecule.n_electrons % 2)
@@ -90,7 +82,6 @@ def tensors_row(calculation: Calculation, result: ExchangeResult) -> dict[str, A
         "molecule": calculation.molecule,
         "method": f"{calculation.xc}/{calculation.basis}",
         "D_T (cm^-1)": axial(local),
-        "D_T, whole spin density (cm^-1)": axial(whole.zfs_cm1[1]),
         "D_RT (cm^-1)": axial(coupling),
         "D_RT, point dipoles (cm^-1)": axial(points),
         "3 D of the quartet (cm^-1)": 3 * axial(zfs_quartet(local, coupling)),
