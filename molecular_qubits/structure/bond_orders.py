@@ -30,6 +30,9 @@ _RADICAL, _CHARGE, _OXIDE, _EXPANSION, _METAL = 1000.0, 100.0, 30.0, 10.0, 1.0
 """Costs of an unpaired electron, a charge that the molecule has, the two charges of an oxide N+-O-, two more valences,
 and a charge of a metal."""
 
+_ON_NITROGEN = 2.5
+"""Cost of a negative charge beside a nitrogen: of carboxylate or thiolate and nitroxide, the latter has the radical."""
+
 _ZWITTERION = 750.0
 """Cost of a charge beyond those: two of them are less than two unpaired electrons. Only a nitrogen of three neighbours
 and the terminal oxygen or sulfur of a carbon may have them, as in betaines; not the radical centres of a diradical."""
@@ -66,7 +69,8 @@ def bond_orders(symbols: Sequence[str], positions: np.ndarray, bonds: Bonds, cha
     Notes
     -----
     An integer program: an atom with n neighbours and v valences shares v - n electrons with its neighbours or keeps
-    them unpaired; a positive charge of N, P, O or S gives it one more bond, other charges one less. Nitrones, nitro
+    them unpaired; a positive charge of N, O, and of P or S but in phosphonium and sulfonium, gives it one more bond,
+    other charges one less. Nitrones, nitro
     groups and nitronyl nitroxides have an oxide N+-O-. Perception that pairs all electrons, such as that of Kim and Kim
     (Bull. Korean Chem. Soc. 36, 1769 (2015)), gives radicals charges or leaves double bonds out. The multiplicity is
     not asked: triplet oxygen has a double bond, and a chromophore in its triplet state those of its ground state.
@@ -118,6 +122,8 @@ def bond_orders(symbols: Sequence[str], positions: np.ndarray, bonds: Bonds, cha
     first_charge = len(columns)
     for atom, sign, cost in charged:
         more = symbols[atom] not in ("C", "H") and (sign > 0) == (symbols[atom] != "B")  # bonds than without the charge
+        if sign > 0 and _is_onium(symbols[atom], len(near[atom])):
+            more = False
         columns.append(
             ({n_atoms: sign} | ({atom: -1 if more else 1} if known[atom] else {}), cost, 1 if known[atom] else 8)
         )
@@ -167,15 +173,21 @@ def _charge_cost(
     symbol = symbols[atom]
     if symbol not in VALENCES:
         return _METAL if sign > 0 else None
-    order = _POSITIVE if sign > 0 else _NEGATIVE
+    order, around = _POSITIVE if sign > 0 else _NEGATIVE, [symbols[other] for other in near[atom]]
     if symbol not in order:
         return None
+    if left > 0 and sign > 0 and _is_onium(symbol, len(around)):
+        return _CHARGE - 1
     if left * sign > 0 or (sign < 0 and not without_metals):
-        return _CHARGE + order.index(symbol)
-    around = [symbols[other] for other in near[atom]]
+        return _CHARGE + order.index(symbol) + (_ON_NITROGEN if sign < 0 and "N" in around else 0.0)
     if sign > 0:
         return _ZWITTERION if symbol == "N" and len(around) == 3 else None
     return _ZWITTERION if symbol in ("O", "S") and around == ["C"] else None
+
+
+def _is_onium(symbol: str, n_neighbours: int) -> bool:
+    """Return whether an atom with a positive charge is that of a phosphonium or sulfonium, with a bond less for it."""
+    return symbol in ("P", "S", "Se") and n_neighbours - 1 in VALENCES[symbol]
 
 
 def _is_oxide(i: int, j: int, symbols: Sequence[str], near: Sequence[Sequence[int]], bent: set[int]) -> bool:

@@ -93,10 +93,10 @@ def find_conformers(
     for positions in track(_embeddings(start, n_embeddings, seed), "conformers", n_embeddings):
         try:
             relaxed = cached_relaxation(start.with_positions(positions), "gfn2", start.multiplicity, cache, **options)
+            energy = gfn2_energy_cm1(relaxed)
         except GeometryNotConvergedError:
             failed += 1
             continue
-        energy = gfn2_energy_cm1(relaxed)
         if not any(
             abs(energy - e) < SAME_ENERGY_CM1 and _rmsd(relaxed, other) < SAME_RMSD_ANGSTROM for e, other in found
         ):
@@ -154,8 +154,19 @@ def _embeddings(molecule: Molecule, count: int, seed: int) -> list[np.ndarray]:
 
 
 def _rmsd(first: Molecule, second: Molecule) -> float:
-    """Return the least RMSD of the heavy atoms in Å over rotations and exchanges of like atoms."""
+    """Return the least RMSD of all atoms but hydrogens on carbon in Å over rotations and exchanges of like atoms."""
     from rdkit import Chem
     from rdkit.Chem import rdMolAlign
 
-    return float(rdMolAlign.GetBestRMS(Chem.RemoveHs(first.to_rdkit()), Chem.RemoveHs(second.to_rdkit())))
+    def skeleton(molecule: Molecule) -> Any:
+        mol = Chem.RWMol(molecule.to_rdkit())
+        on_carbon = [
+            atom.GetIdx()
+            for atom in mol.GetAtoms()
+            if atom.GetSymbol() == "H" and [other.GetSymbol() for other in atom.GetNeighbors()] == ["C"]
+        ]
+        for index in reversed(on_carbon):
+            mol.RemoveAtom(index)
+        return mol
+
+    return float(rdMolAlign.GetBestRMS(skeleton(first), skeleton(second)))

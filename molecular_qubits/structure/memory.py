@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -106,7 +107,9 @@ def _fitted_integrals(mole: Any, xc: str, auxbasis: str | None) -> tuple[float, 
 
 
 def available_memory_mb() -> float:
-    """Return the memory that a new allocation can use, in MB: free memory and the limit of the control group."""
+    """Return the memory that a new allocation can use, in MB: free memory, and what the limits of the control groups of
+    this process leave.
+    """
     found = [float("inf")]
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
@@ -114,12 +117,30 @@ def available_memory_mb() -> float:
         found += [float(row[1]) * 1024 / 1e6 for row in rows if row[0] == "MemAvailable:"]
     elif "SC_PHYS_PAGES" in os.sysconf_names:
         found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6)
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and used.exists():
-        text = limit.read_text(encoding="ascii").strip()
-        if text != "max":
-            found.append((float(text) - float(used.read_text(encoding="ascii"))) / 1e6)
+    for limit, used in _group_files():
+        if limit.is_file() and used.is_file():
+            text = limit.read_text(encoding="ascii").strip()
+            if text != "max":
+                found.append((float(text) - float(used.read_text(encoding="ascii"))) / 1e6)
     return min(found)
+
+
+def _group_files(
+    groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> Iterator[tuple[Path, Path]]:
+    """Yield the files of limit and use of memory of this process's control group and of those above it, v2 or v1."""
+    for line in groups.read_text(encoding="utf-8").splitlines() if groups.is_file() else ():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            base, names = root, ("memory.max", "memory.current")
+        elif "memory" in controllers.split(","):
+            base, names = root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
+            continue
+        parts = Path(path.lstrip("/")).parts
+        for depth in range(len(parts), -1, -1):
+            folder = base.joinpath(*parts[:depth])
+            yield folder / names[0], folder / names[1]
 
 
 def check_fit(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def relax_gfn2(molecule: Molecule, *, fmax_ev_per_angstrom: float = 0.01, max_st
     ValueError
         If steps or force are not positive.
     GeometryNotConvergedError
-        If the steps did not suffice.
+        If the steps did not suffice, or the field of a step did not converge.
 
     References
     ----------
@@ -80,7 +81,8 @@ def relax_gfn2(molecule: Molecule, *, fmax_ev_per_angstrom: float = 0.01, max_st
     with progress("GFN2-xTB geometry", total=None) as step:
         optimiser = BFGS(atoms, logfile=None)
         optimiser.attach(step)
-        converged = optimiser.run(fmax=fmax_ev_per_angstrom, steps=max_steps)
+        with gfn2_errors():
+            converged = optimiser.run(fmax=fmax_ev_per_angstrom, steps=max_steps)
     if not converged:
         force = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
         raise GeometryNotConvergedError(
@@ -102,8 +104,23 @@ def gfn2_atoms(molecule: Molecule) -> Any:
 
 
 def gfn2_energy_cm1(molecule: Molecule) -> float:
-    """Return the GFN2-xTB energy in cm^-1 in the spin state of the molecule."""
-    return float(gfn2_atoms(molecule).get_potential_energy()) * EV_TO_CM1
+    """Return the GFN2-xTB energy in cm^-1 in the spin state of the molecule; as `relax_gfn2`, it may not converge."""
+    with gfn2_errors():
+        return float(gfn2_atoms(molecule).get_potential_energy()) * EV_TO_CM1
+
+
+@contextmanager
+def gfn2_errors() -> Iterator[None]:
+    """Raise a `GeometryNotConvergedError` where the field of GFN2-xTB does not converge."""
+    from ase.calculators.calculator import CalculationFailed
+
+    try:
+        yield
+    except CalculationFailed as error:
+        raise GeometryNotConvergedError(
+            f"The field of GFN2-xTB did not converge ({error}). Start from another geometry, check charge and "
+            "multiplicity, or relax by UKS."
+        ) from error
 
 
 def cached_relaxation(
@@ -134,13 +151,14 @@ def cached_relaxation(
         The relaxed molecule.
     """
     changed = _changed(level, options)
+    optional = ("pyscf-dispersion",) if options.get("dispersion") else ()
     key = {
         "kind": "geometry",
         "molecule": molecule.to_dict(),
         "level": level,
         "multiplicity": multiplicity,
         **({"options": changed} if changed else {}),
-        "versions": versions(("tblite", "ase", "pyscf", "geometric")),
+        "versions": versions(("tblite", "ase", "pyscf", "geometric", *optional)),
         **(outside_files(options.get("basis")) if level == "uks" else {}),
     }
     check_clashes(molecule)

@@ -100,16 +100,16 @@ def scan_torsion(
             say(f"Torsion {angle:g}°: atoms {contact[0]} and {contact[1]} clash; left out.")
             failed.append(angle)
             continue
-        if relaxed:
-            try:
+        try:
+            if relaxed:
                 held = {(atoms[0], atoms[1], atoms[2], atoms[3]): angle}
                 geometry = cached_at_torsions(start, held, cache, fmax_ev_per_angstrom, max_steps)
-            except GeometryNotConvergedError as error:
-                say(f"Torsion {angle:g}°: {error}")
-                failed.append(angle)
-                continue
-            start = geometry
-        kept.append((angle, geometry, gfn2_energy_cm1(geometry)))
+            kept.append((angle, geometry, gfn2_energy_cm1(geometry)))
+        except GeometryNotConvergedError as error:
+            say(f"Torsion {angle:g}°: {error}")
+            failed.append(angle)
+            continue
+        start = geometry if relaxed else start
     if not kept:
         raise GeometryNotConvergedError(
             f"No angle of the torsion {tuple(atoms)} gave a geometry. Relax the molecule first, or raise `max_steps`."
@@ -173,7 +173,7 @@ def relax_at_torsions(
     from ase.constraints import FixInternals
     from ase.optimize import BFGS
 
-    from molecular_qubits.structure.relaxation import gfn2_atoms
+    from molecular_qubits.structure.relaxation import gfn2_atoms, gfn2_errors
 
     for atoms, degrees in torsions.items():
         molecule = molecule.set_torsion(atoms, degrees)
@@ -182,7 +182,8 @@ def relax_at_torsions(
     angles = " and ".join(f"{degrees:g}°" for degrees in torsions.values())
     held.set_constraint(FixInternals(dihedrals_deg=fixed, epsilon=1e-6))
     try:
-        converged = BFGS(held, logfile=None).run(fmax=fmax_ev_per_angstrom, steps=max_steps)
+        with gfn2_errors():
+            converged = BFGS(held, logfile=None).run(fmax=fmax_ev_per_angstrom, steps=max_steps)
     except ValueError as error:  # ASE's way to say that the constraint cannot be met
         raise GeometryNotConvergedError(f"The torsion could not be held at {angles}: {error}.") from None
     if not converged:

@@ -75,6 +75,13 @@ def read_alignment(
     return Alignment(sets, values, alignment_of(molecule.multiplicity or 1, values, alignment))
 
 
+def release_fit(field: Any) -> None:
+    """Free the fitted integrals of a PySCF field; it makes them anew where it needs them."""
+    fit = getattr(field, "with_df", None)
+    if fit is not None:
+        fit.reset()
+
+
 class StepField:
     """Converges and checks the field at one geometry after the other, each from the density of the one before.
 
@@ -126,6 +133,7 @@ class StepField:
         """
         for descents in range(MAX_DESCENTS + 1):
             orbitals = (to_host(self.last.mo_coeff), to_host(self.last.mo_occ))
+            release_fit(self.last)  # the field below makes its own
             try:
                 curvature, mode = lowest_mode(pyscf_hessian(self.make(self.last.mol), *orbitals))
             except StabilityNotDecidedError as error:
@@ -135,7 +143,8 @@ class StepField:
                 ) from error
             if curvature > NEGATIVE_HARTREE:
                 return descents > 0
-            if self.alignment is not None or self.multiplicity == 1 or descents == MAX_DESCENTS:
+            broken = self.alignment is not None and min(self.alignment.signs) < 0
+            if broken or self.multiplicity == 1 or descents == MAX_DESCENTS:
                 break
             say(f"The field of {step} is a saddle point (curvature {curvature:.4f} hartree): going down from it.")
             field = self._ladder(self.last.mol, density_of(*rotated(*orbitals, mode)), step)

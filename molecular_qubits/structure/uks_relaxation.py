@@ -13,7 +13,7 @@ import numpy as np
 
 from molecular_qubits.fields.xc_blocks import blocked_numint, supports
 from molecular_qubits.structure.environment import check_available, check_environment, surrounded, to_host
-from molecular_qubits.structure.memory import check_fit, fit_limit_mb
+from molecular_qubits.structure.memory import available_memory_mb, check_fit, fit_limit_mb
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.pyscf_input import (
     build_mole,
@@ -24,7 +24,7 @@ from molecular_qubits.structure.pyscf_input import (
     make_uks,
 )
 from molecular_qubits.structure.relaxation import GeometryNotConvergedError, check_relaxation
-from molecular_qubits.structure.step_field import StepField, read_alignment
+from molecular_qubits.structure.step_field import StepField, read_alignment, release_fit
 from molecular_qubits.units import BOHR_TO_ANGSTROM
 from shared.artifacts import write_json
 from shared.progress import progress, say
@@ -155,12 +155,15 @@ def relax_uks(
         field = fields.converge(mole.copy(), step)
         if first and stability and fields.settle(step):
             field = fields.last
+        release_fit(field)  # before the gradient takes its own memory, and the next step its integrals
         return float(field.e_tot), to_host(field.nuc_grad_method().kernel())
 
     mole = build_mole(molecule.with_positions(steps.positions), basis)
     if fit:
         check_fit(mole, basis, xc, device=device)
         mole.max_memory = fit_limit_mb(mole)  # as the check takes it
+    else:
+        mole.max_memory = min(mole.max_memory, available_memory_mb())
     with (
         tempfile.TemporaryDirectory() as folder,
         progress(f"{xc.upper()}/{basis.upper()} geometry", total=None) as show,

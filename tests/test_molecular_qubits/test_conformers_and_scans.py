@@ -35,6 +35,21 @@ def test_butane_has_an_anti_and_two_gauche_conformers(tmp_path):
         np.testing.assert_allclose(second.molecule.coordinates, first.molecule.coordinates, atol=1e-7)
 
 
+def test_rotamers_of_a_hydroxyl_are_conformers(tmp_path):
+    """Ethanol has two gauche forms, mirror images, and a trans form; they differ in a hydrogen atom only."""
+    found = find_conformers("CCO", multiplicity=1, n_embeddings=8, cache=Cache(tmp_path))
+    angles = sorted(round(abs(conformer.molecule.torsion((0, 1, 2, 8)))) for conformer in found)
+    assert len(angles) == 3
+    assert angles[0] == pytest.approx(angles[1], abs=2)
+    assert angles[2] == pytest.approx(180, abs=2)
+
+
+def test_a_field_of_gfn2_that_does_not_converge_is_said():
+    apart = Molecule(("Na", "Cl"), ((0, 0, 0), (0, 0, 12.0)), multiplicity=1)
+    with pytest.raises(GeometryNotConvergedError, match="The field of GFN2-xTB did not converge"):
+        apart.optimize("gfn2")
+
+
 def test_an_interrupted_search_of_conformers_continues(tmp_path, users_cache, monkeypatch):
     ran = []
 

@@ -136,6 +136,24 @@ def test_the_estimate_is_the_size_of_the_integrals():
         memory.fit_memory_mb(mole, "b3lyp", "no-such-fit")
 
 
+@pytest.mark.parametrize(
+    ("line", "folder", "limit", "used"),
+    [("0::/job/step", "job", "memory.max", "memory.current"),
+     ("4:cpu,memory:/job/step", "memory/job", "memory.limit_in_bytes", "memory.usage_in_bytes")],
+)  # fmt: skip
+def test_the_limit_of_a_group_above_the_process_counts(line, folder, limit, used, tmp_path, monkeypatch):
+    (tmp_path / "groups").write_text(f"3:cpuset:/else\n{line}\n", encoding="utf-8")
+    place = tmp_path / "root" / folder
+    place.mkdir(parents=True)
+    (place / limit).write_text("90000000\n", encoding="utf-8")
+    (place / used).write_text("20000000\n", encoding="utf-8")
+    files = memory._group_files
+    monkeypatch.setattr(memory, "_group_files", lambda: files(tmp_path / "groups", tmp_path / "root"))
+    assert memory.available_memory_mb() == 70
+    (place / limit).write_text("max\n", encoding="utf-8")
+    assert memory.available_memory_mb() > 100
+
+
 def test_a_range_separated_functional_has_the_integrals_twice():
     mole = build_mole(H4, "cc-pvdz", 0)
     field = make_uks(mole, "cam-b3lyp", 0, True)

@@ -88,6 +88,8 @@ CHARGED_AND_OTHERS = (
     "C[C-]C", "FB(F)F", "F[B-](F)(F)F", "N#N", "O=C1C=CC(=O)C=C1", "CC(C)=[O+]C", "[He]", "C[Si](C)(C)Cl",
     "C[n+]1cccc(C(=O)[O-])c1", "C[N+](C)(C)CC(=O)[O-]", "CS(C)=O", "O=S=O", "[O-][O+]=O", "[O-]Cl(=O)(=O)=O", "C=S=O",
     "C[P+](C)(C)C", "CP(C)(C)=O", "NC(N)=[NH2+]", "[Cl-]", "[Na+]", "[N-]=[N+]=[N-]", "C[S+](C)C", "[H+]", "[H][H]",
+    "CC1(C)CC(C(=O)[O-])C(C)(C)N1[O]", "CN([O])CC[S-]", "CN([O])C[P+](C)(C)C", "CN([O])C[S+](C)C", "C[S+](C)(C)=O",
+    "C[P+](c1ccccc1)(c1ccccc1)c1ccccc1", "C[N+](C)(C)CN(C)[O]", "CN([O])CS(=O)(=O)[O-]",
     "[O-]C(=O)C(=O)[O-]", "C[n+]1ccc(-c2cc[n+](C)cc2)cc1", "C[C@H](N)C(=O)O", "C/C=C/C", "C/C=C\\C",
 )  # fmt: skip
 

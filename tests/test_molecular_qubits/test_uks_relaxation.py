@@ -131,6 +131,40 @@ def test_a_saddle_point_is_left_for_the_minimum_of_its_spin(capsys):
     assert not fields.settle("step 1")
 
 
+@pytest.mark.parametrize(("signs", "steps"), [((1, 1), 1), ((1, -1), 0)])
+def test_only_broken_symmetry_is_not_followed_down(signs, steps, monkeypatch, capsys):
+    modes = [(-0.1, np.zeros(1)), (1.0, None)]
+    monkeypatch.setattr(step_field, "lowest_mode", lambda hessian: modes.pop(0))
+    monkeypatch.setattr(step_field, "rotated", lambda coefficients, occupations, mode: (coefficients, occupations))
+    monkeypatch.setattr(step_field, "density_of", lambda *orbitals: None)
+    monkeypatch.setattr(step_field, "MIN_DESCENT_HARTREE", -1.0)
+    pair = Molecule(("H", "He", "H"), ((0, 0, -1.5), (0, 0, 0), (0, 0, 1.5)), multiplicity=1 + sum(signs))
+    alignment = step_field.read_alignment(pair, [[0], [2]], None, signs)
+    fields = step_field.StepField(
+        partial(make_uks, xc="hf", grid_level=1, density_fit=False), pair.multiplicity, alignment
+    )
+    fields.converge(build_mole(pair, "6-31g"), "step 1")
+    if steps:
+        assert fields.settle("step 1")
+    else:
+        with pytest.raises(UnstableFieldError):
+            fields.settle("step 1")
+    assert capsys.readouterr().err.count("going down from it") == steps
+
+
+def test_fitted_integrals_of_one_step_are_freed_before_the_next(monkeypatch):
+    fields = []
+
+    def kept(*arguments):
+        fields.append(make_uks(*arguments))
+        return fields[-1]
+
+    monkeypatch.setattr(uks_relaxation, "make_uks", kept)
+    relax_uks(H2, basis="6-31g", grid_level=1, density_fit=True, stability=False)
+    assert len(fields) > 2
+    assert all(field.with_df._cderi is None for field in fields)
+
+
 def test_a_degenerate_state_is_no_saddle_point():
     hydroxyl = Molecule(("O", "H"), np.array([[0, 0, 0], [0, 0.3, 0.9]]), multiplicity=2)
     fields = step_field.StepField(partial(make_uks, xc="b3lyp", grid_level=1, density_fit=False), 2, None)
