@@ -158,12 +158,7 @@ def occupation_changes(first: np.ndarray, second: np.ndarray, overlap: np.ndarra
 def promotion(first: np.ndarray, second: np.ndarray, overlap: np.ndarray) -> float:
     """Return how many electrons must move to turn the total density of one determinant into that of another.
 
-    Parameters
-    ----------
-    first, second
-        Density matrices of α and β ``(2, n_ao, n_ao)`` of both.
-    overlap
-        ``(n_ao, n_ao)``.
+    Parameters as for `occupation_changes`.
 
     Returns
     -------
