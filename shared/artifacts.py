@@ -37,8 +37,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Path
         A path that does not exist yet, in the folder of the file. If the block raises, or is interrupted, it is removed
         and `path` stays as it was.
+
+    Raises
+    ------
+    ValueError
+        If `path` is a device or a pipe, such as ``/dev/null``, whose place a file would take.
     """
     path = Path(os.path.realpath(path))
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(f"A result must go to a file or a folder, but {str(path)!r} is a device or a pipe.")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
     try:

@@ -57,8 +57,10 @@ def check_no_file(path: str | Path, name: str) -> Path:
 
 
 def check_file(path: str | Path, name: str) -> None:
-    """Refuse a file for results that is a folder, or that lies where `check_folder` refuses; nothing is left behind."""
+    """Refuse a file for results that is a folder or a device, or lies where `check_folder` refuses; nothing is left."""
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{name} must name a file, but {str(path)!r} is a folder.")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{name} must name a file, but {str(path)!r} is a device or a pipe.")
     check_folder(path.absolute().parent, f"The folder of {name[:1].lower() + name[1:]}")

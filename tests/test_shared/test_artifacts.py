@@ -17,6 +17,7 @@ from shared.artifacts import (
     write_json,
     write_text,
 )
+from shared.files import check_file
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -188,3 +189,14 @@ def test_a_committed_result_is_that_of_the_settings(tmp_path):
     write_json(path, {"study": {"pair": (1, 2)}, "value": 3})
     assert committed_result(path, "study", {"pair": (1, 2)})["value"] == 3
     assert committed_result(path, "study", {"pair": (1, 3)}) is None
+
+
+def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError, match="is a device or a pipe"):
+        write_json(pipe, {})
+    with pytest.raises(ValueError, match=r"Option `--json` must name a file, but .* is a device or a pipe"):
+        check_file(pipe, "Option `--json`")
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
