@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -121,8 +122,8 @@ def parse_exchange(words: Sequence[str]) -> argparse.Namespace:
 
 def run_exchange(arguments: argparse.Namespace) -> None:
     """Compute and print the exchange couplings of one molecule."""
-    given_file = Path(arguments.molecule)
-    if arguments.json is not None and given_file.is_file() and arguments.json.absolute() == given_file.absolute():
+    files = (arguments.json or "", arguments.molecule)
+    if all(map(os.path.isfile, files)) and os.path.samefile(*files):
         raise ValueError(f"Option `--json` must name another file than the molecule, but is {str(arguments.json)!r}.")
     result = compute_exchange(arguments)
     if arguments.json is not None:
@@ -300,7 +301,7 @@ def read_molecule(text: str, charge: int | None = None) -> tuple[Molecule, Libra
         return Molecule.from_smiles(entry.smiles, charge=charge), entry
     if text.lower().endswith(".xyz"):
         return Molecule.from_xyz(text, charge=charge), None
-    if Path(text).is_file():
+    if os.path.isfile(text):  # as `Path.is_file`, which takes no SMILES of more than 255 characters
         raise ValueError(f"Argument `molecule` must end in .xyz where it is an XYZ file, but is {text!r}.")
     try:
         return Molecule.from_smiles(text, charge=charge), None

@@ -22,6 +22,9 @@ FINE_STRUCTURE = 7.2973525643e-3
 G_ELECTRON = 2.00231930436092
 """Magnitude of the free-electron g factor; spins couple to the field as +mu_B B.g.S."""
 
+EXCHANGE_CONVENTION = "H = -2 J S_i.S_j, J > 0 ferromagnetic, cm^-1"
+"""Stated in every file of couplings."""
+
 CM1_J = PLANCK_J_S * SPEED_OF_LIGHT_M_PER_S * 100.0
 """Energy of 1 cm^-1 in joule."""
 

@@ -12,15 +12,7 @@ import numpy as np
 
 from molecular_qubits.electronic.errors import SCFNotConvergedError, UnmatchedStatesError, WrongStateError
 from molecular_qubits.electronic.failed_attempts import FailedAttempts, Failure
-from molecular_qubits.electronic.scf import (
-    HELD,
-    SCFSettings,
-    SCFSolution,
-    Workspace,
-    is_stable,
-    read_checkpoint,
-    run_scf,
-)
+from molecular_qubits.electronic.scf import HELD, SCFSolution, Workspace, is_stable, read_checkpoint, run_scf
 from molecular_qubits.fields import guesses as _guesses
 from molecular_qubits.fields.alignments import (
     POLARISATION_DIFFERENCE,
@@ -60,7 +52,8 @@ PROMOTION_LIMIT = 0.8
 """Most electrons by which the total densities of high-spin and broken-symmetry state may differ (`promotion`). Pairs
 that differ in their alignment stay below 0.6 (H-He-H at 1.25 Å: 0.52), those that differ in the occupation of orbitals
 lie above 1.2. Of more centres each inner one may add as much, but no single orbital may gain or lose more: spin flips
-of chains of H and He stay below 0.73 (`occupation_changes`), an electron in another orbital is 1."""
+of chains of H and He stay below 0.78 (`occupation_changes`; four H at 1.6 Å: 0.77), an electron in another orbital is
+1."""
 
 HELD_LIMIT = 0.35
 """Most electrons by which the total densities of a held state and of the high-spin state may differ (`promotion`).
@@ -219,7 +212,7 @@ class StateRunner:
     def key(self, determinant: tuple[int, ...]) -> dict[str, Any]:
         """Return everything that the result depends on."""
         return {
-            **self._field_key("determinant"),
+            **self._field_key("determinant", self.workspace),
             "centres": [list(atoms) for atoms in self.centres],
             "spins": list(self.spins),
             "determinant": list(determinant),
@@ -228,8 +221,9 @@ class StateRunner:
             **({} if self.aligned_from is None else {"aligned_from": list(self.aligned_from[0])}),
         }
 
-    def _field_key(self, kind: str, settings_of: SCFSettings | None = None) -> dict[str, Any]:
-        molecule, settings = self.workspace.molecule, (settings_of or self.workspace.settings).to_dict()
+    @staticmethod
+    def _field_key(kind: str, workspace: Workspace) -> dict[str, Any]:
+        molecule, settings = workspace.molecule, workspace.settings.to_dict()
         return {
             "kind": kind,
             "symbols": list(molecule.symbols),
@@ -315,7 +309,7 @@ class StateRunner:
     def _high_spin_field(self, guess: str, n_unpaired: int, label: str) -> SCFSolution:
         """Return the field with all spins up from the cache, where it does not depend on the centres, or run it."""
         key = {
-            **self._field_key("high-spin field"),
+            **self._field_key("high-spin field", self.workspace),
             "n_unpaired": n_unpaired,
             "guess": [guess, self.guess_basis] if guess == "small basis" else guess,
         }
@@ -405,7 +399,7 @@ class StateRunner:
             density_fit=True,
         )
         small = Workspace(self.workspace.molecule, settings)
-        key = {**self._field_key("guess field", settings), "n_unpaired": n_unpaired}
+        key = {**self._field_key("guess field", small), "n_unpaired": n_unpaired}
         label = f"high-spin guess in {basis}"
         solution = self._cached_field(key, small, lambda: None, label=label, guess="minao")
         return _guesses.project_density(solution.mo_coeff, solution.mo_occ, small.mole, self.workspace.mole)

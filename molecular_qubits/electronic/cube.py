@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from molecular_qubits.electronic.spin_density import check_lengths
 from molecular_qubits.fields.populations import checked_density
-from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.molecule import Molecule, check_positive
 from molecular_qubits.structure.pyscf_input import build_mole
 from molecular_qubits.units import BOHR_TO_ANGSTROM
 from shared.artifacts import atomic_path
@@ -50,7 +49,7 @@ def write_spin_density_cube(
         If the density does not fit the molecule and the basis, which must be known, or a length is not positive and
         finite.
     """
-    check_lengths(spacing_angstrom=spacing_angstrom, margin_angstrom=margin_angstrom)
+    check_positive(spacing_angstrom=spacing_angstrom, margin_angstrom=margin_angstrom)
     check_file(path, "Argument `path`")
     mole = build_mole(molecule, basis, molecule.n_electrons % 2)
     density = checked_density(density, mole, basis)

@@ -8,10 +8,10 @@ from typing import Any
 from molecular_qubits.electronic.broken_symmetry import StateRunner
 from molecular_qubits.electronic.exchange import prepare_settings
 from molecular_qubits.electronic.scf import SCFSettings, Workspace
-from molecular_qubits.electronic.spin_centres import SpinCentre, check_threshold, find_spin_centres
+from molecular_qubits.electronic.spin_centres import SpinCentre, find_spin_centres
 from molecular_qubits.structure.clashes import check_clashes
 from molecular_qubits.structure.interfaces import as_molecule
-from molecular_qubits.structure.molecule import check_multiplicity
+from molecular_qubits.structure.molecule import check_multiplicity, check_positive
 from shared.artifacts import Cache
 
 METHOD = ("guess_basis", *(field.name for field in fields(SCFSettings)))
@@ -67,7 +67,7 @@ def centres_from_density(
         raise ValueError(
             f"Argument `multiplicity` must be at least 3, that of two parallel radicals, but is {multiplicity}."
         )
-    check_threshold(threshold)
+    check_positive(threshold=threshold)
     check_clashes(molecule)
     settings, guess_basis = prepare_settings(molecule, multiplicity, **method)
     everything = tuple(range(molecule.n_atoms))

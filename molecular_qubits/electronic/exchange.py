@@ -39,7 +39,7 @@ from molecular_qubits.structure.interfaces import as_molecule
 from molecular_qubits.structure.memory import check_fit
 from molecular_qubits.structure.molecule import Molecule, check_multiplicity
 from molecular_qubits.structure.pyscf_input import build_mole, check_method, check_room, is_fitted
-from molecular_qubits.units import HARTREE_TO_CM1
+from molecular_qubits.units import EXCHANGE_CONVENTION, HARTREE_TO_CM1
 from shared.artifacts import Cache, provenance, write_text
 from shared.files import check_file
 
@@ -59,10 +59,6 @@ GUESS_BASIS = "sto-3g"
 
 POOR_FIT_SHARE = 0.1
 """Largest residual of a good Heisenberg fit, as a share of the energy range of the determinants."""
-
-
-CONVENTION = "H = -2 J S_i.S_j, J > 0 ferromagnetic, cm^-1"
-"""Of the couplings in JSON, stated there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +153,7 @@ class ExchangeResult:
 
     def _record(self) -> dict[str, Any]:
         return {
-            "convention": CONVENTION,
+            "convention": EXCHANGE_CONVENTION,
             "molecule": self.molecule.to_dict(),
             "centres": [list(atoms) for atoms in self.centres],
             "spins": list(self.spins),
@@ -212,8 +208,8 @@ class ExchangeResult:
         states = tuple(StateResult.from_dict(state) for state in record["states"])
         if [state.determinant for state in states] != enumerate_determinants(spins):
             raise ValueError("`states` must hold one state for each alignment of the spins, high spin first")
-        if record["convention"] != CONVENTION:
-            raise ValueError(f"`convention` must be {CONVENTION!r}, but is {record['convention']!r}")
+        if record["convention"] != EXCHANGE_CONVENTION:
+            raise ValueError(f"`convention` must be {EXCHANGE_CONVENTION!r}, but is {record['convention']!r}")
         yamaguchi, noodleman = (fit.j_cm1 for fit in couplings_of_states(states, spins))
         unprojected = noodleman * unprojected_factor(spins)
         return cls(

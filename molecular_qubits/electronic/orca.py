@@ -155,7 +155,7 @@ def read_orca(source: str | os.PathLike[str]) -> OrcaOutput:
         raise OrcaFormatError(
             "Every ORCA run of an output must terminate normally, but one did not. Cut it from the output."
         )
-    text = re.split(r"O   R   C   A|^\W*JOB NUMBER\s+\d+\W*$", text, flags=re.MULTILINE)[-1]
+    text = re.split(r"O   R   C   A|^[^\w\n]*JOB NUMBER +\d+[^\w\n]*$", text, flags=re.MULTILINE)[-1]
     s2 = re.findall(rf"^\s*Expectation value of <S\*\*2>\s*:\s*{_NUMBER}", text, re.MULTILINE)
     multiplicities = re.findall(r"^\s*Multiplicity\s+Mult\s+\.+\s*(\d+)", text, re.MULTILINE)
     multiplicity = int(multiplicities[-1]) if multiplicities else None

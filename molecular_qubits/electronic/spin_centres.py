@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from molecular_qubits.structure.bonds import neighbours
-from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.molecule import Molecule, check_positive
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,6 @@ class SpinCentre:
     atoms: tuple[int, ...]
     population: float
     spin: float
-
-
-def check_threshold(threshold: float) -> None:
-    """Raise a `ValueError` if the least population of an atom of a centre is not positive."""
-    if not 0 < threshold < np.inf:
-        raise ValueError(f"Argument `threshold` must be positive and finite, but is {threshold!r}.")
 
 
 def find_spin_centres(molecule: Molecule, atomic_spins: ArrayLike, *, threshold: float = 0.1) -> tuple[SpinCentre, ...]:
@@ -55,7 +49,7 @@ def find_spin_centres(molecule: Molecule, atomic_spins: ArrayLike, *, threshold:
             f"Argument `atomic_spins` must hold a finite population for each of {molecule.n_atoms} atoms, but has "
             f"shape {spins.shape}."
         )
-    check_threshold(threshold)
+    check_positive(threshold=threshold)
     table = neighbours(molecule.n_atoms, molecule.bonds)
     left = {int(atom) for atom in np.flatnonzero(np.abs(spins) >= threshold)}
     centres = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from molecular_qubits.fields.populations import checked_density
-from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.molecule import Molecule, check_positive
 from molecular_qubits.structure.pyscf_input import build_mole
 from molecular_qubits.units import BOHR_TO_ANGSTROM
 
@@ -31,13 +31,6 @@ class SpinDensityMap:
         """Integral over the map: the number of unpaired electrons inside it, n_α - n_β."""
         dx, dy = self.x_angstrom[1] - self.x_angstrom[0], self.y_angstrom[1] - self.y_angstrom[0]
         return float(self.values.sum() * dx * dy)
-
-
-def check_lengths(**lengths: float) -> None:
-    """Raise a `ValueError` that names the argument if a length is not positive and finite."""
-    for name, value in lengths.items():
-        if not 0 < value < np.inf:
-            raise ValueError(f"Argument `{name}` must be positive and finite, but is {value!r}.")
 
 
 def plane_frame(positions: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -100,7 +93,7 @@ def spin_density_map(
         If the density does not fit the molecule and the basis, which must be known, a length is not positive and
         finite, or the atoms of the plane are not some of the molecule.
     """
-    check_lengths(spacing_angstrom=spacing_angstrom, margin_angstrom=margin_angstrom)
+    check_positive(spacing_angstrom=spacing_angstrom, margin_angstrom=margin_angstrom)
     heavy = [atom for atom, symbol in enumerate(molecule.symbols) if symbol != "H"] or list(range(molecule.n_atoms))
     chosen = heavy if plane_atoms is None else list(plane_atoms)
     if not chosen or not set(chosen) <= set(range(molecule.n_atoms)):

@@ -280,7 +280,7 @@ def bi_rows() -> list[dict[str, Any]]:
     Three centres have J_RT by `local_couplings` besides, where it is known.
     """
     table = []
-    for study in ("bi", "bi-torsion", "verdazyl"):
+    for study in ("bi", "bi-torsion", "verdazyl", "verdazyl-dark"):
         for row in rows_of(study):
             entry = library_entry(row["molecule"])
             excited, three = row["state"] == "excited", len(entry.spins) == 3
@@ -307,6 +307,9 @@ def bi_rows() -> list[dict[str, Any]]:
                     "geometry relaxed in": row.get("geometry") or row["state"],
                     "torsions (°)": ", ".join(f"{abs(angle):.0f}" for angle in row["held_torsions_degrees"]),
                     **values,
+                    "J_RT of each radical (cm^-1)": (
+                        ", ".join(f"{coupling(row, *pair):.1f}" for pair in pairs) if excited else None
+                    ),
                     "stable": stability_of(row),
                     "largest residual (cm^-1)": largest_residual(row),
                 }
@@ -372,7 +375,8 @@ def switching() -> dict[str, Any]:
     functional changes the lit coupling and its error by its own factor (``bi-functional``), or else by that of the
     mono-radical; one whose lit state is refused is left out. The dark coupling is its own one (``bi-dark-functional``),
     or else that of B3LYP, with its error, times the factor of the functional at the other geometry. The ratio is then a
-    lower bound: the lowest of all functionals that have a dark coupling; the others are named in ``without_dark``.
+    lower bound: the lowest of all functionals that have a dark coupling (``least_ratios``); the others are named in
+    ``without_dark``.
     """
     bar = mono_error_bar()
     others = [part for name, part in bar.parts_cm1.items() if name not in ("functional", "projection")]
@@ -402,13 +406,14 @@ def switching() -> dict[str, Any]:
             elif xc in down:
                 darks[xc] = (down[xc] * off, max(RESOLUTION_CM1, abs(down[xc]) * error))
         ratio, ratio_error = ratio_or_bound(on, on_error, off, error)
+        least = {xc: least_ratio(up[xc] * on, up[xc] * on_error, *darks[xc]) for xc in darks}
         if len(darks) > 1:
-            ratio = min(least_ratio(up[xc] * on, up[xc] * on_error, *darks[xc]) for xc in darks)
-            ratio_error = None
+            ratio, ratio_error = min(least.values()), None
         found["ratios"][geometry] = {
             "j_off_cm1": off,
             "j_off_error_cm1": error,
             "dark_cm1": darks,
+            "least_ratios": least,
             "without_dark": [xc for xc in up if xc not in darks],
             "ratio": ratio,
             "ratio_error": ratio_error,

@@ -115,7 +115,8 @@ def switching_sentences() -> list[str]:
             value = f"at least {value}"
             if len(ratio["dark_cm1"]) > 1:
                 without = f"; without {', '.join(ratio['without_dark'])}" if ratio["without_dark"] else ""
-                value += f" by the functional that gives least (dark: {darks} cm^-1{without})"
+                each = ", ".join(f"{bound:.3g} {xc}" for xc, bound in ratio["least_ratios"].items())
+                value += f" by the functional that gives least ({each}; dark: {darks} cm^-1{without})"
         error = "" if ratio["ratio_error"] is None else f" ± {ratio['ratio_error']:.2g}"
         sentences.append(
             f"With J_RT = {found['j_on_cm1']:+.1f} ± {found['j_on_error_cm1']:.2g} cm^-1{spread} lit and "

@@ -15,6 +15,7 @@ from molecular_qubits.screening.assembly import Candidate
 from molecular_qubits.screening.known import KnownCoupling, identity, read_known
 from molecular_qubits.screening.library import LibraryFault, read_library
 from molecular_qubits.screening.stages import Job, Stage, finished, n_atoms, run_job
+from molecular_qubits.units import EXCHANGE_CONVENTION
 from shared.artifacts import provenance
 from shared.config import FrozenConfig
 from shared.files import check_folder
@@ -154,7 +155,7 @@ class ScreeningResult:
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able record."""
         return {
-            "convention": "H = -2 J S_i.S_j, J > 0 ferromagnetic, cm^-1",
+            "convention": EXCHANGE_CONVENTION,
             "config": self.config.model_dump(mode="json"),
             "candidates": [candidate.to_dict() for candidate in self.candidates],
             "faults": [asdict(fault) for fault in self.faults],

@@ -70,10 +70,10 @@ def bond_orders(symbols: Sequence[str], positions: np.ndarray, bonds: Bonds, cha
     -----
     An integer program: an atom with n neighbours and v valences shares v - n electrons with its neighbours or keeps
     them unpaired; a positive charge of N, O, and of P or S but in phosphonium and sulfonium, gives it one more bond,
-    other charges one less. Nitrones, nitro
-    groups and nitronyl nitroxides have an oxide N+-O-. Perception that pairs all electrons, such as that of Kim and Kim
-    (Bull. Korean Chem. Soc. 36, 1769 (2015)), gives radicals charges or leaves double bonds out. The multiplicity is
-    not asked: triplet oxygen has a double bond, and a chromophore in its triplet state those of its ground state.
+    other charges one less. Nitrones, nitro groups and nitronyl nitroxides have an oxide N+-O-. Perception that pairs
+    all electrons, such as that of Kim and Kim (Bull. Korean Chem. Soc. 36, 1769 (2015)), gives radicals charges or
+    leaves double bonds out. The multiplicity is not asked: triplet oxygen has a double bond, and a chromophore in its
+    triplet state those of its ground state.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import coo_array
@@ -121,9 +121,8 @@ def bond_orders(symbols: Sequence[str], positions: np.ndarray, bonds: Bonds, cha
     ]
     first_charge = len(columns)
     for atom, sign, cost in charged:
-        more = symbols[atom] not in ("C", "H") and (sign > 0) == (symbols[atom] != "B")  # bonds than without the charge
-        if sign > 0 and _is_onium(symbols[atom], len(near[atom])):
-            more = False
+        less = symbols[atom] in ("C", "H") or (sign > 0 and _is_onium(symbols[atom], len(near[atom])))
+        more = not less and (sign > 0) == (symbols[atom] != "B")  # bonds than without the charge
         columns.append(
             ({n_atoms: sign} | ({atom: -1 if more else 1} if known[atom] else {}), cost, 1 if known[atom] else 8)
         )

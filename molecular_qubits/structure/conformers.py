@@ -158,15 +158,6 @@ def _rmsd(first: Molecule, second: Molecule) -> float:
     from rdkit import Chem
     from rdkit.Chem import rdMolAlign
 
-    def skeleton(molecule: Molecule) -> Any:
-        mol = Chem.RWMol(molecule.to_rdkit())
-        on_carbon = [
-            atom.GetIdx()
-            for atom in mol.GetAtoms()
-            if atom.GetSymbol() == "H" and [other.GetSymbol() for other in atom.GetNeighbors()] == ["C"]
-        ]
-        for index in reversed(on_carbon):
-            mol.RemoveAtom(index)
-        return mol
-
-    return float(rdMolAlign.GetBestRMS(skeleton(first), skeleton(second)))
+    on_carbon = Chem.MolFromSmarts("[#1;$([#1][#6])]")
+    skeletons = [Chem.DeleteSubstructs(molecule.to_rdkit(), on_carbon) for molecule in (first, second)]
+    return float(rdMolAlign.GetBestRMS(*skeletons))

@@ -173,12 +173,12 @@ class Molecule:
                 "An XYZ file must begin with the number of atoms and a comment, but begins with "
                 f"{lines[0] if lines else ''!r}."
             )
-        n_atoms, (name, place) = int(lines[0]), _columns(lines[1])
+        n_atoms, columns = int(lines[0]), _columns(lines[1])
         rows = lines[2 : 2 + n_atoms]
         if len(rows) != n_atoms or n_atoms == 0:
             raise XYZError(f"The XYZ file announces {n_atoms} atoms, but holds {len(rows)}.")
-        atoms = [_read_atom(row, name, place, number) for number, row in enumerate(rows, start=3)]
-        symbols, positions = tuple(symbol for symbol, _ in atoms), np.array([place for _, place in atoms])
+        atoms = [_read_atom(row, *columns, number) for number, row in enumerate(rows, start=3)]
+        symbols, positions = tuple(symbol for symbol, _ in atoms), np.array([position for _, position in atoms])
         more = [number for number, line in enumerate(lines, start=1) if number > n_atoms + 2 and line.strip()]
         if more:
             raise XYZError(
@@ -446,6 +446,13 @@ def whole_number(value: Any, name: str) -> int:
     if not number.is_integer():
         raise ValueError(f"{name} must be a whole number, but is {value!r}.")
     return int(number)
+
+
+def check_positive(**values: float) -> None:
+    """Raise a `ValueError` that names the argument if a value is not positive and finite."""
+    for name, value in values.items():
+        if not 0 < value < np.inf:
+            raise ValueError(f"Argument `{name}` must be positive and finite, but is {value!r}.")
 
 
 def check_multiplicity(n_electrons: int, multiplicity: int) -> None:

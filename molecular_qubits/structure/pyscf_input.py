@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import warnings
-from pathlib import Path
 from typing import Any
 
 from molecular_qubits.structure.molecule import Molecule, whole_number
@@ -144,7 +144,7 @@ def outside_files(*bases: str | None) -> dict[str, Any]:
     """
     from pyscf import __config__
 
-    paths = [__config__.conf_file, *(basis for basis in bases if basis is not None and Path(basis).is_file())]
+    paths = [__config__.conf_file, *(basis for basis in bases if basis is not None and os.path.isfile(basis))]
     found = {str(path): sha256_file(path) for path in paths if path is not None}
     return {"files": found} if found else {}
 

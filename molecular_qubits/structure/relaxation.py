@@ -30,15 +30,12 @@ class GeometryNotConvergedError(RuntimeError):
 
 def check_relaxation(max_steps: int = 1, fmax_ev_per_angstrom: float = 1.0) -> int:
     """Return the largest number of steps of a relaxation as an integer after checking it and the largest force."""
-    from molecular_qubits.structure.molecule import whole_number
+    from molecular_qubits.structure.molecule import check_positive, whole_number
 
     steps = whole_number(max_steps, "Argument `max_steps`")
     if steps < 1:
         raise ValueError(f"Argument `max_steps` must be at least 1, but is {max_steps!r}.")
-    if not 0 < fmax_ev_per_angstrom < np.inf:
-        raise ValueError(
-            f"Argument `fmax_ev_per_angstrom` must be positive and finite, but is {fmax_ev_per_angstrom!r}."
-        )
+    check_positive(fmax_ev_per_angstrom=fmax_ev_per_angstrom)
     return steps
 
 

@@ -22,12 +22,13 @@ from molecular_qubits.fields.populations import (
     local_spin_products,
     lowdin_spins,
     mulliken_spins,
+    occupation_changes,
     promotion,
     spin_polarisation,
     spin_squared,
 )
 from molecular_qubits.structure.library import library_entry
-from molecular_qubits.structure.pyscf_input import without_checkpoint_file
+from molecular_qubits.structure.pyscf_input import build_mole, without_checkpoint_file
 from molecular_qubits.units import HARTREE_TO_CM1
 from shared.artifacts import Cache
 
@@ -255,6 +256,9 @@ def test_a_chain_of_close_hydrogen_atoms_is_a_flip_of_spins(cache):
     chain = Molecule(("H",) * 4, tuple((0.0, 0.0, 1.6 * k) for k in range(4)))
     found = exchange_couplings(chain, [[k] for k in range(4)], xc="hf", basis="6-31g", stability=False, cache=cache)
     assert max(state.promoted_electrons for state in found.states[1:]) > 1.2
+    overlap = build_mole(chain, "6-31g", 0).intor_symmetric("int1e_ovlp")
+    high, *others = (solution.density for solution in found.solutions)
+    assert max(np.abs(occupation_changes(high, other, overlap)).max() for other in others) < 0.78
     assert found.j_yamaguchi_cm1[0, 1] < 0
 
 

@@ -35,6 +35,18 @@ def test_the_input_is_not_written_over(xyz, capsys):
     assert "must end in .xyz where it is an XYZ file" in capsys.readouterr().err
 
 
+def test_a_long_smiles_is_no_file_name(capsys):
+    assert cli.main(["exchange", "C" * 300 + "(", "--centres", "radicals"]) == 2
+    assert "must be a valid SMILES" in capsys.readouterr().err
+
+
+def test_a_link_to_the_input_is_not_written_over(xyz, tmp_path):
+    link = tmp_path / "link.json"
+    link.symlink_to(xyz)
+    assert cli.main(["exchange", str(xyz), "--centres", "0", "2", "--json", str(link)]) == 2
+    assert xyz.read_text(encoding="utf-8") == H_HE_H
+
+
 def test_exchange_of_an_xyz_file(xyz, tmp_path, capsys):
     out = tmp_path / "result.json"
     arguments = ["exchange", str(xyz), "--centres", "0", "2", "--basis", "6-31g", "--grid-level", "1"]
