@@ -80,7 +80,7 @@ STUDIES: dict[str, tuple[Calculation, ...]] = {
         for geometry in ("excited", None)
         for xc in OTHER_FUNCTIONALS
     ),
-    "bi-basis": tuple(Calculation("bi", basis=basis) for basis in ("6-31g*", "def2-svp")),
+    "bi-basis": tuple(Calculation("bi", basis=basis) for basis in BASES),
     "bi-grid": tuple(Calculation("bi", basis="6-31g", grid_level=level) for level in (1, 3)),
     "small-grid": tuple(
         Calculation(SMALL, xc=xc, basis=basis, torsion_degrees=degrees, torsion_atoms=SMALL_TORSION)
