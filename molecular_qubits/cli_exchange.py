@@ -240,6 +240,8 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
         chosen = {**method, "device": arguments.device or "cpu"} if geometry == "uks" else {}
         if geometry == "uks" and arguments.no_stability:
             chosen["stability"] = False
+        if geometry == "uks" and not from_density:  # each step is checked for the spins of these
+            chosen |= {"centres": centres, "spins": spins}
         molecule = cached_relaxation(molecule, geometry, multiplicity, cache, **chosen, **steps)
     options["cache"] = Cache(arguments.cache, name="scf")
     if from_density:
@@ -369,6 +371,12 @@ def describe(result: ExchangeResult) -> str:
         lines.append(
             f"Not stable: {', '.join(unstable)}. Another determinant lies lower. The couplings are those of the states "
             "that were asked for; check whether they are the ones of interest (centres, charge, functional)."
+        )
+    held = [state.label for state in result.states if state.held]
+    if held:
+        lines.append(
+            f"Held at the orbitals of their guess: {', '.join(held)}. Without that the field ends in another "
+            "determinant, so that these states depend on the functional more than others do: compare several."
         )
     several = len(result.spins) > 2
     lines.append("J in cm^-1, H = -2 J Si.Sj   Yamaguchi  Noodleman  unprojected" + several * " local <Si.Sj>")

@@ -93,6 +93,11 @@ class StateResult:
     polarisation: float | None = None
 
     @property
+    def held(self) -> bool:
+        """Whether the state is held at the orbitals of its guess, for the field alone ends in another one."""
+        return self.solver in HELD
+
+    @property
     def stability(self) -> str:
         """``stable`` in a word or two."""
         return {True: "yes", False: "no", None: "not known"}[self.stable]

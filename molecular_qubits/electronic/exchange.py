@@ -37,7 +37,7 @@ from molecular_qubits.structure.clashes import check_clashes
 from molecular_qubits.structure.environment import check_available, gpu_available
 from molecular_qubits.structure.interfaces import as_molecule
 from molecular_qubits.structure.memory import check_fit
-from molecular_qubits.structure.molecule import Molecule, check_multiplicity
+from molecular_qubits.structure.molecule import Molecule, check_multiplicity, check_truth, real_number
 from molecular_qubits.structure.pyscf_input import build_mole, check_method, check_room, is_fitted
 from molecular_qubits.units import EXCHANGE_CONVENTION, HARTREE_TO_CM1
 from shared.artifacts import Cache, provenance, write_text
@@ -341,6 +341,7 @@ def exchange_couplings(
     values = tuple(float(x) for x in check_spins([0.5] * len(sets) if spins is None else spins, len(sets)))
     high_spin_multiplicity = check_high_spin(molecule, values)
     check_attempts(guesses, solvers)
+    check_truth(stability=stability)
     check_clashes(molecule)
     settings, guess_basis = prepare_settings(
         molecule, high_spin_multiplicity, xc=xc, basis=basis, grid_level=grid_level, density_fit=density_fit,
@@ -400,11 +401,14 @@ def prepare_settings(
 
     ``multiplicity`` is that of the high-spin state.
     """
+    if ramp is not None:
+        check_truth(ramp=ramp)
     check_method(molecule, xc, basis)
     check_room(molecule, multiplicity, basis)
     where = ("gpu" if gpu_available() else "cpu") if device is None else device
     fit = is_fitted(molecule.n_atoms, density_fit)
-    ramped = (where == "cpu" and can_ramp(xc, fit, conv_tol)) if ramp is None else ramp
+    threshold = real_number(conv_tol, "Argument `conv_tol`")
+    ramped = (where == "cpu" and can_ramp(xc, fit, threshold)) if ramp is None else ramp
     settings = SCFSettings(
         xc=xc, basis=basis, density_fit=fit, conv_tol=conv_tol, ramp=ramped, device=where, **others
     )  # fmt: skip

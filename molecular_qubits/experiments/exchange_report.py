@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from molecular_qubits.electronic.projection import convergence_error, fit_products
 from molecular_qubits.electronic.scf import HELD
 from molecular_qubits.electronic.thermal_average import ThermalAverage, boltzmann_average
-from molecular_qubits.electronic.uncertainty import ErrorBar, combine_errors, least_ratio, ratio_or_bound
+from molecular_qubits.electronic.uncertainty import PARTS, ErrorBar, combine_errors, least_ratio, ratio_or_bound
 from molecular_qubits.experiments import numerical_error, spin_density_maps
 from molecular_qubits.experiments.exchange_rows import Calculation
 from molecular_qubits.experiments.exchange_studies import (
@@ -208,8 +209,7 @@ def mono_error_bar(temperature_k: float = ROOM_TEMPERATURE_K) -> ErrorBar:
         return [scale * coupling(row) for row in rows]
 
     functionals = {row["xc"]: scale * coupling(row) for row in rows_of("mono-functional")}
-    order = ("6-31g", "6-31g*", "def2-svp", "def2-tzvp")
-    bases = sorted([here, *rows_of("mono-basis")], key=lambda row: order.index(row["basis"]))
+    bases = _by_basis([here, *rows_of("mono-basis")])
     grids = sorted([*rows_of("mono-grid"), *rows_of("mono-basis", basis="6-31g")], key=lambda row: row["grid_level"])
     fitted = [row["J Yamaguchi (cm^-1)"] for row in numerical_error.read()["rows"]]
     fit_error = abs(scale * coupling(here) * (fitted[1] / fitted[0] - 1))
@@ -366,43 +366,65 @@ def largest_residual(row: dict[str, Any]) -> float | str | None:
     return "not overdetermined" if row["residual_cm1"] is None else max(abs(x) for x in row["residual_cm1"])
 
 
+def bi_error_bar() -> ErrorBar:
+    """Return the lit J_RT of the bi-radical, the mean over its radicals, with its error and its parts.
+
+    Projection (`local_couplings` among them), functional and basis are its own, as far as it has rows of them; the
+    other parts are the relative ones of the mono-radical (`mono_error_bar`). Half the difference of the couplings of
+    the halves, which are equivalent, is added to the geometry, as squares.
+    """
+    mono = mono_error_bar()
+    (lit,) = rows_of("bi", state="excited")
+    first, second = (coupling(lit, *pair) for pair in _LIT_PAIRS)
+    projections = [_lit_coupling(lit, name) for name in PROJECTIONS]
+    if (local := local_couplings(lit)) is not None:
+        projections.append(float(np.mean([local[pair] for pair in _LIT_PAIRS])))
+    functionals = {row["xc"]: _lit_coupling(row) for row in (lit, *rows_of("bi-functional"))}
+    bases = [_lit_coupling(row) for row in _by_basis([lit, *rows_of("bi-basis")])]
+    own = combine_errors(
+        _lit_coupling(lit),
+        projections_cm1=projections,
+        functionals_cm1=functionals if len(functionals) > 1 else None,
+        bases_cm1=bases if len(bases) > 1 else None,
+    )
+    scale = abs(own.value_cm1 / mono.value_cm1)
+    found = {name: scale * part for name, part in mono.parts_cm1.items()} | own.parts_cm1
+    found["geometry"] = float(np.hypot(found["geometry"], (second - first) / 2))
+    parts = {name: found[name] for name in PARTS if name in found}
+    return replace(own, parts_cm1=parts, missing=tuple(name for name in PARTS if name not in parts))
+
+
 def switching() -> dict[str, Any]:
     """Return |J_RT (lit) / J_RR (dark)| of the bi-radical, or its lower bound, at the geometry of each state.
 
-    Both couplings carry the relative error of the mono-radical (`mono_error_bar`) but for functional and projection,
-    the dark one at least `RESOLUTION_CM1`. The projection of three centres, `local_couplings` among them, and half the
-    difference of the lit couplings, for the halves of the molecule are equivalent, are added to the squares. A
-    functional changes the lit coupling and its error by its own factor (``bi-functional``), or else by that of the
-    mono-radical; one whose lit state is refused is left out. The dark coupling is its own one (``bi-dark-functional``),
-    or else that of B3LYP, with its error, times the factor of the functional at the other geometry. The ratio is then a
-    lower bound: the lowest of all functionals that have a dark coupling (``least_ratios``); the others are named in
-    ``without_dark``.
+    The lit coupling has the error of `bi_error_bar` but for the functional; the dark one the relative error of the
+    mono-radical (`mono_error_bar`) but for functional and projection, its own projection, and at least
+    `RESOLUTION_CM1`. A functional changes the lit coupling and its error by its own factor (``bi-functional``), or else
+    by that of the mono-radical; one whose lit state is refused is left out. The dark coupling is its own one
+    (``bi-dark-functional``), or else that of B3LYP, with its error, times the factor of the functional at the other
+    geometry. The ratio is then a lower bound: the lowest of all functionals that have a dark coupling
+    (``least_ratios``); the others are named in ``without_dark``.
     """
-    bar = mono_error_bar()
-    others = [part for name, part in bar.parts_cm1.items() if name not in ("functional", "projection")]
-    relative = float(np.linalg.norm(others)) / abs(bar.value_cm1)
-    (lit,) = rows_of("bi", state="excited")
-    dark = {_geometry(row): coupling(row) for row in rows_of("bi", state="ground")}
-    own = {(_geometry(row), row["xc"]): coupling(row) for row in rows_of("bi-dark-functional")}
-    down = {xc: own[place, xc] / dark[place] for place, xc in own if place == "excited" and place in dark}
-    halves = [coupling(lit, *pair) for pair in _LIT_PAIRS]
-    on, geometry_error = float(np.mean(halves)), abs(halves[1] - halves[0]) / 2
+    bar, relative = bi_error_bar(), _shared_error()
+    on = bar.value_cm1
+    on_error = float(np.linalg.norm([part for name, part in bar.parts_cm1.items() if name != "functional"]))
+    ground = {_geometry(row): row for row in rows_of("bi", state="ground")}
+    own = {(_geometry(row), row["xc"]): row for row in rows_of("bi-dark-functional")}
+    down = {
+        xc: coupling(row) / coupling(ground[place])
+        for (place, xc), row in own.items()
+        if place == "excited" and place in ground
+    }
     refused = refused_functionals("bi-functional")
     up = {xc: factor for xc, factor in functional_factors().items() if xc not in refused}
-    for row in rows_of("bi-functional"):
-        up[row["xc"]] = float(np.mean([coupling(row, *pair) for pair in _LIT_PAIRS])) / on
-    means = [float(np.mean([coupling(lit, *pair, name) for pair in _LIT_PAIRS])) for name in PROJECTIONS]
-    if (local := local_couplings(lit)) is not None:
-        means.append(float(np.mean([local[pair] for pair in _LIT_PAIRS])))
-    on_error = float(np.linalg.norm([relative * on, np.ptp(means) / np.sqrt(12), geometry_error]))
+    up |= {row["xc"]: _lit_coupling(row) / on for row in rows_of("bi-functional")}
     found: dict[str, Any] = {"j_on_cm1": on, "j_on_error_cm1": on_error, "lit_factors": up, "ratios": {}}
-    for geometry, off in dark.items():
-        error = max(RESOLUTION_CM1, relative * abs(off))
+    for geometry, row in ground.items():
+        off, error = _dark_coupling(row, relative)
         darks = {"b3lyp": (off, error)}
         for xc in up:
             if (geometry, xc) in own:
-                j_cm1 = own[geometry, xc]
-                darks[xc] = (j_cm1, max(RESOLUTION_CM1, relative * abs(j_cm1)))
+                darks[xc] = _dark_coupling(own[geometry, xc], relative)
             elif xc in down:
                 darks[xc] = (down[xc] * off, max(RESOLUTION_CM1, abs(down[xc]) * error))
         ratio, ratio_error = ratio_or_bound(on, on_error, off, error)
@@ -420,6 +442,42 @@ def switching() -> dict[str, Any]:
             "lower_bound": ratio_error is None,
         }
     return found
+
+
+def verdazyl_ratio() -> float:
+    """Return the least |J_RT (lit) / J_RR (dark)| of the bi-radical of verdazyls by B3LYP, each at its own geometry.
+
+    The relative errors are those of `switching` for the bi-radical of iminonitroxides.
+    """
+    (lit,), (dark,) = rows_of("verdazyl", molecule="verdazyl-bi"), rows_of("verdazyl-dark")
+    found = switching()
+    on = _lit_coupling(lit)
+    on_error = found["j_on_error_cm1"] * on / found["j_on_cm1"]
+    return least_ratio(on, on_error, *_dark_coupling(dark, _shared_error()))
+
+
+def _shared_error() -> float:
+    """Return the relative error of the mono-radical but for functional and projection."""
+    mono = mono_error_bar()
+    others = [part for name, part in mono.parts_cm1.items() if name not in ("functional", "projection")]
+    return float(np.linalg.norm(others)) / abs(mono.value_cm1)
+
+
+def _lit_coupling(row: dict[str, Any], projection: str = "yamaguchi") -> float:
+    """Return J_RT of a lit bi-radical, the mean over its radicals."""
+    return float(np.mean([coupling(row, *pair, projection) for pair in _LIT_PAIRS]))
+
+
+def _dark_coupling(row: dict[str, Any], relative: float) -> tuple[float, float]:
+    """Return J_RR of a dark bi-radical and its error: a relative one, the projection, at least `RESOLUTION_CM1`."""
+    j_cm1 = coupling(row)
+    projection = np.ptp([coupling(row, projection=name) for name in PROJECTIONS]) / np.sqrt(12)
+    return j_cm1, max(RESOLUTION_CM1, float(np.hypot(relative * j_cm1, projection)))
+
+
+def _by_basis(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    order = ("6-31g", "6-31g*", "def2-svp", "def2-tzvp")
+    return sorted(rows, key=lambda row: order.index(row["basis"]))
 
 
 def _geometry(row: dict[str, Any]) -> str:

@@ -83,6 +83,16 @@ def write_torsion(writer: ResultsWriter) -> None:
         )
         caption = "Energy of the quartet and J_RT by the torsion of iminonitroxide and phenylene (committed)."
         writer.table(report.torsion_rows("mono-second-torsion"), "second_torsion", caption)
+    if path_of("verdazyl-torsion").exists():
+        other = report.torsion_average(study="verdazyl-torsion")
+        writer.section(
+            f"J along the torsion: {library_entry('verdazyl-mono').description}",
+            f"{origin('verdazyl-torsion')} B3LYP/6-31G, otherwise as above. The Boltzmann average at "
+            f"{other.temperature_k:g} K is {other.mean_cm1:+.1f} cm^-1, the thermal spread "
+            f"{other.standard_deviation_cm1:.1f} cm^-1.",
+        )
+        caption = "Energy of the quartet and J_RT of the verdazyl by torsion (committed)."
+        writer.table(report.torsion_rows("verdazyl-torsion"), "verdazyl_torsion", caption)
 
 
 def write_switching(writer: ResultsWriter) -> None:
@@ -92,8 +102,9 @@ def write_switching(writer: ResultsWriter) -> None:
         return
     writer.section(
         "Exchange with the chromophore lit and dark",
-        f"{origin('bi', 'bi-torsion', 'verdazyl')} B3LYP/6-31G, Yamaguchi but for the columns that name "
-        "another projection of J_RT, or of J_RR in the dark. " + " ".join(switching_sentences()),
+        f"{origin('bi', 'bi-torsion', 'verdazyl', 'verdazyl-dark')} B3LYP/6-31G, Yamaguchi but for the columns that "
+        "name another projection of J_RT, or of J_RR in the dark; other functionals by `bi-functional` and "
+        "`bi-dark-functional`. " + " ".join(switching_sentences()),
     )
     writer.table(rows, "switching", "Ground J_RR, excited J_RT and J_RR (committed).")
     for name in ("bi-excited", "bi-ground"):
@@ -101,13 +112,15 @@ def write_switching(writer: ResultsWriter) -> None:
 
 
 def switching_sentences() -> list[str]:
-    """Return one sentence for the ratio of lit and dark coupling at each geometry; none if a state is missing."""
+    """Return sentences for the lit coupling of the bi-radical with its error, and for its ratio to the dark one at each
+    geometry; none if a state is missing.
+    """
     if not report.rows_of("bi", state="excited") or not report.rows_of("bi", state="ground"):
         return []
     found = report.switching()
+    sentences = [f"Lit, J_RT is {report.bi_error_bar()}."]
     lit = found["lit_factors"].values()
     spread = f" (functionals: {min(lit):.2g} to {max(lit):.2g} times that)" if len(lit) > 1 else ""
-    sentences = []
     for geometry, ratio in found["ratios"].items():
         value = f"{ratio['ratio']:.3g}"
         darks = ", ".join(f"{j_cm1:+.2g} ± {error:.1g} {xc}" for xc, (j_cm1, error) in ratio["dark_cm1"].items())
@@ -119,9 +132,14 @@ def switching_sentences() -> list[str]:
                 value += f" by the functional that gives least ({each}; dark: {darks} cm^-1{without})"
         error = "" if ratio["ratio_error"] is None else f" ± {ratio['ratio_error']:.2g}"
         sentences.append(
-            f"With J_RT = {found['j_on_cm1']:+.1f} ± {found['j_on_error_cm1']:.2g} cm^-1{spread} lit and "
+            f"With J_RT = {found['j_on_cm1']:+.1f} ± {found['j_on_error_cm1']:.2g} cm^-1 by B3LYP{spread} lit and "
             f"J_RR = {ratio['j_off_cm1']:+.3f} ± {ratio['j_off_error_cm1']:.2g} cm^-1 dark (geometry of the {geometry} "
             f"state), |J_on/J_off| is {value}{error}."
+        )
+    if path_of("verdazyl-dark").exists():
+        sentences.append(
+            f"Verdazyls in place of the iminonitroxides: at least {report.verdazyl_ratio():.3g}, by B3LYP alone, with "
+            "the same relative errors, each state at its own geometry."
         )
     return sentences
 

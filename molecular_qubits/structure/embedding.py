@@ -32,8 +32,21 @@ def embed(smiles: str, seed: int = 42) -> tuple[tuple[str, ...], np.ndarray, Bon
     with rdBase.BlockLogs():  # RDKit's own messages are replaced by the error below
         bare = Chem.MolFromSmiles(smiles) if smiles.strip() else None
     if bare is None:
-        raise ValueError(f"Argument `smiles` must be a valid SMILES string, but RDKit cannot read {smiles!r}.")
+        raise ValueError(
+            f"Argument `smiles` must be a valid SMILES string, but RDKit cannot read {smiles!r}: {_fault(smiles)}."
+        )
     return embed_mol(bare, seed, repr(smiles))
+
+
+def _fault(smiles: str) -> str:
+    """Return what is wrong with a SMILES that RDKit does not read."""
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromSmiles(smiles, sanitize=False) if smiles.strip() else None
+        problems = [] if mol is None else [problem.Message() for problem in Chem.DetectChemistryProblems(mol)]
+    found = "; ".join(problems) or "it is not well formed: check symbols, brackets and the numbers that close rings"
+    return found.rstrip(".")
 
 
 def check_one_molecule(mol: Any, argument: str, name: str) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from molecular_qubits.structure.molecule import real_number
+
 SOLVENT_MODEL = "C-PCM"
 """Conductor-like polarisable continuum: the molecule in a cavity of a medium with a dielectric constant."""
 
@@ -19,7 +21,7 @@ DEVICES = ("cpu", "gpu")
 
 def check_environment(solvent_epsilon: float | None, dispersion: str | None, device: str) -> None:
     """Raise a `ValueError` if the dielectric constant is not above 1, or dispersion or device are unknown."""
-    if solvent_epsilon is not None and not (np.isfinite(solvent_epsilon) and solvent_epsilon > 1):
+    if solvent_epsilon is not None and not 1 < real_number(solvent_epsilon, "Argument `solvent_epsilon`") < np.inf:
         raise ValueError(
             "Argument `solvent_epsilon` must be a dielectric constant above 1, such as 2.37 for toluene, but is "
             f"{solvent_epsilon!r}."

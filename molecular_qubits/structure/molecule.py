@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -448,10 +449,24 @@ def whole_number(value: Any, name: str) -> int:
     return int(number)
 
 
+def real_number(value: Any, name: str) -> float:
+    """Return a number as a float; a `ValueError` that begins with ``name`` if it is text, a truth value, an array."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise ValueError(f"{name} must be a number, but is {value!r}.")
+    return float(value)
+
+
+def check_truth(**values: bool) -> None:
+    """Raise a `ValueError` that names the argument if a value is not a truth value, such as the text ``"no"``."""
+    for name, value in values.items():
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"Argument `{name}` must be True or False, but is {value!r}.")
+
+
 def check_positive(**values: float) -> None:
     """Raise a `ValueError` that names the argument if a value is not positive and finite."""
     for name, value in values.items():
-        if not 0 < value < np.inf:
+        if not 0 < real_number(value, f"Argument `{name}`") < np.inf:
             raise ValueError(f"Argument `{name}` must be positive and finite, but is {value!r}.")
 
 

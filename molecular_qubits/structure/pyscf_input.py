@@ -8,7 +8,7 @@ import re
 import warnings
 from typing import Any
 
-from molecular_qubits.structure.molecule import Molecule, whole_number
+from molecular_qubits.structure.molecule import Molecule, real_number, whole_number
 from shared.artifacts import sha256_file
 from shared.config import suggestion
 
@@ -154,7 +154,7 @@ def check_accuracy(grid_level: int, conv_tol: float, max_cycle: int) -> tuple[in
     level = whole_number(grid_level, "Argument `grid_level`")
     if level not in range(10):
         raise ValueError(f"Argument `grid_level` must be an integer from 0 to 9, but is {grid_level!r}.")
-    if not LEAST_CONV_TOL <= conv_tol <= 1e-3:
+    if not LEAST_CONV_TOL <= real_number(conv_tol, "Argument `conv_tol`") <= 1e-3:
         raise ValueError(
             f"Argument `conv_tol` must be between {LEAST_CONV_TOL:g} and 1e-3 hartree, but is {conv_tol!r}."
         )

@@ -14,7 +14,7 @@ import numpy as np
 from molecular_qubits.fields.xc_blocks import blocked_numint, supports
 from molecular_qubits.structure.environment import check_available, check_environment, surrounded, to_host
 from molecular_qubits.structure.memory import available_memory_mb, check_fit, fit_limit_mb
-from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.molecule import Molecule, check_truth
 from molecular_qubits.structure.pyscf_input import (
     build_mole,
     check_accuracy,
@@ -126,6 +126,7 @@ def relax_uks(
     check_room(molecule, molecule.multiplicity or 1, basis)
     grid_level, max_cycle = check_accuracy(grid_level, conv_tol, max_cycle)
     max_steps = check_relaxation(max_steps)
+    check_truth(stability=stability)
     check_environment(solvent_epsilon, dispersion, device)
     check_available(dispersion, device, xc)
     fit = is_fitted(molecule.n_atoms, density_fit, FITTED_FROM_ATOMS)

@@ -90,7 +90,7 @@ def test_the_geometry_of_uks_is_relaxed_by_the_method_of_the_options(tmp_path, m
     assert cli.main([*arguments, "--solvent", "80", "--grid-level", "1", "--exact-integrals"]) == 1
     assert seen == {
         "xc": "hf", "basis": "sto-3g", "grid_level": 1, "density_fit": False, "solvent_epsilon": 80.0,
-        "dispersion": None, "device": "cpu", "stability": False,
+        "dispersion": None, "device": "cpu", "stability": False, "centres": [(0,), (2,)], "spins": [0.5, 0.5],
     }  # fmt: skip
     limits = {"max_cycle": 7, "conv_tol": 1e-7, "max_steps": 9}
     words = [word for name, value in limits.items() for word in ("--" + name.replace("_", "-"), str(value))]

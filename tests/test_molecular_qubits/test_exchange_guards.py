@@ -42,6 +42,37 @@ def test_clashing_atoms_are_named_before_any_field(tmp_path):
         clash.optimize("gfn2", 3)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"conv_tol": "1e-8"}, "`conv_tol` must be a number, but is '1e-8'"),
+        ({"conv_tol": "1e-8", "density_fit": True}, "`conv_tol` must be a number, but is '1e-8'"),
+        ({"solvent_epsilon": "2"}, "`solvent_epsilon` must be a number, but is '2'"),
+        ({"ramp": "yes"}, "`ramp` must be True or False, but is 'yes'"),
+        ({"stability": "no"}, "`stability` must be True or False, but is 'no'"),
+    ],
+)
+def test_text_is_no_number_and_no_truth_value(wrong, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        exchange_couplings(H_HE_H, [[0], [2]], cache=Cache(tmp_path), **(FAST | wrong))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("smiles", "fault"),
+    [
+        ("C1CC", "it is not well formed"),
+        ("[Xx]", "it is not well formed"),
+        ("", "it is not well formed"),
+        ("C(C)(C)(C)(C)C", "atom # 0 C, 5, is greater than permitted"),
+        ("c1cccc1", "Can't kekulize mol"),
+    ],
+)
+def test_what_is_wrong_with_a_smiles_is_said(smiles, fault):
+    with pytest.raises(ValueError, match=f"`smiles` must be a valid SMILES string, .*: .*{fault}"):
+        Molecule.from_smiles(smiles)
+
+
 @pytest.mark.parametrize("bond", [("H", "H", 0.74), ("H", "F", 0.92), ("N", "N", 1.10), ("C", "O", 1.13)])
 def test_the_shortest_bonds_are_no_clash(bond):
     first, second, length = bond
@@ -266,6 +297,9 @@ def test_a_poor_fit_is_reported(tmp_path):
     assert "Not stable" not in cli_exchange.describe(good)
     unstable = replace(good, states=(replace(good.states[0], stable=False), *good.states[1:]))
     assert "Not stable: high-spin state ↑↑↑↑. Another determinant lies lower." in cli_exchange.describe(unstable)
+    assert "Held" not in cli_exchange.describe(good)
+    held = replace(good, states=(good.states[0], replace(good.states[1], solver="maximum overlap"), *good.states[2:]))
+    assert f"Held at the orbitals of their guess: {good.states[1].label}. " in cli_exchange.describe(held)
     for pair in ((0, 0), (0, 4), (-1, 1)):
         with pytest.raises(ValueError, match="`i` and `j` must be two of 4 centres"):
             good.error_bar(*pair)

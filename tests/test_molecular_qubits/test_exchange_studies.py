@@ -321,13 +321,19 @@ def bi_row(state, j_cm1, **more):
 
 def test_the_error_of_the_mean_holds_the_difference_of_equivalent_halves(monkeypatch):
     lit, dark = bi_row("excited", 70.0), bi_row("ground", -1.0)
+    dark["j_unprojected_cm1"] = [[0.0, -0.5], [-0.5, 0.0]]
     for name, second in (("yamaguchi", 80.0), ("noodleman", 70.0), ("unprojected", 60.0), ("local", 84.0)):
         lit[f"j_{name}_cm1"] = [[0.0, 60.0, 0.1], [60.0, 0.0, second], [0.1, second, 0.0]]
     rows_of = report.rows_of
-    functionals, by_functional, own_lit = [], [], []
+    functionals, by_functional, own_lit, bases = [], [], [], []
 
     def rows(study, **wanted):
-        kept = {"mono-functional": functionals, "bi-dark-functional": by_functional, "bi-functional": own_lit}
+        kept = {
+            "mono-functional": functionals,
+            "bi-dark-functional": by_functional,
+            "bi-functional": own_lit,
+            "bi-basis": bases,
+        }
         if study in kept:
             return kept[study]
         return ([lit] if wanted["state"] == "excited" else [dark]) if study == "bi" else rows_of(study, **wanted)
@@ -341,6 +347,10 @@ def test_the_error_of_the_mean_holds_the_difference_of_equivalent_halves(monkeyp
     spread = 12 / np.sqrt(12)  # of 70, 65, 60 and 72
     assert found["j_on_cm1"] == 70
     assert found["j_on_error_cm1"] == pytest.approx(np.linalg.norm([70 * relative, spread, 10]))
+    mine = report.bi_error_bar()
+    assert mine.value_cm1 == 70
+    assert mine.parts_cm1["projection"] == pytest.approx(spread)
+    assert mine.parts_cm1["geometry"] == pytest.approx(np.hypot(70 * bar.parts_cm1["geometry"] / bar.value_cm1, 10))
     assert found["ratios"]["ground"]["ratio_error"] > found["j_on_error_cm1"]
     functionals += [
         {"xc": xc, "j_yamaguchi_cm1": [[0, j], [j, 0]]} for xc, j in (("b3lyp", 50), ("pbe0", 75), ("pbe", 25))
@@ -354,7 +364,7 @@ def test_the_error_of_the_mean_holds_the_difference_of_equivalent_halves(monkeyp
 
     dark_row("pbe0", -4.0, None)
     one = report.switching()
-    least, error = 70 - 2 * found["j_on_error_cm1"], max(0.1, relative)
+    least, error = 70 - 2 * found["j_on_error_cm1"], max(0.1, np.hypot(relative, 0.5 / np.sqrt(12)))
     assert one["j_on_error_cm1"] == found["j_on_error_cm1"]  # functionals are a factor, in no error
     assert one["ratios"]["ground"]["dark_cm1"] == {"b3lyp": (-1.0, error), "pbe0": (-4.0, max(0.1, 4 * relative))}
     assert one["ratios"]["ground"]["without_dark"] == ["pbe"]
@@ -375,6 +385,10 @@ def test_the_error_of_the_mean_holds_the_difference_of_equivalent_halves(monkeyp
     without = report.switching()
     assert without["lit_factors"] == {"b3lyp": 1.0, "pbe0": 2.0}  # its own; that of the refused one is not taken
     assert set(without["ratios"]["ground"]["dark_cm1"]) == {"b3lyp", "pbe0"}
+    bases.append(bi_row("excited", 73.0) | {"basis": "6-31g*"})
+    own = report.bi_error_bar().parts_cm1
+    assert own["functional"] == pytest.approx(np.std([70, 140], ddof=1))
+    assert own["basis"] == pytest.approx(3)
 
 
 def test_local_couplings_of_rows_of_before_they_were_kept_come_from_their_map():
