@@ -198,6 +198,8 @@ class StateRunner:
             remove(self.cache.path(analysed))
             remove(path)
             state, solution = self._finished(determinant, key)
+        elif known:  # described when there were fewer measures
+            state = self.describe(state.label, determinant, solution)
         if self.stability:
             stable = self.cache.record("stable.json", analysed, lambda: is_stable(self.workspace, solution))
             state = replace(state, stable=stable)
@@ -211,7 +213,7 @@ class StateRunner:
         with np.load(folder / "orbitals.npz") as saved:
             return state, SCFSolution(
                 state.energy_hartree, saved["mo_coeff"], saved["mo_occ"], state.solver, state.cycles, state.seconds,
-                state.guess,
+                state.guess, state.history,
             )  # fmt: skip
 
     def key(self, determinant: tuple[int, ...]) -> dict[str, Any]:

@@ -163,7 +163,7 @@ def run(
         if not again and key in map(_row_key, _record(study)["rows"]):
             continue
         say(f"{study}: {number} of {len(wanted)}: {calculation}")
-        row = compute_row(calculation, cache, stability=stability)
+        row = compute_row(calculation, cache, stability=stability) | {"time_utc": info["time_utc"]}  # that of its run
         record = _record(study)  # again: another process may have added rows
         places = [place for place, known in enumerate(record["rows"]) if _row_key(known) == key]
         place = places[0] if places else len(record["rows"])
