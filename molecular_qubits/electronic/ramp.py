@@ -9,13 +9,12 @@ field. The end is judged by the gradient of the exact Fock matrix: nothing of th
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from molecular_qubits.electronic.fitted_exchange import exchange_matrices
+from molecular_qubits.electronic.fitted_exchange import coulomb_and_exchange
 from molecular_qubits.fields.guesses import density_of, occupied_orbitals
 from molecular_qubits.fields.xc_blocks import BlockedXC
 
@@ -54,12 +53,9 @@ class CheapField:
         """Return the field of a density; occupied orbitals are read from its tags as PySCF sets them."""
         exc, potential = self.xc_blocks.potential(np.asarray(density))[1:]
         total = np.asarray(density[0]) + np.asarray(density[1])
-        coulomb = self.fit.get_jk(total, hermi=1, with_k=False)[0]
-        potential = potential + coulomb
-        if self.hybrid:
-            exchange = self._exchange(density)
-            potential = potential - exchange
-            exc -= 0.5 * float(np.einsum("sij,sij->", np.asarray(density), exchange))
+        coulomb, exchange = self._coulomb_and_exchange(total, _occupied(density))
+        potential = potential + coulomb - exchange
+        exc -= 0.5 * float(np.einsum("sij,sij->", np.asarray(density), exchange))
         return Field(potential, 0.5 * float(np.einsum("ij,ij->", total, coulomb)), exc)
 
     def response(self, density: Any) -> Callable[[list[np.ndarray]], np.ndarray]:
@@ -73,30 +69,36 @@ class CheapField:
         def respond(changes: list[np.ndarray]) -> np.ndarray:
             half = np.array([x @ c.T for x, c in zip(changes, occupied, strict=True)])
             change = half + half.transpose(0, 2, 1)
-            potential = semi_local(change) + self.fit.get_jk(change[0] + change[1], hermi=1, with_k=False)[0]
-            return potential - self._shares(occupied, changes) if self.hybrid else potential
+            coulomb, exchange = self._coulomb_and_exchange(change[0] + change[1], occupied, changes)
+            return semi_local(change) + coulomb - exchange
 
         return respond
 
-    def _exchange(self, density: Any) -> np.ndarray:
-        return self._shares(_occupied(density))
-
-    def _shares(self, occupied: list[np.ndarray], changes: list[np.ndarray] | None = None) -> np.ndarray:
+    def _coulomb_and_exchange(
+        self, density: np.ndarray, occupied: list[np.ndarray], changes: list[np.ndarray] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the Coulomb matrix of a density and the exchange of both spins, or its change, in the functional."""
+        if not self.hybrid:
+            return self._coulomb(density), np.zeros((2, *density.shape))
         if self.omega == 0:
-            return self.short_range * self._of(occupied, changes)
-        parts = []  # as in pyscf.dft.uks.get_veff
+            coulomb, exchange = coulomb_and_exchange(self.fit, density, occupied, changes)
+            return coulomb, self.short_range * exchange
+        # as in pyscf.dft.uks.get_veff
         if self.long_range == 0:
-            parts.append(self.short_range * self._of(occupied, changes, -self.omega))
-        elif self.short_range == 0:
-            parts.append(self.long_range * self._of(occupied, changes, self.omega))
-        else:
-            parts.append(self.short_range * self._of(occupied, changes))
-            parts.append((self.long_range - self.short_range) * self._of(occupied, changes, self.omega))
-        return np.sum(parts, axis=0)
+            return self._coulomb(density), self.short_range * self._attenuated(-self.omega, occupied, changes)
+        if self.short_range == 0:
+            return self._coulomb(density), self.long_range * self._attenuated(self.omega, occupied, changes)
+        coulomb, exchange = coulomb_and_exchange(self.fit, density, occupied, changes)
+        beyond = self._attenuated(self.omega, occupied, changes)
+        return coulomb, self.short_range * exchange + (self.long_range - self.short_range) * beyond
 
-    def _of(self, occupied: list[np.ndarray], changes: list[np.ndarray] | None, omega: float = 0.0) -> np.ndarray:
-        with self.fit.range_coulomb(omega) if omega else nullcontext(self.fit) as fit:
-            return exchange_matrices(fit, occupied, changes)
+    def _coulomb(self, density: np.ndarray) -> np.ndarray:
+        found: np.ndarray = self.fit.get_jk(density, hermi=1, with_k=False)[0]
+        return found
+
+    def _attenuated(self, omega: float, occupied: list[np.ndarray], changes: list[np.ndarray] | None) -> np.ndarray:
+        with self.fit.range_coulomb(omega) as fit:
+            return coulomb_and_exchange(fit, None, occupied, changes)[1]
 
 
 def _occupied(density: Any) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ from pyscf.dft import numint
 from molecular_qubits.electronic import fitted_exchange
 from molecular_qubits.electronic import scf as scf_module
 from molecular_qubits.electronic.exchange import exchange_couplings
-from molecular_qubits.electronic.fitted_exchange import exchange_matrices
+from molecular_qubits.electronic.fitted_exchange import coulomb_and_exchange
 from molecular_qubits.electronic.ramp import CheapField
 from molecular_qubits.electronic.scf import SCFSettings, Workspace, make_grids, run_scf
 from molecular_qubits.fields.guesses import density_of
@@ -82,20 +82,26 @@ def test_kept_orbitals_give_the_same_result(workspace, orbitals):
     assert sum(value.nbytes for group in blocks._kept for value in group) == blocks.n_bytes
 
 
-def test_exchange_in_single_precision_is_that_of_pyscf(workspace, orbitals, monkeypatch):
+def test_coulomb_and_exchange_in_single_precision_are_those_of_pyscf(workspace, orbitals, monkeypatch):
     from pyscf import df, lib
 
-    fit = df.DF(workspace.mole).build()
-    expected = fit.get_jk(density_of(*orbitals), with_j=False)[1]
-    assert exchange_matrices(fit, orbitals) == pytest.approx(expected, abs=1e-5)
+    fit, density = df.DF(workspace.mole).build(), density_of(*orbitals)
+    total = np.asarray(density[0] + density[1])
+    expected_coulomb, expected = fit.get_jk(density)[0].sum(axis=0), fit.get_jk(density, with_j=False)[1]
+    coulomb, exchange = coulomb_and_exchange(fit, total, orbitals)
+    assert exchange == pytest.approx(expected, abs=1e-5)
+    assert coulomb == pytest.approx(expected_coulomb, abs=1e-10)
     monkeypatch.setattr(fitted_exchange, "BATCH_BYTES", 100_000)  # several of them, each in several shares
     monkeypatch.setattr(fitted_exchange, "SHARE_BYTES", 30_000)
-    found = exchange_matrices(fit, orbitals)
+    coulomb, found = coulomb_and_exchange(fit, total, orbitals)
     assert found == pytest.approx(expected, abs=1e-5)
+    assert coulomb == pytest.approx(expected_coulomb, abs=1e-10)
     threads = lib.num_threads()
     with lib.with_omp_threads(threads + 1):
-        assert np.array_equal(exchange_matrices(fit, orbitals), found)
-    assert not exchange_matrices(fit, [np.zeros((workspace.mole.nao, 0))] * 2).any()
+        for one, other in zip(coulomb_and_exchange(fit, total, orbitals), (coulomb, found), strict=True):
+            assert np.array_equal(one, other)
+    for nothing in coulomb_and_exchange(fit, None, [np.zeros((workspace.mole.nao, 0))] * 2):
+        assert not nothing.any()
 
 
 @pytest.mark.parametrize("xc", ["b3lyp", "cam-b3lyp", "hse06", "lrc-wpbe", "pbe"])
@@ -147,7 +153,11 @@ def test_few_exact_fields_are_computed(monkeypatch):
 
 def test_a_cheap_field_that_does_not_converge_leaves_the_ladder_to_go_on(monkeypatch):
     settings = SCFSettings(basis="sto-3g", grid_level=0, density_fit=True, conv_tol=1e-7, ramp=True)
-    monkeypatch.setattr(CheapField, "_exchange", lambda self, density: np.zeros_like(np.asarray(density)))
+
+    def without_exchange(self, density, occupied, changes=None):
+        return self._coulomb(density), np.zeros((2, *density.shape))
+
+    monkeypatch.setattr(CheapField, "_coulomb_and_exchange", without_exchange)
     monkeypatch.setattr(scf_module.ramp, "MAX_TURNS", 1)
     found = run_scf(Workspace(NITROXIDE, settings), 1, None, label="state", guess="minao")
     assert found.solver == "newton"
