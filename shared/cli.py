@@ -3,8 +3,11 @@
 import argparse
 import os
 import select
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
@@ -14,15 +17,20 @@ from shared.results import markdown_table
 if TYPE_CHECKING:
     from shared.config import FrozenConfig
 
-BAD_INPUT, FAILED, INTERRUPTED, UNREAD = 2, 1, 130, 141
+BAD_INPUT, FAILED, INTERRUPTED, UNREAD, TERMINATED = 2, 1, 130, 141, 143
 """Exit codes: an argument that cannot be used; work that failed; interrupted from the keyboard; nobody reads the
-output any more, as behind ``head`` (the code that a shell gives to a program ended by SIGPIPE)."""
+output any more, as behind ``head``; terminated, as by a batch system (the last two are the codes that a shell gives to
+a program ended by SIGPIPE and SIGTERM)."""
 
 Config = TypeVar("Config", bound="FrozenConfig")
 
 
 class _Shown(Exception):
     """The settings were printed, and nothing else was asked for."""
+
+
+class _Terminated(KeyboardInterrupt):
+    """The process got SIGTERM."""
 
 
 def show_committed(
@@ -72,8 +80,8 @@ def run_command(command: Callable[[], object], arguments: argparse.Namespace | N
     -------
     int
         0, or one of `BAD_INPUT` (`ValueError`, `TypeError`, a missing file or module), `FAILED` (`RuntimeError`,
-        `OSError`), `INTERRUPTED` and, without a message, `UNREAD`. The message of the error is printed on standard
-        error, with a remedy for a full disk. Other exceptions are faults of the program and pass through.
+        `OSError`), `INTERRUPTED`, `TERMINATED` and, without a message, `UNREAD`. The message of the error is printed on
+        standard error, with a remedy for a full disk. Other exceptions are faults of the program and pass through.
     """
     try:
         code = _exit_code(command, arguments)
@@ -87,16 +95,34 @@ def run_command(command: Callable[[], object], arguments: argparse.Namespace | N
         return FAILED
 
 
+@contextmanager
+def _interrupted_by_termination() -> Iterator[None]:
+    """Let SIGTERM end what is run as the keyboard does: its scratch files are removed and its workers ended."""
+
+    def end(*_: object) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
 def _exit_code(command: Callable[[], object], arguments: argparse.Namespace | None) -> int:
     try:
         if arguments is not None:
             _check_outputs(arguments)
-        command()
+        with _interrupted_by_termination():
+            command()
     except _Shown:
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("Interrupted; the same command continues from the last checkpoint.", file=sys.stderr)
-        return INTERRUPTED
+        return TERMINATED if isinstance(interrupt, _Terminated) else INTERRUPTED
     except (ValueError, TypeError, FileNotFoundError, ModuleNotFoundError) as error:
         print(f"error: {_words(error)}", file=sys.stderr)
         return BAD_INPUT

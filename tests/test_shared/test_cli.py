@@ -1,9 +1,13 @@
 import argparse
 import errno
 import os
+import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import pytest
 
@@ -38,6 +42,21 @@ def test_errors_become_one_sentence_and_a_code(error, code, text, capsys):
     printed = capsys.readouterr().err
     assert text in printed
     assert printed.count("\n") == 1
+
+
+def test_a_termination_removes_scratch_files_as_an_interruption_does(tmp_path, capsys):
+    def command():
+        with NamedTemporaryFile(dir=tmp_path):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert run_command(command) == 143
+    assert "same command continues" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) == before
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run_command, lambda: None).result() == 0
 
 
 def test_success_is_zero_and_faults_of_the_program_pass():
