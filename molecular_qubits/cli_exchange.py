@@ -237,11 +237,13 @@ def compute_exchange(arguments: argparse.Namespace) -> ExchangeResult:
             molecule = start_geometry(molecule)
             if geometry == "uks":
                 molecule = cached_relaxation(molecule, "gfn2", multiplicity, cache)
-        chosen = {**method, "device": arguments.device or "cpu"} if geometry == "uks" else {}
-        if geometry == "uks" and arguments.no_stability:
-            chosen["stability"] = False
-        if geometry == "uks" and not from_density:  # each step is checked for the spins of these
-            chosen |= {"centres": centres, "spins": spins}
+        chosen: dict[str, Any] = {}
+        if geometry == "uks":
+            chosen = {**method, "device": arguments.device or "cpu"}
+            if arguments.no_stability:
+                chosen["stability"] = False
+            if not from_density:  # each step is checked for the spins of these
+                chosen |= {"centres": centres, "spins": spins}
         molecule = cached_relaxation(molecule, geometry, multiplicity, cache, **chosen, **steps)
     options["cache"] = Cache(arguments.cache, name="scf")
     if from_density:

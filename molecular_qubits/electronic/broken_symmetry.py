@@ -444,7 +444,7 @@ class StateRunner:
     def failure(self, state: StateResult, solution: SCFSolution) -> WrongStateError | None:
         """Return why a state is not the one asked for, with what to try, or ``None`` if it is."""
         wrong = misalignment(state.determinant, self.spins, state.s2, state.lowdin_spins)
-        start = "held by overlap with" if state.solver in HELD else "from"
+        start = "held by overlap with" if state.held else "from"
         converged = f"The {state.label} converged {start} the guess {state.guess!r}"
         if wrong is not None:
             return WrongStateError(f"{converged} {wrong}. {self._where_the_spin_is(solution)} {_ADVICE}")
@@ -472,7 +472,7 @@ class StateRunner:
                 state.determinant,
                 solution,
             )
-        if state.solver in HELD and moved > HELD_LIMIT:
+        if state.held and moved > HELD_LIMIT:
             return WrongStateError(
                 f"The {state.label} collapses from every guess, and held by overlap with the guess {state.guess!r} it "
                 f"ends {moved:.2f} electrons away from the high-spin state (at most {HELD_LIMIT} for a flip of "

@@ -37,7 +37,7 @@ from molecular_qubits.structure.clashes import check_clashes
 from molecular_qubits.structure.environment import check_available, gpu_available
 from molecular_qubits.structure.interfaces import as_molecule
 from molecular_qubits.structure.memory import check_fit
-from molecular_qubits.structure.molecule import Molecule, check_multiplicity, check_truth, real_number
+from molecular_qubits.structure.molecule import Molecule, check_multiplicity, check_truth
 from molecular_qubits.structure.pyscf_input import build_mole, check_method, check_room, is_fitted
 from molecular_qubits.units import EXCHANGE_CONVENTION, HARTREE_TO_CM1
 from shared.artifacts import Cache, provenance, write_text
@@ -407,8 +407,7 @@ def prepare_settings(
     check_room(molecule, multiplicity, basis)
     where = ("gpu" if gpu_available() else "cpu") if device is None else device
     fit = is_fitted(molecule.n_atoms, density_fit)
-    threshold = real_number(conv_tol, "Argument `conv_tol`")
-    ramped = (where == "cpu" and can_ramp(xc, fit, threshold)) if ramp is None else ramp
+    ramped = (where == "cpu" and can_ramp(xc, fit, conv_tol)) if ramp is None else ramp
     settings = SCFSettings(
         xc=xc, basis=basis, density_fit=fit, conv_tol=conv_tol, ramp=ramped, device=where, **others
     )  # fmt: skip

@@ -21,7 +21,7 @@ from molecular_qubits.fields.stability import OrbitalHessian, StabilityNotDecide
 from molecular_qubits.fields.xc_blocks import blocked_numint
 from molecular_qubits.structure.environment import check_environment, surrounded, to_host
 from molecular_qubits.structure.memory import available_memory_mb, fit_limit_mb
-from molecular_qubits.structure.molecule import Molecule
+from molecular_qubits.structure.molecule import Molecule, real_number
 from molecular_qubits.structure.pyscf_input import build_mole, check_accuracy, make_uks
 from shared.artifacts import atomic_path
 from shared.progress import progress, say
@@ -45,7 +45,8 @@ def can_ramp(xc: str, density_fit: bool, conv_tol: float) -> bool:
     """Return whether cheap fields can lead to the field wanted."""
     from molecular_qubits.fields.xc_blocks import supports
 
-    return density_fit and xc.lower() != "hf" and conv_tol >= RAMP_CONV_TOL and supports(xc)
+    noise_allowed = real_number(conv_tol, "Argument `conv_tol`") >= RAMP_CONV_TOL
+    return density_fit and xc.lower() != "hf" and noise_allowed and supports(xc)
 
 
 @dataclass(frozen=True)

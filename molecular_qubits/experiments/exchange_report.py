@@ -76,6 +76,22 @@ def coupling(row: dict[str, Any], i: int = 0, j: int = 1, projection: str = "yam
     return float(row[f"j_{projection}_cm1"][i][j])
 
 
+def mean_coupling(row: dict[str, Any], projection: str = "yamaguchi") -> float:
+    """Return the coupling of radical and triplet in cm^-1, the mean over two radicals; of two radicals in the dark."""
+    return float(np.mean([coupling(row, *pair, projection) for pair in _pairs(row)]))
+
+
+def mean_local_coupling(row: dict[str, Any]) -> float | None:
+    """Return the mean of `local_couplings` over the radicals; ``None`` for two centres, or where it is not known."""
+    local = local_couplings(row) if len(row["j_yamaguchi_cm1"]) > 2 else None
+    return None if local is None else float(np.mean([local[pair] for pair in _pairs(row)]))
+
+
+def _pairs(row: dict[str, Any]) -> tuple[tuple[int, int], ...]:
+    """Return radical and triplet of each half of a lit bi-radical, or the only pair."""
+    return ((0, 1), (1, 2)) if len(row["j_yamaguchi_cm1"]) == 3 else ((0, 1),)
+
+
 def torsion_profile(
     study: str = "mono-torsion", projection: str = "yamaguchi", energy: str = "uks"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -256,7 +272,7 @@ def simulation_rows() -> list[dict[str, Any]]:
     table = []
     for reference in SIMULATIONS["rows"]:
         row = ours.get(reference["library"])
-        kelvin = None if row is None else np.mean([coupling(row, 0, 1), coupling(row, 1, 2)]) / KELVIN_TO_CM1
+        kelvin = None if row is None else mean_coupling(row) / KELVIN_TO_CM1
         table.append(
             {
                 "molecule": reference["molecule"],
@@ -270,10 +286,6 @@ def simulation_rows() -> list[dict[str, Any]]:
     return table
 
 
-_LIT_PAIRS = ((0, 1), (1, 2))
-"""Radical and triplet of each half of the bi-radical."""
-
-
 def bi_rows() -> list[dict[str, Any]]:
     """Return one table row for each committed calculation of the bi-radicals: ground J_RR, excited J_RT and J_RR.
 
@@ -282,24 +294,20 @@ def bi_rows() -> list[dict[str, Any]]:
     table = []
     for study in ("bi", "bi-torsion", "verdazyl", "verdazyl-dark"):
         for row in rows_of(study):
-            entry = library_entry(row["molecule"])
-            excited, three = row["state"] == "excited", len(entry.spins) == 3
+            excited, pairs = row["state"] == "excited", _pairs(row)
             values: dict[str, float | None] = {
                 "J_RT (cm^-1)": None,
                 "J_RR excited (cm^-1)": None,
                 "J_RR ground (cm^-1)": None,
             }
-            pairs = _LIT_PAIRS if excited and three else ((0, 1),)
-            by_projection = {name: np.mean([coupling(row, *pair, name) for pair in pairs]) for name in PROJECTIONS}
             if excited:
-                values["J_RT (cm^-1)"] = float(by_projection["yamaguchi"])
-                values["J_RR excited (cm^-1)"] = coupling(row, 0, 2) if three else None
+                values["J_RT (cm^-1)"] = mean_coupling(row)
+                values["J_RR excited (cm^-1)"] = coupling(row, 0, 2) if len(pairs) > 1 else None
             else:
                 values["J_RR ground (cm^-1)"] = coupling(row)
             for name in PROJECTIONS[1:]:
-                values[f"{name} (cm^-1)"] = float(by_projection[name])
-            local = local_couplings(row) if len(row["j_yamaguchi_cm1"]) > 2 else None
-            values["local (cm^-1)"] = None if local is None else float(np.mean([local[pair] for pair in pairs]))
+                values[f"{name} (cm^-1)"] = mean_coupling(row, name)
+            values["local (cm^-1)"] = mean_local_coupling(row)
             table.append(
                 {
                     "molecule": row["molecule"],
@@ -346,8 +354,7 @@ def _j_or_reason(row: dict[str, Any] | None) -> str:
         return "not computed"
     if "error" in row:
         return "refused"
-    pairs = _LIT_PAIRS if len(row["j_yamaguchi_cm1"]) == 3 else ((0, 1),)
-    return f"{np.mean([coupling(row, *pair) for pair in pairs]):+.3g}"
+    return f"{mean_coupling(row):+.3g}"
 
 
 def stability_of(row: dict[str, Any]) -> str:
@@ -375,14 +382,14 @@ def bi_error_bar() -> ErrorBar:
     """
     mono = mono_error_bar()
     (lit,) = rows_of("bi", state="excited")
-    first, second = (coupling(lit, *pair) for pair in _LIT_PAIRS)
-    projections = [_lit_coupling(lit, name) for name in PROJECTIONS]
-    if (local := local_couplings(lit)) is not None:
-        projections.append(float(np.mean([local[pair] for pair in _LIT_PAIRS])))
-    functionals = {row["xc"]: _lit_coupling(row) for row in (lit, *rows_of("bi-functional"))}
-    bases = [_lit_coupling(row) for row in _by_basis([lit, *rows_of("bi-basis")])]
+    first, second = (coupling(lit, *pair) for pair in _pairs(lit))
+    projections = [mean_coupling(lit, name) for name in PROJECTIONS]
+    if (local := mean_local_coupling(lit)) is not None:
+        projections.append(local)
+    functionals = {row["xc"]: mean_coupling(row) for row in (lit, *rows_of("bi-functional"))}
+    bases = [mean_coupling(row) for row in _by_basis([lit, *rows_of("bi-basis")])]
     own = combine_errors(
-        _lit_coupling(lit),
+        mean_coupling(lit),
         projections_cm1=projections,
         functionals_cm1=functionals if len(functionals) > 1 else None,
         bases_cm1=bases if len(bases) > 1 else None,
@@ -417,7 +424,7 @@ def switching() -> dict[str, Any]:
     }
     refused = refused_functionals("bi-functional")
     up = {xc: factor for xc, factor in functional_factors().items() if xc not in refused}
-    up |= {row["xc"]: _lit_coupling(row) / on for row in rows_of("bi-functional")}
+    up |= {row["xc"]: mean_coupling(row) / on for row in rows_of("bi-functional")}
     found: dict[str, Any] = {"j_on_cm1": on, "j_on_error_cm1": on_error, "lit_factors": up, "ratios": {}}
     for geometry, row in ground.items():
         off, error = _dark_coupling(row, relative)
@@ -451,7 +458,7 @@ def verdazyl_ratio() -> float:
     """
     (lit,), (dark,) = rows_of("verdazyl", molecule="verdazyl-bi"), rows_of("verdazyl-dark")
     found = switching()
-    on = _lit_coupling(lit)
+    on = mean_coupling(lit)
     on_error = found["j_on_error_cm1"] * on / found["j_on_cm1"]
     return least_ratio(on, on_error, *_dark_coupling(dark, _shared_error()))
 
@@ -463,11 +470,6 @@ def _shared_error() -> float:
     return float(np.linalg.norm(others)) / abs(mono.value_cm1)
 
 
-def _lit_coupling(row: dict[str, Any], projection: str = "yamaguchi") -> float:
-    """Return J_RT of a lit bi-radical, the mean over its radicals."""
-    return float(np.mean([coupling(row, *pair, projection) for pair in _LIT_PAIRS]))
-
-
 def _dark_coupling(row: dict[str, Any], relative: float) -> tuple[float, float]:
     """Return J_RR of a dark bi-radical and its error: a relative one, the projection, at least `RESOLUTION_CM1`."""
     j_cm1 = coupling(row)
@@ -476,7 +478,7 @@ def _dark_coupling(row: dict[str, Any], relative: float) -> tuple[float, float]:
 
 
 def _by_basis(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    order = ("6-31g", "6-31g*", "def2-svp", "def2-tzvp")
+    order = ("6-31g", *BASES)
     return sorted(rows, key=lambda row: order.index(row["basis"]))
 
 
