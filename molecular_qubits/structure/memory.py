@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -107,10 +108,10 @@ def _fitted_integrals(mole: Any, xc: str, auxbasis: str | None) -> tuple[float, 
 
 
 def available_memory_mb() -> float:
-    """Return the memory that a new allocation can use, in MB: free memory, and what the limits of the control groups of
-    this process leave.
+    """Return the memory that a new allocation can use, in MB: free memory, and what the limits of this process (``ulimit
+    -v``) and of its control groups leave.
     """
-    found = [float("inf")]
+    found = [_address_space_mb()]
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         rows = [line.split() for line in meminfo.read_text(encoding="ascii").splitlines()]
@@ -123,6 +124,15 @@ def available_memory_mb() -> float:
             if text != "max":
                 found.append((float(text) - float(used.read_text(encoding="ascii"))) / 1e6)
     return min(found)
+
+
+def _address_space_mb() -> float:
+    """Return what the limit of this process's address space leaves, in MB."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    used = Path("/proc/self/statm")
+    if limit == resource.RLIM_INFINITY or not used.is_file():
+        return float("inf")
+    return (limit - int(used.read_text(encoding="ascii").split()[0]) * resource.getpagesize()) / 1e6
 
 
 def _group_files(

@@ -1,6 +1,7 @@
 """What a coupling is guarded by: clashes, memory, names, a poor Heisenberg fit, a state that fails after another."""
 
 import json
+import resource
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -182,6 +183,15 @@ def test_the_limit_of_a_group_above_the_process_counts(line, folder, limit, used
     monkeypatch.setattr(memory, "_group_files", lambda: files(tmp_path / "groups", tmp_path / "root"))
     assert memory.available_memory_mb() == 70
     (place / limit).write_text("max\n", encoding="utf-8")
+    assert memory.available_memory_mb() > 100
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no size of the process")
+def test_the_limit_of_the_address_space_counts(monkeypatch):
+    used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (used + 90_000_000, -1))
+    assert 0 < memory.available_memory_mb() < 150  # what is used can change meanwhile
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (resource.RLIM_INFINITY, -1))
     assert memory.available_memory_mb() > 100
 
 
