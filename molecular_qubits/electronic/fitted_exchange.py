@@ -1,4 +1,4 @@
-"""Coulomb matrices and exact exchange in single precision from fitted integrals that are read once for both."""
+"""Coulomb matrices and exact exchange from fitted integrals that are read once for both."""
 
 from __future__ import annotations
 
@@ -16,10 +16,49 @@ _TILE = 32
 """Rows of a matrix that are in the cache when they are written once more as columns."""
 
 
+def one_pass(fit: Any) -> Any:
+    """Return a PySCF ``DF`` with the integrals of another, whose unrestricted fields are of `coulomb_and_exchange`.
+
+    In double precision, for densities that are tagged with their orbitals; others take PySCF's way.
+    """
+    from pyscf.df import DF
+
+    class OnePassDF(DF):
+        def get_jk(
+            self,
+            dm: Any,
+            hermi: int = 1,
+            with_j: bool = True,
+            with_k: bool = True,
+            direct_scf_tol: float = 1e-13,
+            omega: float | None = None,
+        ) -> Any:
+            if omega is not None:
+                with self.range_coulomb(omega) as attenuated:
+                    return attenuated.get_jk(dm, hermi, with_j, with_k, direct_scf_tol)
+            if not with_k or np.ndim(dm) != 3 or getattr(dm, "mo_coeff", None) is None:
+                return super().get_jk(dm, hermi, with_j, with_k, direct_scf_tol)
+            density = np.asarray(dm) if with_j else None
+            coulomb, exchange = coulomb_and_exchange(self, density, occupied_of(dm), dtype=np.float64)
+            return coulomb if with_j else None, exchange
+
+    return fit.view(OnePassDF)
+
+
+def occupied_of(density: Any) -> list[np.ndarray]:
+    """Return the occupied orbitals of both spins that tag a density, times the roots of their occupations."""
+    return [c[:, n > 0] * np.sqrt(n[n > 0]) for c, n in zip(density.mo_coeff, density.mo_occ, strict=True)]
+
+
 def coulomb_and_exchange(
-    fit: Any, density: np.ndarray | None, occupied: Sequence[np.ndarray], changes: Sequence[np.ndarray] | None = None
+    fit: Any,
+    density: np.ndarray | None,
+    occupied: Sequence[np.ndarray],
+    changes: Sequence[np.ndarray] | None = None,
+    *,
+    dtype: Any = np.float32,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a Coulomb matrix, and the exchange matrices of both spins in single precision or their changes.
+    """Return Coulomb matrices, and the exchange matrices of both spins or their changes.
 
     The integrals are read once for all, and unpacked once for both spins.
 
@@ -28,27 +67,31 @@ def coulomb_and_exchange(
     fit
         PySCF ``DF`` of the molecule, or its range-separated part.
     density
-        Symmetric density of the Coulomb matrix ``(n_ao, n_ao)``; ``None``: not wanted, 0.
+        Symmetric density of the Coulomb matrix ``(n_ao, n_ao)``, or several ``(n, n_ao, n_ao)``; ``None``: not wanted,
+        0.
     occupied
         Occupied orbitals C of each spin ``(n_ao, n_occupied)``.
     changes
         First-order changes X of the orbitals, for those of the exchange matrices.
+    dtype
+        Precision of the products of the exchange.
 
     Returns
     -------
     coulomb, exchange : ndarray
-        ``(n_ao, n_ao)``, in double precision, and ``(n_spins, n_ao, n_ao)``, float64 sums of float32 products:
-        K = Σ_Q (B_Q C)(B_Q C)ᵀ, or Σ_Q (B_Q X)(B_Q C)ᵀ and its transpose. The relative error is about 1e-6. They do not
-        depend on the number of threads.
+        As ``density``, in double precision, and ``(n_spins, n_ao, n_ao)``, float64 sums of products:
+        K = Σ_Q (B_Q C)(B_Q C)ᵀ, or Σ_Q (B_Q X)(B_Q C)ᵀ and its transpose. The relative error in single precision is
+        about 1e-6. They do not depend on the number of threads.
     """
     from pyscf import lib
 
     n_ao = len(occupied[0])
     share = max(1, SHARE_BYTES // (4 * n_ao * n_ao))
     batch = share * max(1, BATCH_BYTES // (4 * share * n_ao * (n_ao + 1)))
-    part = partial(_part, [_rows(c) for c in occupied], None if changes is None else [_rows(x) for x in changes])
-    total, coulomb = np.zeros((len(occupied), n_ao, n_ao)), np.zeros(n_ao * (n_ao + 1) // 2)
-    twice = None if density is None else lib.pack_tril(2 * density - np.diag(np.diag(density)))
+    changed = None if changes is None else [_rows(x, dtype) for x in changes]
+    part = partial(_part, [_rows(c, dtype) for c in occupied], changed)
+    twice = None if density is None else lib.pack_tril((density * (2 - np.eye(n_ao))).reshape(-1, n_ao, n_ao))
+    total, coulomb = np.zeros((len(occupied), n_ao, n_ao)), 0.0
     with workers() as pool:
         for packed in fit.loop(batch):
             more = None if twice is None else pool.submit(_coulomb, packed, twice)
@@ -56,23 +99,24 @@ def coulomb_and_exchange(
                 total += found
             if more is not None:
                 coulomb += more.result()
-    return lib.unpack_tril(coulomb), total if changes is None else total + total.transpose(0, 2, 1)
+    matrices = np.zeros((n_ao, n_ao)) if density is None else lib.unpack_tril(coulomb).reshape(density.shape)
+    return matrices, total if changes is None else total + total.transpose(0, 2, 1)
 
 
-def _rows(orbitals: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(orbitals.T, dtype=np.float32)
+def _rows(orbitals: np.ndarray, dtype: Any) -> np.ndarray:
+    return np.ascontiguousarray(orbitals.T, dtype=dtype)
 
 
-def _coulomb(packed: np.ndarray, density: np.ndarray) -> np.ndarray:
-    return (packed @ density) @ packed
+def _coulomb(packed: np.ndarray, densities: np.ndarray) -> np.ndarray:
+    return (densities @ packed.T) @ packed
 
 
 def _part(occupied: list[np.ndarray], changes: list[np.ndarray] | None, packed: np.ndarray) -> np.ndarray:
-    """Return what some of the integrals add, in single precision."""
-    n_ao = occupied[0].shape[1]
-    square = np.empty((len(packed), n_ao, n_ao), dtype=np.float32)
+    """Return what some of the integrals add, in the precision of the orbitals."""
+    n_ao, dtype = occupied[0].shape[1], occupied[0].dtype
+    square = np.empty((len(packed), n_ao, n_ao), dtype=dtype)
     _unpack(packed, square, _TILE)
-    found = np.empty((len(occupied), n_ao, n_ao), dtype=np.float32)
+    found = np.empty((len(occupied), n_ao, n_ao), dtype=dtype)
     for spin, orbitals in enumerate(occupied):
         half = _half(orbitals, square)
         np.matmul(half.T, half if changes is None else _half(changes[spin], square), out=found[spin])

@@ -14,6 +14,7 @@ import numpy as np
 from molecular_qubits.electronic import ramp
 from molecular_qubits.electronic.cheap_hessian import cheap_hessian, newton_terms
 from molecular_qubits.electronic.errors import SCFNotConvergedError
+from molecular_qubits.electronic.fitted_exchange import one_pass
 from molecular_qubits.electronic.ramp import CheapField
 from molecular_qubits.fields.guesses import density_of, occupied_orbitals
 from molecular_qubits.fields.solvers import LADDER, with_solver
@@ -27,7 +28,8 @@ from shared.artifacts import atomic_path
 from shared.progress import progress, say
 
 CHEAP_GRID_LEVEL = 1
-"""Integration grid of the cheap cycles of a ramped field."""
+"""Integration grid of the cheap cycles of a ramped field with its integrals in memory. Those that are in a file make
+each cycle, and each exact field more so, take longer than any grid: they have the grid that is wanted."""
 
 HELD: tuple[str, ...] = ("maximum overlap", "shifted maximum overlap")
 """Solvers that hold a state: in every cycle the orbitals that overlap most with those of the guess are occupied, not
@@ -179,7 +181,7 @@ class Workspace:
         mole.spin = n_unpaired
         mean_field = make_uks(mole, s.xc, s.grid_level, s.density_fit, s.auxbasis)
         if s.density_fit:
-            self._fit = self._fit or mean_field.with_df
+            self._fit = self._fit or (one_pass(mean_field.with_df) if s.ramp else mean_field.with_df)
             mean_field.with_df = self._fit
         else:
             mean_field._eri = self._eri
@@ -199,8 +201,11 @@ class Workspace:
             self.mean_field(self.mole.spin, bare=True)
             if self._fit._cderi is None:
                 self._fit.build()
-            grids = make_grids(self.mole, min(self.settings.grid_level, CHEAP_GRID_LEVEL))
-            self._cheap = CheapField(self.mole, self.settings.xc, self._fit, grids)
+            level = self.settings.grid_level
+            if isinstance(self._fit._cderi, np.ndarray):  # in memory
+                level = min(level, CHEAP_GRID_LEVEL)
+            coarse, grids = level < self.settings.grid_level, make_grids(self.mole, level)
+            self._cheap = CheapField(self.mole, self.settings.xc, self._fit, grids, coarse=coarse)
         return self._cheap
 
     def keep(self, mean_field: Any) -> None:

@@ -56,9 +56,20 @@ class BlockedXC:
         ``float64``, or ``float32`` for the steps before the last ones.
     keep
         Keep the orbital values between calls (`n_bytes`).
+    reach
+        Absolute value below which an orbital is taken as zero; ``None``: that of `REACH`.
     """
 
-    def __init__(self, mole: Any, xc: str, grids: Any, *, dtype: Any = np.float64, keep: bool = False) -> None:
+    def __init__(
+        self,
+        mole: Any,
+        xc: str,
+        grids: Any,
+        *,
+        dtype: Any = np.float64,
+        keep: bool = False,
+        reach: float | None = None,
+    ) -> None:
         from pyscf.dft import numint
 
         if grids.coords is None:
@@ -69,7 +80,7 @@ class BlockedXC:
         order, limits = _leaves(np.asarray(grids.coords), POINTS)
         self.coords = np.ascontiguousarray(grids.coords[order])
         self.weights = np.ascontiguousarray(grids.weights[order])
-        self.blocks = _blocks(mole, self.coords, limits, REACH[self.dtype])
+        self.blocks = _blocks(mole, self.coords, limits, reach or REACH[self.dtype])
         self._kept: list[list[np.ndarray]] = []
 
     @property

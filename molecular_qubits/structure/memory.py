@@ -18,7 +18,7 @@ BATCH_BYTES = 2**27
 """Memory of the fitted integrals that PySCF hands out at a time; it reads the next ones meanwhile."""
 
 SHARE_BYTES = 2**25
-"""Memory of the integrals that one thread unpacks at a time."""
+"""Memory of the integrals that one thread unpacks at a time in single precision; twice that in double."""
 
 _WORK_MATRICES = 40
 """Square matrices of an unrestricted field with DIIS: 8 error and 8 Fock pairs, densities, orbitals, work arrays."""
@@ -60,7 +60,7 @@ def fit_memory_mb(mole: Any, xc: str, auxbasis: str | None = None, *, ramp: bool
 
     integrals, kept, written = _fitted_integrals(mole, xc, auxbasis)
     work = 8 * _WORK_MATRICES * mole.nao**2 / 1e6
-    batches = 2 * (BATCH_BYTES + lib.num_threads() * SHARE_BYTES) / 1e6
+    batches = 2 * (BATCH_BYTES + 2 * lib.num_threads() * SHARE_BYTES) / 1e6
     ramped = min(batches, 2 * integrals) + _ORBITAL_VALUES_SHARE * integrals if ramp else 0.0
     return kept * integrals + written * min(integrals, mole.max_memory) + work + ramped
 
@@ -108,8 +108,8 @@ def _fitted_integrals(mole: Any, xc: str, auxbasis: str | None) -> tuple[float, 
 
 
 def available_memory_mb() -> float:
-    """Return the memory that a new allocation can use, in MB: free memory, and what the limits of this process (``ulimit
-    -v``) and of its control groups leave.
+    """Return the memory that a new allocation can use, in MB: free memory, and what the limits of this process
+    (``ulimit -v``) and of its control groups leave.
     """
     found = [_address_space_mb()]
     meminfo = Path("/proc/meminfo")

@@ -7,7 +7,7 @@ from pyscf.dft import numint
 from molecular_qubits.electronic import fitted_exchange
 from molecular_qubits.electronic import scf as scf_module
 from molecular_qubits.electronic.exchange import exchange_couplings
-from molecular_qubits.electronic.fitted_exchange import coulomb_and_exchange
+from molecular_qubits.electronic.fitted_exchange import coulomb_and_exchange, one_pass
 from molecular_qubits.electronic.ramp import CheapField
 from molecular_qubits.electronic.scf import SCFSettings, Workspace, make_grids, run_scf
 from molecular_qubits.fields.guesses import density_of
@@ -104,6 +104,21 @@ def test_coulomb_and_exchange_in_single_precision_are_those_of_pyscf(workspace, 
         assert not nothing.any()
 
 
+def test_fields_of_one_pass_are_those_of_pyscf(workspace, orbitals):
+    from pyscf import df
+
+    fit, density = df.DF(workspace.mole).build(), density_of(*orbitals)
+    for omega in (None, 0.3, -0.3):
+        for expected, found in zip(
+            fit.get_jk(density, omega=omega), one_pass(fit).get_jk(density, omega=omega), strict=True
+        ):
+            assert found == pytest.approx(expected, abs=1e-11)
+    assert one_pass(fit).get_jk(density, with_j=False)[0] is None
+    for plain in (np.asarray(density), np.asarray(density[0])):  # without orbitals
+        for expected, found in zip(fit.get_jk(plain), one_pass(fit).get_jk(plain), strict=True):
+            assert np.array_equal(found, expected)
+
+
 @pytest.mark.parametrize("xc", ["b3lyp", "cam-b3lyp", "hse06", "lrc-wpbe", "pbe"])
 def test_the_cheap_field_is_close_to_that_of_pyscf(workspace, orbitals, xc):
     fields = Workspace(NITROXIDE, SCFSettings(xc=xc, grid_level=1, density_fit=True, conv_tol=1e-8, ramp=True))
@@ -149,6 +164,19 @@ def test_few_exact_fields_are_computed(monkeypatch):
     solution = run_scf(workspace, 1, None, label="state", guess="minao")
     assert calls.count(8) <= 4  # the guess and one for each correction
     assert calls.count(4) >= solution.cycles
+
+
+def test_integrals_in_a_file_have_the_grid_that_is_wanted_and_one_exact_field(monkeypatch):
+    settings = SCFSettings(basis="6-31g", grid_level=3, density_fit=True, conv_tol=1e-8, ramp=True)
+    expected = run_scf(Workspace(NITROXIDE, settings), 1, None, label="state", guess="minao")
+    monkeypatch.setattr(scf_module, "fit_limit_mb", lambda mole: 1.0)
+    turns, converge = [], scf_module.ramp.converge
+    monkeypatch.setattr(scf_module.ramp, "converge", lambda *a: turns.append(found := converge(*a)) or found)
+    in_file = Workspace(NITROXIDE, settings)
+    found = run_scf(in_file, 1, None, label="state", guess="minao")
+    assert in_file.cheap().coarse is False
+    assert [end.turns for end in turns] == [1]
+    assert found.energy_hartree == pytest.approx(expected.energy_hartree, abs=2e-8)
 
 
 def test_a_cheap_field_that_does_not_converge_leaves_the_ladder_to_go_on(monkeypatch):
