@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,7 @@ def coulomb_and_exchange(
     changes: Sequence[np.ndarray] | None = None,
     *,
     dtype: Any = np.float32,
+    overlap: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return Coulomb matrices, and the exchange matrices of both spins or their changes.
 
@@ -75,6 +77,10 @@ def coulomb_and_exchange(
         First-order changes X of the orbitals, for those of the exchange matrices.
     dtype
         Precision of the products of the exchange.
+    overlap
+        Of the atomic orbitals ``(n_ao, n_ao)``. With it, exchange between unoccupied orbitals is left out: energy and
+        gradient are the same, in two thirds of the operations ("occ-RI-K", S. Manzer, P. R. Horn, N. Mardirossian,
+        M. Head-Gordon, J. Chem. Phys. 143, 024113 (2015)). The occupied orbitals must be orthonormal; not for changes.
 
     Returns
     -------
@@ -88,43 +94,63 @@ def coulomb_and_exchange(
     n_ao = len(occupied[0])
     share = max(1, SHARE_BYTES // (4 * n_ao * n_ao))
     batch = share * max(1, BATCH_BYTES // (4 * share * n_ao * (n_ao + 1)))
-    changed = None if changes is None else [_rows(x, dtype) for x in changes]
-    part = partial(_part, [_rows(c, dtype) for c in occupied], changed)
+    changed = None if changes is None else _rows(changes, dtype)
+    limits = [0, *np.cumsum([c.shape[1] for c in occupied])]
+    part = partial(_part, _rows(occupied, dtype), changed, limits, overlap is not None)
     twice = None if density is None else lib.pack_tril((density * (2 - np.eye(n_ao))).reshape(-1, n_ao, n_ao))
-    total, coulomb = np.zeros((len(occupied), n_ao, n_ao)), 0.0
+    totals = [np.zeros((n_ao, n_ao if overlap is None else c.shape[1])) for c in occupied]
+    coulomb = 0.0
     with workers() as pool:
         for packed in fit.loop(batch):
             more = None if twice is None else pool.submit(_coulomb, packed, twice)
             for found in pool.map(part, [packed[i : i + share] for i in range(0, len(packed), share)]):
-                total += found
+                for total, one in zip(totals, found, strict=True):
+                    total += one
             if more is not None:
                 coulomb += more.result()
     matrices = np.zeros((n_ao, n_ao)) if density is None else lib.unpack_tril(coulomb).reshape(density.shape)
-    return matrices, total if changes is None else total + total.transpose(0, 2, 1)
+    if overlap is not None:
+        totals = [_from_occupied(total, c, overlap @ c) for total, c in zip(totals, occupied, strict=True)]
+    exchange = np.array(totals)
+    return matrices, exchange if changes is None else exchange + exchange.transpose(0, 2, 1)
 
 
-def _rows(orbitals: np.ndarray, dtype: Any) -> np.ndarray:
-    return np.ascontiguousarray(orbitals.T, dtype=dtype)
+def _from_occupied(product: np.ndarray, occupied: np.ndarray, dual: np.ndarray) -> np.ndarray:
+    """Return K without its part among unoccupied orbitals from K C, C and S C."""
+    half = dual @ (product - 0.5 * dual @ (occupied.T @ product)).T
+    return half + half.T
+
+
+def _rows(orbitals: Sequence[np.ndarray], dtype: Any) -> np.ndarray:
+    """Return the orbitals of all spins as rows of one matrix: a product with integrals is one for all."""
+    return np.ascontiguousarray(np.hstack(orbitals).T, dtype=dtype)
 
 
 def _coulomb(packed: np.ndarray, densities: np.ndarray) -> np.ndarray:
     return (densities @ packed.T) @ packed
 
 
-def _part(occupied: list[np.ndarray], changes: list[np.ndarray] | None, packed: np.ndarray) -> np.ndarray:
-    """Return what some of the integrals add, in the precision of the orbitals."""
-    n_ao, dtype = occupied[0].shape[1], occupied[0].dtype
-    square = np.empty((len(packed), n_ao, n_ao), dtype=dtype)
+def _part(
+    occupied: np.ndarray, changes: np.ndarray | None, limits: Sequence[int], projected: bool, packed: np.ndarray
+) -> list[np.ndarray]:
+    """Return what some of the integrals add to K of each spin, or to K C if projected, in the orbitals' precision.
+
+    Rows of ``occupied`` and ``changes`` are the orbitals of all spins, divided at ``limits``.
+    """
+    n_ao = occupied.shape[1]
+    square = np.empty((len(packed), n_ao, n_ao), dtype=occupied.dtype)
     _unpack(packed, square, _TILE)
-    found = np.empty((len(occupied), n_ao, n_ao), dtype=dtype)
-    for spin, orbitals in enumerate(occupied):
-        half = _half(orbitals, square)
-        np.matmul(half.T, half if changes is None else _half(changes[spin], square), out=found[spin])
+    halves = np.matmul(occupied, square)
+    others = halves if changes is None else np.matmul(changes, square)
+    found = []
+    for first, last in pairwise(limits):
+        half = other = halves[:, first:last].reshape(-1, n_ao)
+        if projected:
+            other = half @ occupied[first:last].T
+        elif changes is not None:
+            other = others[:, first:last].reshape(-1, n_ao)
+        found.append(half.T @ other)
     return found
-
-
-def _half(orbitals: np.ndarray, square: np.ndarray) -> np.ndarray:
-    return np.matmul(orbitals, square).reshape(len(square) * len(orbitals), square.shape[2])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

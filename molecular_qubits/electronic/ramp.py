@@ -4,6 +4,9 @@ Cheap cycles take a coarse grid and single precision. At their end the exact Foc
 the difference from the cheap ones, frozen, is added to the next cheap cycles. Their fixed point is that of the exact
 field, for what is left out is of second order in the last change of the density times the relative error of the cheap
 field. The end is judged by the gradient of the exact Fock matrix: nothing of the cheap field is in the result.
+
+Where the integrals do not fit in memory and are read in each cycle, the grid is the exact one, and exchange among
+unoccupied orbitals, which changes neither energy nor gradient, is left out: one exact field is enough.
 """
 
 from __future__ import annotations
@@ -21,10 +24,9 @@ from molecular_qubits.fields.xc_blocks import BlockedXC
 MAX_TURNS = 10
 """Corrections before the solver counts as not converged; two are the rule, four to six in a solvent."""
 
-
-FINE_REACH = 1e-6
+FINE_REACH = 1e-7
 """Where the cheap grid is the exact one, the tails of orbitals that are left out are what the cheap gradient is wrong
-by: with 1e-5 by 7e-5 in a molecule of 14 heavy atoms, with this by less than 1e-5; single precision by much less."""
+by: with 1e-5 by 7e-5 in a molecule of 14 heavy atoms, with 1e-6 still by more than 1e-4 in one of 46."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,14 @@ class CheapField:
         shares: tuple[float, float, float] = numint.rsh_and_hybrid_coeff(xc) if self.hybrid else (0.0, 0.0, 0.0)
         self.omega, self.long_range, self.short_range = shares
 
-    def __call__(self, density: Any) -> Field:
-        """Return the field of a density; occupied orbitals are read from its tags as PySCF sets them."""
+    def __call__(self, density: Any, overlap: np.ndarray | None = None) -> Field:
+        """Return the field of a density; occupied orbitals are read from its tags as PySCF sets them.
+
+        ``overlap`` leaves the exchange between unoccupied orbitals out, see `coulomb_and_exchange`.
+        """
         exc, potential = self.xc_blocks.potential(np.asarray(density))[1:]
         total = np.asarray(density[0]) + np.asarray(density[1])
-        coulomb, exchange = self._coulomb_and_exchange(total, occupied_of(density))
+        coulomb, exchange = self._coulomb_and_exchange(total, occupied_of(density), overlap=overlap)
         potential = potential + coulomb - exchange
         exc -= 0.5 * float(np.einsum("sij,sij->", np.asarray(density), exchange))
         return Field(potential, 0.5 * float(np.einsum("ij,ij->", total, coulomb)), exc)
@@ -84,30 +89,40 @@ class CheapField:
         return respond
 
     def _coulomb_and_exchange(
-        self, density: np.ndarray, occupied: list[np.ndarray], changes: list[np.ndarray] | None = None
+        self,
+        density: np.ndarray,
+        occupied: list[np.ndarray],
+        changes: list[np.ndarray] | None = None,
+        overlap: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the Coulomb matrix of a density and the exchange of both spins, or its change, in the functional."""
         if not self.hybrid:
             return self._coulomb(density), np.zeros((2, *density.shape))
         if self.omega == 0:
-            coulomb, exchange = coulomb_and_exchange(self.fit, density, occupied, changes)
+            coulomb, exchange = coulomb_and_exchange(self.fit, density, occupied, changes, overlap=overlap)
             return coulomb, self.short_range * exchange
         # as in pyscf.dft.uks.get_veff
         if self.long_range == 0:
-            return self._coulomb(density), self.short_range * self._attenuated(-self.omega, occupied, changes)
+            return self._coulomb(density), self.short_range * self._attenuated(-self.omega, occupied, changes, overlap)
         if self.short_range == 0:
-            return self._coulomb(density), self.long_range * self._attenuated(self.omega, occupied, changes)
-        coulomb, exchange = coulomb_and_exchange(self.fit, density, occupied, changes)
-        beyond = self._attenuated(self.omega, occupied, changes)
+            return self._coulomb(density), self.long_range * self._attenuated(self.omega, occupied, changes, overlap)
+        coulomb, exchange = coulomb_and_exchange(self.fit, density, occupied, changes, overlap=overlap)
+        beyond = self._attenuated(self.omega, occupied, changes, overlap)
         return coulomb, self.short_range * exchange + (self.long_range - self.short_range) * beyond
 
     def _coulomb(self, density: np.ndarray) -> np.ndarray:
         found: np.ndarray = self.fit.get_jk(density, hermi=1, with_k=False)[0]
         return found
 
-    def _attenuated(self, omega: float, occupied: list[np.ndarray], changes: list[np.ndarray] | None) -> np.ndarray:
+    def _attenuated(
+        self,
+        omega: float,
+        occupied: list[np.ndarray],
+        changes: list[np.ndarray] | None,
+        overlap: np.ndarray | None,
+    ) -> np.ndarray:
         with self.fit.range_coulomb(omega) as fit:
-            return coulomb_and_exchange(fit, None, occupied, changes)[1]
+            return coulomb_and_exchange(fit, None, occupied, changes, overlap=overlap)[1]
 
 
 def _occupied(density: Any) -> list[np.ndarray]:
@@ -163,9 +178,10 @@ def converge(exact: Any, inner: Callable[[], Any], cheap: CheapField, density: A
         field.conv_check = False
         evaluated = getattr(field, "_scf", field)  # by the second-order solver
         evaluated.get_hcore = lambda *args: core
-        limit = (10.0 if cheap.coarse and not defect else 0.5) * gradient_tol
-        field.check_convergence = lambda found, limit=limit: found["norm_gorb"] < limit
-        bound = _Bound(cheap, defect, exact)
+        share = 0.8 if not cheap.coarse else 0.5 if defect else 10.0
+        field.check_convergence = lambda found, limit=share * gradient_tol: found["norm_gorb"] < limit
+        projected = evaluated is field and not cheap.coarse
+        bound = _Bound(cheap, defect, exact, overlap if projected else None)
         evaluated.get_veff = bound
         field.kernel(dm0=density)
         orbitals = (np.asarray(field.mo_coeff), np.asarray(field.mo_occ))
@@ -178,7 +194,7 @@ def converge(exact: Any, inner: Callable[[], Any], cheap: CheapField, density: A
         gradient = float(np.linalg.norm(exact.get_grad(*orbitals, fock)))
         if gradient < gradient_tol:
             break
-        raw = bound.raw
+        raw = cheap(density) if projected else bound.raw
         defect = Defect(
             np.asarray(density),
             Field(
@@ -192,10 +208,10 @@ def converge(exact: Any, inner: Callable[[], Any], cheap: CheapField, density: A
 
 
 class _Bound:
-    """``get_veff`` of a PySCF field; keeps the cheap field of the last density."""
+    """``get_veff`` of a PySCF field; keeps the cheap field of the last density. ``overlap`` as for a `CheapField`."""
 
-    def __init__(self, cheap: CheapField, defect: Defect | None, exact: Any) -> None:
-        self.cheap, self.defect, self.exact = cheap, defect, exact
+    def __init__(self, cheap: CheapField, defect: Defect | None, exact: Any, overlap: np.ndarray | None) -> None:
+        self.cheap, self.defect, self.exact, self.overlap = cheap, defect, exact, overlap
         self.raw: Any = None
 
     def __call__(self, mol: Any = None, dm: Any = None, dm_last: Any = 0, vhf_last: Any = 0, hermi: int = 1) -> Any:
@@ -205,7 +221,7 @@ class _Bound:
             found = self.exact.get_veff(mol, dm)
             self.raw = Field(np.asarray(found), float(found.ecoul), float(found.exc))
             return found
-        self.raw = field = self.cheap(dm)
+        self.raw = field = self.cheap(dm, self.overlap)
         potential, exc = field.potential, field.exchange_correlation
         coulomb = field.coulomb
         if self.defect is not None:

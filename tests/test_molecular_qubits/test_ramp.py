@@ -104,6 +104,20 @@ def test_coulomb_and_exchange_in_single_precision_are_those_of_pyscf(workspace, 
         assert not nothing.any()
 
 
+def test_exchange_without_that_among_unoccupied_orbitals_has_the_same_gradient(workspace, orbitals):
+    from pyscf import df
+
+    fit, overlap = df.DF(workspace.mole).build(), workspace.mole.intor_symmetric("int1e_ovlp")
+    whole = coulomb_and_exchange(fit, None, orbitals, dtype=np.float64)[1]
+    found = coulomb_and_exchange(fit, None, orbitals, dtype=np.float64, overlap=overlap)[1]
+    for occupied, one, other in zip(orbitals, whole, found, strict=True):
+        assert other == pytest.approx(other.T, abs=1e-12)
+        assert other @ occupied == pytest.approx(one @ occupied, abs=1e-10)
+        empty = np.eye(len(overlap)) - occupied @ occupied.T @ overlap
+        assert empty.T @ other @ empty == pytest.approx(0.0, abs=1e-10)
+        assert np.abs(empty.T @ one @ empty).max() > 0.1
+
+
 def test_fields_of_one_pass_are_those_of_pyscf(workspace, orbitals):
     from pyscf import df
 
@@ -182,7 +196,7 @@ def test_integrals_in_a_file_have_the_grid_that_is_wanted_and_one_exact_field(mo
 def test_a_cheap_field_that_does_not_converge_leaves_the_ladder_to_go_on(monkeypatch):
     settings = SCFSettings(basis="sto-3g", grid_level=0, density_fit=True, conv_tol=1e-7, ramp=True)
 
-    def without_exchange(self, density, occupied, changes=None):
+    def without_exchange(self, density, occupied, changes=None, overlap=None):
         return self._coulomb(density), np.zeros((2, *density.shape))
 
     monkeypatch.setattr(CheapField, "_coulomb_and_exchange", without_exchange)
