@@ -99,7 +99,7 @@ def coulomb_and_exchange(
     part = partial(_part, _rows(occupied, dtype), changed, limits, overlap is not None)
     twice = None if density is None else lib.pack_tril((density * (2 - np.eye(n_ao))).reshape(-1, n_ao, n_ao))
     totals = [np.zeros((n_ao, n_ao if overlap is None else c.shape[1])) for c in occupied]
-    coulomb = 0.0
+    coulomb = np.zeros(0 if twice is None else twice.shape)
     with workers() as pool:
         for packed in fit.loop(batch):
             more = None if twice is None else pool.submit(_coulomb, packed, twice)
