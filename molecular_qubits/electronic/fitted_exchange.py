@@ -79,7 +79,7 @@ def coulomb_and_exchange(
         Precision of the products of the exchange.
     overlap
         Of the atomic orbitals ``(n_ao, n_ao)``. With it, exchange between unoccupied orbitals is left out: energy and
-        gradient are the same, in two thirds of the operations ("occ-RI-K", S. Manzer, P. R. Horn, N. Mardirossian,
+        gradient are the same, in four fifths of the operations ("occ-RI-K", S. Manzer, P. R. Horn, N. Mardirossian,
         M. Head-Gordon, J. Chem. Phys. 143, 024113 (2015)). The occupied orbitals must be orthonormal; not for changes.
 
     Returns

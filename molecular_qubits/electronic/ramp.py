@@ -5,8 +5,9 @@ the difference from the cheap ones, frozen, is added to the next cheap cycles. T
 field, for what is left out is of second order in the last change of the density times the relative error of the cheap
 field. The end is judged by the gradient of the exact Fock matrix: nothing of the cheap field is in the result.
 
-Where the integrals do not fit in memory and are read in each cycle, the grid is the exact one, and exchange among
-unoccupied orbitals, which changes neither energy nor gradient, is left out: one exact field is enough.
+Where the integrals do not fit in memory and are read in each cycle, or a coarse grid is wanted anyway, the grid is the
+exact one, and exchange among unoccupied orbitals, which changes neither energy nor gradient, is left out: one exact
+field is enough.
 """
 
 from __future__ import annotations
