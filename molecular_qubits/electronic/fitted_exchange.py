@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from molecular_qubits.fields.guesses import occupied_orbitals
 from molecular_qubits.fields.threads import workers
 from molecular_qubits.structure.memory import BATCH_BYTES, SHARE_BYTES
 
@@ -40,15 +41,11 @@ def one_pass(fit: Any) -> Any:
             if not with_k or np.ndim(dm) != 3 or getattr(dm, "mo_coeff", None) is None:
                 return super().get_jk(dm, hermi, with_j, with_k, direct_scf_tol)
             density = np.asarray(dm) if with_j else None
-            coulomb, exchange = coulomb_and_exchange(self, density, occupied_of(dm), dtype=np.float64)
+            occupied = occupied_orbitals(dm.mo_coeff, dm.mo_occ)
+            coulomb, exchange = coulomb_and_exchange(self, density, occupied, dtype=np.float64)
             return coulomb if with_j else None, exchange
 
     return fit.view(OnePassDF)
-
-
-def occupied_of(density: Any) -> list[np.ndarray]:
-    """Return the occupied orbitals of both spins that tag a density, times the roots of their occupations."""
-    return [c[:, n > 0] * np.sqrt(n[n > 0]) for c, n in zip(density.mo_coeff, density.mo_occ, strict=True)]
 
 
 def coulomb_and_exchange(

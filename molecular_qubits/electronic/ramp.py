@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from molecular_qubits.electronic.fitted_exchange import coulomb_and_exchange, occupied_of
+from molecular_qubits.electronic.fitted_exchange import coulomb_and_exchange
 from molecular_qubits.fields.guesses import density_of, occupied_orbitals
 from molecular_qubits.fields.xc_blocks import BlockedXC
 
@@ -53,7 +53,7 @@ class CheapField:
     ``coarse``: the grid is a coarser one than that of the exact field.
     """
 
-    def __init__(self, mole: Any, xc: str, fit: Any, grids: Any, *, coarse: bool = True) -> None:
+    def __init__(self, mole: Any, xc: str, fit: Any, grids: Any, *, coarse: bool) -> None:
         self.coarse = coarse
         self.xc_blocks = BlockedXC(mole, xc, grids, dtype=np.float32, keep=True, reach=None if coarse else FINE_REACH)
         numint = self.xc_blocks.numint
@@ -68,7 +68,8 @@ class CheapField:
         """
         exc, potential = self.xc_blocks.potential(np.asarray(density))[1:]
         total = np.asarray(density[0]) + np.asarray(density[1])
-        coulomb, exchange = self._coulomb_and_exchange(total, occupied_of(density), overlap=overlap)
+        occupied = occupied_orbitals(density.mo_coeff, density.mo_occ)
+        coulomb, exchange = self._coulomb_and_exchange(total, occupied, overlap=overlap)
         potential = potential + coulomb - exchange
         exc -= 0.5 * float(np.einsum("sij,sij->", np.asarray(density), exchange))
         return Field(potential, 0.5 * float(np.einsum("ij,ij->", total, coulomb)), exc)
@@ -78,7 +79,7 @@ class CheapField:
 
         ``density`` as for a call; the changes are ``(n_ao, n_occupied)`` of α and of β.
         """
-        occupied = occupied_of(density)
+        occupied = occupied_orbitals(density.mo_coeff, density.mo_occ)
         semi_local = self.xc_blocks.response(np.asarray(density))
 
         def respond(changes: list[np.ndarray]) -> np.ndarray:
@@ -124,10 +125,6 @@ class CheapField:
     ) -> np.ndarray:
         with self.fit.range_coulomb(omega) as fit:
             return coulomb_and_exchange(fit, None, occupied, changes, overlap=overlap)[1]
-
-
-def _occupied(density: Any) -> list[np.ndarray]:
-    return [c[:, n > 0] * np.sqrt(n[n > 0]) for c, n in zip(density.mo_coeff, density.mo_occ, strict=True)]
 
 
 @dataclass(frozen=True)
