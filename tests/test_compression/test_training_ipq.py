@@ -73,12 +73,12 @@ def test_distillation_in_bfloat16_ends_near_that_in_float32(tiny_roberta, tiny_d
     for precision in ("float32", "bfloat16"):
         config = SETTINGS.model_copy(update={"precision": precision, "distillation": hidden})
         model = tiny_roberta(0)
-        ipq(model, rules(), train_data=tiny_data, teacher=tiny_roberta(0), config=config)
+        ipq(model, rules(2), train_data=tiny_data, teacher=tiny_roberta(0), config=config)
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
         reference = predict_logits(tiny_roberta(0), tiny_data)
         distances[precision] = logit_loss(predict_logits(model, tiny_data), reference, 1.0).item()
     assert distances["bfloat16"] != distances["float32"]
-    assert distances["bfloat16"] == pytest.approx(distances["float32"], rel=0.3)
+    assert distances["bfloat16"] == pytest.approx(distances["float32"], rel=0.1)  # untrained: 0.169, trained: 0.067
 
 
 def test_remainder_rate_zero_trains_centroids_only(tiny_roberta, tiny_data, teacher):
