@@ -45,8 +45,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     exchange.add_argument("molecule", help="a name of the library (e.g. mono), an XYZ file, or a SMILES string")
     exchange.add_argument(
         "--centres", nargs="+", metavar="ATOMS", help="atom sets of the spin centres from 0, e.g. 0,1 3-12; or the "
-        "words radicals (each radical of the SMILES) and chromophore (its largest aromatic system, spin 1); or density "
-        "alone (from the spin density of --multiplicity); required unless the molecule is from the library",
+        "words radicals (each radical of the SMILES, or of the bonds in the file) and chromophore (the largest "
+        "aromatic system, spin 1); or density alone (from the spin density of --multiplicity); required unless the "
+        "molecule is from the library",
     )  # fmt: skip
     exchange.add_argument(
         "--multiplicity", type=int, default=None, help="of all spins up, for --centres density (default: that of the "
@@ -87,7 +88,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--solvent", type=float, default=None, metavar="EPSILON", help="dielectric constant of an implicit solvent"
     )
     exchange.add_argument("--dispersion", choices=("d3bj", "d3zero", "d4"), default=None, help="dispersion energy")
-    exchange.add_argument("--device", choices=("cpu", "gpu"), default=None, help="default: a GPU if there is one")
+    exchange.add_argument(
+        "--device", choices=("cpu", "gpu"), default=None, help="of the states (default: a GPU if there is one); a "
+        "relaxation with uks is on the cpu if this is left out",
+    )  # fmt: skip
     exchange.add_argument("--auxbasis", default=None, help="fit the states, whatever the size, in this fitting basis")
     exchange.add_argument("--exact-integrals", action="store_true", help="no density fitting, whatever the size")
     exchange.add_argument(

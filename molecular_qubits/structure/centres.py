@@ -1,10 +1,14 @@
-"""Spin centres found from the graph of a SMILES: radical groups and the largest chromophore."""
+"""Spin centres found from the graph of a molecule: radical groups and the largest chromophore."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from molecular_qubits.structure.molecule import Molecule
+
+OTHERWISE = (
+    "Give the centres as atom sets, or find them from the spin density (`centres_from_density`, `--centres density`)."
+)
 
 
 def radical_centres(molecule: Molecule) -> tuple[tuple[int, ...], ...]:
@@ -18,7 +22,8 @@ def radical_centres(molecule: Molecule) -> tuple[tuple[int, ...], ...]:
     Parameters
     ----------
     molecule
-        Made from a SMILES that writes the radicals, e.g. ``[O]N(C)C``.
+        Made from a SMILES that writes the radicals, e.g. ``[O]N(C)C``; of a geometry alone, bond orders and radicals
+        are those of `molecular_qubits.structure.bond_orders`, whatever its multiplicity.
 
     Returns
     -------
@@ -28,13 +33,14 @@ def radical_centres(molecule: Molecule) -> tuple[tuple[int, ...], ...]:
     Raises
     ------
     ValueError
-        If the molecule has no SMILES, the SMILES has no radical, or a group has more than one unpaired electron.
+        If the molecule has no radical, or a group has more than one unpaired electron.
     """
-    mol = _mol(molecule, "radical groups")
+    mol = molecule.to_rdkit()
     seeds = [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetNumRadicalElectrons()]
     if not seeds:
         raise ValueError(
-            f"Argument `molecule` must have a radical in its SMILES, such as [O]N, but {molecule.smiles!r} has none."
+            f"Argument `molecule` must have a radical, such as [O]N in its SMILES, but {_name(molecule)} has none. "
+            f"{OTHERWISE}"
         )
     for seed in seeds:
         electrons = mol.GetAtomWithIdx(seed).GetNumRadicalElectrons()
@@ -59,14 +65,14 @@ def chromophore_centre(molecule: Molecule) -> tuple[int, ...]:
     Parameters
     ----------
     molecule
-        Made from a SMILES.
+        Of a geometry alone, the bond orders are those of `molecular_qubits.structure.bond_orders`.
 
     Raises
     ------
     ValueError
-        If the molecule has no SMILES or no aromatic ring, or two systems are equally large.
+        If the molecule has no aromatic ring, or two systems are equally large.
     """
-    mol = _mol(molecule, "a chromophore")
+    mol = molecule.to_rdkit()
     systems: list[set[int]] = []
     for ring in mol.GetRingInfo().AtomRings():
         if not all(mol.GetAtomWithIdx(index).GetIsAromatic() for index in ring):
@@ -80,23 +86,18 @@ def chromophore_centre(molecule: Molecule) -> tuple[int, ...]:
                 apart.append(system)
         systems = [*apart, joined]
     if not systems:
-        raise ValueError(f"Argument `molecule` must have an aromatic ring, but {molecule.smiles!r} has none.")
+        raise ValueError(f"Argument `molecule` must have an aromatic ring, but {_name(molecule)} has none. {OTHERWISE}")
     systems.sort(key=len, reverse=True)
     if len(systems) > 1 and len(systems[0]) == len(systems[1]):
         raise ValueError(
-            f"Argument `molecule` must have one largest aromatic system, but {molecule.smiles!r} has several of "
+            f"Argument `molecule` must have one largest aromatic system, but {_name(molecule)} has several of "
             f"{len(systems[0])} atoms. Give the centre as an atom set."
         )
     return tuple(sorted(systems[0]))
 
 
-def _mol(molecule: Molecule, what: str) -> Any:
-    if molecule.smiles is None:
-        raise ValueError(
-            f"Argument `molecule` must have been made from a SMILES to find {what} in its graph. Give the centres as "
-            "atom sets, or find them from the spin density (`centres_from_density`, `--centres density`)."
-        )
-    return molecule.to_rdkit()
+def _name(molecule: Molecule) -> str:
+    return "its geometry" if molecule.smiles is None else repr(molecule.smiles)
 
 
 def _reach(mol: Any, seed: int) -> dict[int, int]:

@@ -24,8 +24,8 @@ def check_clashes(molecule: Molecule) -> None:
         distance = share * (_radius(molecule.symbols[i]) + _radius(molecule.symbols[j]))
         raise ValueError(
             f"Argument `molecule` must not have clashing atoms, but {molecule.symbols[i]}{i} and "
-            f"{molecule.symbols[j]}{j} are {distance:.2f} Å apart. Check the coordinates and their unit (Å), or relax "
-            "the geometry first."
+            f"{molecule.symbols[j]}{j} are {distance:.2f} Å apart. Correct the coordinates or their unit (Å), or "
+            "begin with a SMILES, which is embedded."
         )
 
 

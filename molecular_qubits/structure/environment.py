@@ -56,7 +56,8 @@ def check_available(dispersion: str | None, device: str, xc: str) -> None:
         )
     if device == "gpu" and not gpu_available():
         raise ModuleNotFoundError(
-            "Argument `device` is 'gpu', which needs a CUDA device and the package gpu4pyscf-cuda12x."
+            "Argument `device` is 'gpu', which needs a CUDA device and the package gpu4pyscf-cuda12x. Leave it "
+            "out to run on the processor."
         )
 
 
@@ -79,8 +80,10 @@ def gpu_available() -> bool:
     """Return whether gpu4pyscf is installed and sees a device."""
     if importlib.util.find_spec("gpu4pyscf") is None or importlib.util.find_spec("cupy") is None:
         return False
-    import cupy
-
+    try:
+        import cupy
+    except ImportError:  # installed, but without the libraries of CUDA
+        return False
     try:
         return int(cupy.cuda.runtime.getDeviceCount()) > 0
     except cupy.cuda.runtime.CUDARuntimeError:

@@ -71,9 +71,8 @@ class Molecule:
                 raise ValueError(
                     f"Argument `symbols` must hold elements up to krypton, such as 'C', but holds {symbol!r}."
                 )
-        distances = np.linalg.norm(positions[:, None] - positions[None], axis=2) + np.eye(len(symbols))
-        if distances.min() < 0.1:
-            i, j = np.unravel_index(int(distances.argmin()), distances.shape)
+        if (pair := _coincident(positions)) is not None:
+            i, j = pair
             raise ValueError(f"Argument `coordinates` must separate the atoms, but atoms {i} and {j} coincide.")
         object.__setattr__(self, "symbols", symbols)
         object.__setattr__(self, "coordinates", _rows(positions))
@@ -202,6 +201,11 @@ class Molecule:
                 "Correct the comment, or leave `charge` out."
             )
         charge = commented if charge is None else charge
+        if (pair := _coincident(positions)) is not None:
+            raise XYZError(
+                f"Lines {pair[0] + 3} and {pair[1] + 3} must hold atoms in different places, but they coincide. "
+                "Correct the coordinates or their unit (Å)."
+            )
         found = cls(symbols, _rows(positions), charge or 0, multiplicity)
         if multiplicity is not None:
             return found
@@ -383,6 +387,13 @@ class Molecule:
 def _rows(positions: np.ndarray) -> tuple[tuple[float, float, float], ...]:
     """Return an array as nested tuples; a wrong shape is kept, for the check of the constructor."""
     return tuple(tuple(float(x) for x in row) for row in positions)  # type: ignore[misc]
+
+
+def _coincident(positions: np.ndarray) -> tuple[int, int] | None:
+    """Return the closest two atoms if they are in one place."""
+    distances = np.linalg.norm(positions[:, None] - positions[None], axis=2) + np.eye(len(positions))
+    i, j = np.unravel_index(int(distances.argmin()), distances.shape)
+    return (int(i), int(j)) if distances[i, j] < 0.1 else None
 
 
 def _read_atom(line: str, name: int, place: int, number: int) -> tuple[str, list[float]]:

@@ -49,9 +49,19 @@ def test_the_chromophore_is_the_largest_fused_system():
 def test_molecules_without_clear_radicals_are_refused(smiles, words):
     with pytest.raises(ValueError, match=words):
         radical_centres(Molecule.from_smiles(smiles))
-    plain = Molecule.from_xyz_text(Molecule.from_smiles("[O]N").to_xyz())
-    with pytest.raises(ValueError, match="or find them from the spin density"):
-        radical_centres(plain)
+
+
+def test_a_geometry_alone_has_the_centres_of_its_smiles():
+    known = Molecule.from_smiles(LIBRARY["mono"].smiles, multiplicity=4)
+    plain = Molecule.from_xyz_text(known.to_xyz())
+    assert plain.smiles is None
+    assert radical_centres(plain) == radical_centres(known) != ()
+    assert chromophore_centre(plain) == chromophore_centre(known)
+    water = Molecule.from_xyz_text(Molecule.from_smiles("O").to_xyz())
+    with pytest.raises(ValueError, match=r"its geometry has none\. .* or find them from the spin density"):
+        radical_centres(water)
+    with pytest.raises(ValueError, match=r"aromatic ring, but its geometry has none\. Give the centres as atom sets"):
+        chromophore_centre(water)
 
 
 def test_spin_density_finds_the_nitroxides_that_the_graph_finds():

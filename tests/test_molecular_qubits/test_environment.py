@@ -104,6 +104,9 @@ def test_a_gpu_is_found_only_with_package_and_device(monkeypatch):
 
         runtime.getDeviceCount = no_device
         assert not environment.gpu_available()
+        environment.gpu_available.cache_clear()
+        monkeypatch.setitem(sys.modules, "cupy", None)  # installed, but its libraries are not
+        assert not environment.gpu_available()
     finally:
         environment.gpu_available.cache_clear()
 

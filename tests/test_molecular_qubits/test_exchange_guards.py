@@ -36,7 +36,7 @@ FAST = {"xc": "hf", "basis": "sto-3g", "stability": False}
 def test_clashing_atoms_are_named_before_any_field(tmp_path):
     clash = H_HE_H.with_positions([[0, 0, -1.5], [0, 0, 0], [0, 0, 0.3]])
     assert closest_contact(clash)[:2] == (1, 2)
-    with pytest.raises(ValueError, match=r"He1 and H2 are 0\.30 Å apart. Check the coordinates and their unit"):
+    with pytest.raises(ValueError, match=r"He1 and H2 are 0\.30 Å apart. Correct the coordinates or their unit"):
         exchange_couplings(clash, [[0], [2]], cache=Cache(tmp_path), **FAST)
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match=r"He1 and H2 are 0\.30 Å apart"):

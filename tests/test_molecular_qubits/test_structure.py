@@ -250,6 +250,9 @@ def test_unreadable_input_is_refused(tmp_path):
         Molecule.from_xyz_text("two\n\nH 0 0 0\n")
     with pytest.raises(ValueError, match="announces 3"):
         Molecule.from_xyz_text("3\n\nH 0 0 0\nH 0 0 1\n")
+    (tmp_path / "one.xyz").write_text("3\n\nO 0 0 0\nH 0 0 1\nH 0 0 1.02\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"one.xyz': Lines 4 and 5 must hold atoms in different places"):
+        Molecule.from_xyz(tmp_path / "one.xyz")
 
 
 def test_gfn2_relaxes_water_to_its_known_geometry(tmp_path):
