@@ -119,12 +119,18 @@ def torsion_profile(
     else:
         energies = np.array([row["gfn2_energy_cm1"] for row in rows])
     couplings = np.array([coupling(row, projection=projection) for row in rows])
-    energies = energies - energies.min()
-    mirrored = angles < 90
+    return _mirrored(angles, energies - energies.min(), couplings)
+
+
+def _mirrored(
+    angles: np.ndarray, energies: np.ndarray, couplings: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a profile of increasing angles up to 90° continued by its mirror image."""
+    below = angles < 90
     return (
-        np.concatenate([angles, 180 - angles[mirrored][::-1]]),
-        np.concatenate([energies, energies[mirrored][::-1]]),
-        np.concatenate([couplings, couplings[mirrored][::-1]]),
+        np.concatenate([angles, 180 - angles[below][::-1]]),
+        np.concatenate([energies, energies[below][::-1]]),
+        np.concatenate([couplings, couplings[below][::-1]]),
     )
 
 
@@ -195,6 +201,27 @@ def share_rows(study: str = "small-exchange") -> list[dict[str, Any]]:
 def torsion_average(temperature_k: float = ROOM_TEMPERATURE_K, **options: Any) -> ThermalAverage:
     """Return the Boltzmann average of J over the torsion of the mono-radical; options as for `torsion_profile`."""
     return boltzmann_average(*torsion_profile(**options), temperature_k, period_degrees=None)
+
+
+def bi_torsion_average(temperature_k: float = ROOM_TEMPERATURE_K) -> ThermalAverage | None:
+    """Return the Boltzmann average of the lit J_RT of the bi-radical, the mean over its radicals, over their torsions.
+
+    Both torsions are alike in each row (of the relaxed one, their mean is taken), and each is averaged by itself: half
+    of the energy is its own. ``None`` with fewer than four rows.
+    """
+    rows = [*rows_of("bi", state="excited"), *rows_of("bi-torsion", state="excited")]
+    if len(rows) < 4:
+        return None
+
+    def angle(row: dict[str, Any]) -> float:
+        turned = row["torsion_degrees"]
+        return float(np.mean(np.abs(row["held_torsions_degrees"]))) if turned is None else float(turned)
+
+    rows.sort(key=angle)
+    energies = np.array([row["states"][0]["energy_hartree"] for row in rows]) * HARTREE_TO_CM1 / 2
+    angles, couplings = (np.array([value(row) for row in rows]) for value in (angle, mean_coupling))
+    profile = _mirrored(angles, energies - energies.min(), couplings)
+    return boltzmann_average(*profile, temperature_k, period_degrees=None)
 
 
 def radical_torsion_factor(temperature_k: float = ROOM_TEMPERATURE_K) -> float | None:

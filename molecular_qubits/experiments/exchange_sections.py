@@ -84,12 +84,14 @@ def write_torsion(writer: ResultsWriter) -> None:
         caption = "Energy of the quartet and J_RT by the torsion of iminonitroxide and phenylene (committed)."
         writer.table(report.torsion_rows("mono-second-torsion"), "second_torsion", caption)
     if path_of("verdazyl-torsion").exists():
-        other = report.torsion_average(study="verdazyl-torsion")
+        other, bar = report.torsion_average(study="verdazyl-torsion"), report.mono_error_bar()
+        error_cm1 = bar.total_cm1 * abs(other.mean_cm1 / bar.value_cm1)
         writer.section(
             f"J along the torsion: {library_entry('verdazyl-mono').description}",
             f"{origin('verdazyl-torsion')} B3LYP/6-31G, otherwise as above. The Boltzmann average at "
             f"{other.temperature_k:g} K is {other.mean_cm1:+.1f} cm^-1, the thermal spread "
-            f"{other.standard_deviation_cm1:.1f} cm^-1.",
+            f"{other.standard_deviation_cm1:.1f} cm^-1. With the relative error of the iminonitroxide, it is known to "
+            f"± {error_cm1:.2g} cm^-1.",
         )
         caption = "Energy of the quartet and J_RT of the verdazyl by torsion (committed)."
         writer.table(report.torsion_rows("verdazyl-torsion"), "verdazyl_torsion", caption)
@@ -119,6 +121,11 @@ def switching_sentences() -> list[str]:
         return []
     found = report.switching()
     sentences = [f"Lit, J_RT is {report.bi_error_bar()}."]
+    if (average := report.bi_torsion_average()) is not None:
+        sentences.append(
+            f"Its Boltzmann average over the torsions at {average.temperature_k:g} K is {average.mean_cm1:+.1f} cm^-1, "
+            f"the thermal spread {average.standard_deviation_cm1:.1f} cm^-1."
+        )
     lit = found["lit_factors"].values()
     spread = f" (functionals: {min(lit):.2g} to {max(lit):.2g} times that)" if len(lit) > 1 else ""
     for geometry, ratio in found["ratios"].items():

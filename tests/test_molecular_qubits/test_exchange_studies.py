@@ -23,7 +23,7 @@ from molecular_qubits.fields.alignments import polarised_alike, separate_spin_s2
 from molecular_qubits.structure.library import LIBRARY
 from molecular_qubits.structure.molecule import Molecule
 from molecular_qubits.structure.step_field import UnstableFieldError
-from molecular_qubits.units import HARTREE_TO_CM1
+from molecular_qubits.units import HARTREE_TO_CM1, KELVIN_TO_CM1
 from shared.artifacts import Cache, write_json
 from shared.parallel import seeds_for
 
@@ -317,6 +317,33 @@ def bi_row(state, j_cm1, **more):
     row = Calculation("bi", state, basis="6-31g", **more).key() | {"held_torsions_degrees": [57.0, -57.2]}
     row |= {f"j_{name}_cm1": couplings for name in report.PROJECTIONS}
     return row | {"residual_cm1": None, "states": [{"stable": None, "solver": "diis"}]}
+
+
+def test_the_average_over_both_torsions_is_that_of_the_plane(monkeypatch):
+    """Torsions that do not feel each other: the mean of their couplings over (a, b), with the energy e(a) + e(b)."""
+
+    def energy_cm1(degrees):
+        return 800 * np.cos(np.radians(degrees)) ** 4 + 150 * np.sin(np.radians(degrees)) ** 4
+
+    def coupling_cm1(degrees):
+        return 180 * np.cos(np.radians(degrees)) ** 2
+
+    def row(degrees, torsion):
+        found = bi_row("excited", coupling_cm1(degrees), torsion_degrees=torsion)
+        found["held_torsions_degrees"] = [-degrees - 1, degrees - 1]
+        return found | {"states": [{"energy_hartree": 2 * energy_cm1(degrees) / HARTREE_TO_CM1}]}
+
+    turned = [row(degrees, degrees) for degrees in (90.0, 70.0, 40.0, 80.0)]
+    kept = {"bi": [row(55.0, None)], "bi-torsion": turned[:2]}
+    monkeypatch.setattr(report, "rows_of", lambda study, **wanted: kept[study])
+    assert report.bi_torsion_average() is None
+    kept["bi-torsion"] = turned
+    angles = np.linspace(40, 140, 2001)
+    factor = np.exp(-energy_cm1(angles) / (report.ROOM_TEMPERATURE_K * KELVIN_TO_CM1))
+    plane = np.outer(factor, factor)
+    first, second = coupling_cm1(angles)[:, None], coupling_cm1(angles)[None]
+    expected = np.sum(plane * (first + second) / 2) / np.sum(plane)
+    assert report.bi_torsion_average().mean_cm1 == pytest.approx(expected, rel=0.01)
 
 
 def test_the_error_of_the_mean_holds_the_difference_of_equivalent_halves(monkeypatch):
