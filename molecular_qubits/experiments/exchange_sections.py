@@ -95,6 +95,7 @@ def write_torsion(writer: ResultsWriter) -> None:
         )
         caption = "Energy of the quartet and J_RT of the verdazyl by torsion (committed)."
         writer.table(report.torsion_rows("verdazyl-torsion"), "verdazyl_torsion", caption)
+        _density(writer, "verdazyl-excited")
 
 
 def write_switching(writer: ResultsWriter) -> None:

@@ -1,4 +1,4 @@
-"""Committed spin-density maps of the paper's molecules.
+"""Committed spin-density maps of the paper's molecules and of a verdazyl analogue.
 
 ``python -m molecular_qubits.experiments.spin_density_maps`` writes ``data/exchange/maps/*.npz`` from states that the
 exchange studies left in the cache; what is missing is computed.
@@ -25,6 +25,7 @@ MAPS: dict[str, Calculation] = {
     "mono-excited": STUDIES["mono-torsion"][0],
     "bi-excited": STUDIES["bi"][0],
     "bi-ground": STUDIES["bi"][1],
+    "verdazyl-excited": STUDIES["verdazyl-torsion"][0],
 }
 
 
