@@ -1,4 +1,4 @@
-"""Orbital Hessian of a ramped field by its cheap field: density-fitted, single precision, coarse grid."""
+"""Orbital Hessian of a ramped field by its cheap field: density-fitted, single precision, on its grid."""
 
 from __future__ import annotations
 

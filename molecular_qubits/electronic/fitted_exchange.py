@@ -21,7 +21,8 @@ _TILE = 32
 def one_pass(fit: Any) -> Any:
     """Return a PySCF ``DF`` with the integrals of another, whose unrestricted fields are of `coulomb_and_exchange`.
 
-    In double precision, for densities that are tagged with their orbitals; others take PySCF's way.
+    In double precision, for densities that are tagged with their orbitals, each empty or full; others take PySCF's way,
+    and so do range-separated parts that the other has built.
     """
     from pyscf.df import DF
 
@@ -38,7 +39,8 @@ def one_pass(fit: Any) -> Any:
             if omega is not None:
                 with self.range_coulomb(omega) as attenuated:
                     return attenuated.get_jk(dm, hermi, with_j, with_k, direct_scf_tol)
-            if not with_k or np.ndim(dm) != 3 or getattr(dm, "mo_coeff", None) is None:
+            tagged = np.ndim(dm) == 3 and getattr(dm, "mo_coeff", None) is not None
+            if not with_k or not tagged or not np.all(np.isin(dm.mo_occ, (0, 1))):
                 return super().get_jk(dm, hermi, with_j, with_k, direct_scf_tol)
             density = np.asarray(dm) if with_j else None
             occupied = occupied_orbitals(dm.mo_coeff, dm.mo_occ)
@@ -97,6 +99,8 @@ def coulomb_and_exchange(
     twice = None if density is None else lib.pack_tril((density * (2 - np.eye(n_ao))).reshape(-1, n_ao, n_ao))
     totals = [np.zeros((n_ao, n_ao if overlap is None else c.shape[1])) for c in occupied]
     coulomb = np.zeros(0 if twice is None else twice.shape)
+    if fit._cderi is None:
+        fit.build()  # with all threads, which `workers` keeps for itself
     with workers() as pool:
         for packed in fit.loop(batch):
             more = None if twice is None else pool.submit(_coulomb, packed, twice)

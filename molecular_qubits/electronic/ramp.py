@@ -6,8 +6,8 @@ field, for what is left out is of second order in the last change of the density
 field. The end is judged by the gradient of the exact Fock matrix: nothing of the cheap field is in the result.
 
 Where the integrals do not fit in memory and are read in each cycle, or a coarse grid is wanted anyway, the grid is the
-exact one, and exchange among unoccupied orbitals, which changes neither energy nor gradient, is left out: one exact
-field is enough.
+exact one, and exchange among unoccupied orbitals, which changes neither energy nor gradient, is left out (not by the
+second-order solver): in vacuum, one exact field is enough.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from molecular_qubits.electronic.fitted_exchange import coulomb_and_exchange
 from molecular_qubits.fields.guesses import density_of, occupied_orbitals
 from molecular_qubits.fields.xc_blocks import BlockedXC
+from molecular_qubits.structure.memory import available_memory_mb
 
 MAX_TURNS = 10
 """Corrections before the solver counts as not converged; two are the rule, four to six in a solvent."""
@@ -28,6 +29,9 @@ MAX_TURNS = 10
 FINE_REACH = 1e-7
 """Where the cheap grid is the exact one, the tails of orbitals that are left out are what the cheap gradient is wrong
 by: with 1e-5 by 7e-5 in a molecule of 14 heavy atoms, with 1e-6 still by more than 1e-4 in one of 46."""
+
+KEPT_SHARE = 0.25
+"""Share of the available memory that orbital values may take to be kept; others are computed in each cycle."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class CheapField:
 
     def __init__(self, mole: Any, xc: str, fit: Any, grids: Any, *, coarse: bool) -> None:
         self.coarse = coarse
-        self.xc_blocks = BlockedXC(mole, xc, grids, dtype=np.float32, keep=True, reach=None if coarse else FINE_REACH)
+        self.xc_blocks = BlockedXC(mole, xc, grids, dtype=np.float32, reach=None if coarse else FINE_REACH)
+        self.xc_blocks.keep = self.xc_blocks.n_bytes < KEPT_SHARE * available_memory_mb() * 1e6
         numint = self.xc_blocks.numint
         self.fit, self.hybrid = fit, numint.libxc.is_hybrid_xc(xc)
         shares: tuple[float, float, float] = numint.rsh_and_hybrid_coeff(xc) if self.hybrid else (0.0, 0.0, 0.0)
@@ -178,7 +183,7 @@ def converge(exact: Any, inner: Callable[[], Any], cheap: CheapField, density: A
         evaluated.get_hcore = lambda *args: core
         share = 0.8 if not cheap.coarse else 0.5 if defect else 10.0
         field.check_convergence = lambda found, limit=share * gradient_tol: found["norm_gorb"] < limit
-        projected = evaluated is field and not cheap.coarse
+        projected = evaluated is field and cheap.hybrid and not cheap.coarse
         bound = _Bound(cheap, defect, exact, overlap if projected else None)
         evaluated.get_veff = bound
         field.kernel(dm0=density)
@@ -192,7 +197,7 @@ def converge(exact: Any, inner: Callable[[], Any], cheap: CheapField, density: A
         gradient = float(np.linalg.norm(exact.get_grad(*orbitals, fock)))
         if gradient < gradient_tol:
             break
-        raw = cheap(density) if projected else bound.raw
+        raw = cheap(density) if projected else bound.raw  # a defect of what is left out would be frozen in the field
         defect = Defect(
             np.asarray(density),
             Field(

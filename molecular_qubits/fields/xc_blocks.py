@@ -80,7 +80,7 @@ class BlockedXC:
         order, limits = _leaves(np.asarray(grids.coords), POINTS)
         self.coords = np.ascontiguousarray(grids.coords[order])
         self.weights = np.ascontiguousarray(grids.weights[order])
-        self.blocks = _blocks(mole, self.coords, limits, reach or REACH[self.dtype])
+        self.blocks = _blocks(mole, self.coords, limits, REACH[self.dtype] if reach is None else reach)
         self._kept: list[list[np.ndarray]] = []
 
     @property

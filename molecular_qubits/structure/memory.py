@@ -24,7 +24,8 @@ _WORK_MATRICES = 40
 """Square matrices of an unrestricted field with DIIS: 8 error and 8 Fock pairs, densities, orbitals, work arrays."""
 
 _ORBITAL_VALUES_SHARE = 1 / 6
-"""Orbital values that a ramped field keeps, in fitted integrals, with 55 atoms."""
+"""Orbital values that a ramped field keeps, in fitted integrals, with 55 atoms and a coarse grid; what is more is kept
+only where memory has room for it (`molecular_qubits.electronic.ramp.KEPT_SHARE`)."""
 
 _REMEDY = "take a smaller `basis` or `auxbasis`, exact integrals (`density_fit=False`, slower), or a larger machine."
 

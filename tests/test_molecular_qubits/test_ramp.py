@@ -119,14 +119,16 @@ def test_exchange_without_that_among_unoccupied_orbitals_has_the_same_gradient(w
 
 
 def test_fields_of_one_pass_are_those_of_pyscf(workspace, orbitals):
-    from pyscf import df
+    from pyscf import df, lib
 
     fit, density = df.DF(workspace.mole).build(), density_of(*orbitals)
     for omega in (None, 0.3, -0.3):
-        for expected, found in zip(
-            fit.get_jk(density, omega=omega), one_pass(fit).get_jk(density, omega=omega), strict=True
-        ):
+        ours = one_pass(df.DF(workspace.mole).build())  # PySCF's would share its range-separated part
+        for expected, found in zip(fit.get_jk(density, omega=omega), ours.get_jk(density, omega=omega), strict=True):
             assert found == pytest.approx(expected, abs=1e-11)
+    halves = lib.tag_array(np.asarray(density) / 2, mo_coeff=density.mo_coeff, mo_occ=density.mo_occ / 2)
+    for expected, found in zip(fit.get_jk(halves), one_pass(fit).get_jk(halves), strict=True):
+        assert found == pytest.approx(expected, abs=1e-11)
     assert one_pass(fit).get_jk(density, with_j=False)[0] is None
     for plain in (np.asarray(density), np.asarray(density[0])):  # without orbitals
         for expected, found in zip(fit.get_jk(plain), one_pass(fit).get_jk(plain), strict=True):
@@ -180,17 +182,61 @@ def test_few_exact_fields_are_computed(monkeypatch):
     assert calls.count(4) >= solution.cycles
 
 
-def test_integrals_in_a_file_have_the_grid_that_is_wanted_and_one_exact_field(monkeypatch):
-    settings = SCFSettings(basis="6-31g", grid_level=3, density_fit=True, conv_tol=1e-8, ramp=True)
+@pytest.mark.parametrize("xc", ["b3lyp", "cam-b3lyp"])
+def test_integrals_in_a_file_have_the_grid_that_is_wanted_and_one_exact_field(xc, monkeypatch):
+    settings = SCFSettings(xc=xc, basis="6-31g", grid_level=3, density_fit=True, conv_tol=1e-8, ramp=True)
     expected = run_scf(Workspace(NITROXIDE, settings), 1, None, label="state", guess="minao")
     monkeypatch.setattr(scf_module, "fit_limit_mb", lambda mole: 1.0)
     turns, converge = [], scf_module.ramp.converge
     monkeypatch.setattr(scf_module.ramp, "converge", lambda *a: turns.append(found := converge(*a)) or found)
+    passes, once = [], fitted_exchange.coulomb_and_exchange
+
+    def spied(fit, density, occupied, changes=None, *, dtype=np.float32, overlap=None):
+        passes.append((np.dtype(dtype).itemsize, overlap is not None))
+        return once(fit, density, occupied, changes, dtype=dtype, overlap=overlap)
+
+    for module in (fitted_exchange, scf_module.ramp):
+        monkeypatch.setattr(module, "coulomb_and_exchange", spied)
     in_file = Workspace(NITROXIDE, settings)
     found = run_scf(in_file, 1, None, label="state", guess="minao")
     assert in_file.cheap().coarse is False
     assert [end.turns for end in turns] == [1]
     assert found.energy_hartree == pytest.approx(expected.energy_hartree, abs=2e-8)
+    sets = 1 if xc == "b3lyp" else 2
+    assert passes.count((8, False)) == sets  # the exact field at the end; the guess has no orbitals
+    assert passes.count((4, True)) == len(passes) - sets > 5
+
+
+def test_orbitals_of_a_fine_grid_are_followed_far_enough(orbitals, monkeypatch):
+    monkeypatch.setattr(scf_module, "fit_limit_mb", lambda mole: 1.0)
+    workspace = Workspace(
+        NITROXIDE, SCFSettings(basis="6-31g*", grid_level=3, density_fit=True, conv_tol=1e-8, ramp=True)
+    )
+    density = density_of(*orbitals)
+    exact = workspace.mean_field(1).get_veff(workspace.mole, density)
+    assert workspace.cheap()(density).potential == pytest.approx(np.asarray(exact), abs=2e-6)
+
+
+def test_integrals_in_a_file_and_a_solvent_need_no_other_solver(monkeypatch):
+    """Exact fields correct the cheap one in turns, without what it leaves out among unoccupied orbitals."""
+    options = {"basis": "6-31g", "grid_level": 1, "density_fit": True, "conv_tol": 1e-8, "solvent_epsilon": 37.5}
+    plain = Workspace(NITROXIDE, SCFSettings(**options))
+    expected = run_scf(plain, 1, None, label="state", guess="minao")
+    monkeypatch.setattr(scf_module, "fit_limit_mb", lambda mole: 1.0)
+    found = run_scf(Workspace(NITROXIDE, SCFSettings(**options, ramp=True)), 1, None, label="state", guess="minao")
+    assert found.solver == "diis"
+    assert found.energy_hartree == pytest.approx(expected.energy_hartree, abs=2e-8)
+
+
+def test_orbital_values_are_kept_only_where_there_is_room(workspace, orbitals, monkeypatch):
+    grids, fit = make_grids(workspace.mole, 1), workspace.cheap().fit
+    kept = CheapField(workspace.mole, "b3lyp", fit, grids, coarse=True)
+    monkeypatch.setattr(scf_module.ramp, "available_memory_mb", lambda: 4 * kept.xc_blocks.n_bytes / 1e6)
+    computed = CheapField(workspace.mole, "b3lyp", fit, grids, coarse=True)
+    density = density_of(*orbitals)
+    assert np.array_equal(kept(density).potential, computed(density).potential)
+    assert kept.xc_blocks._kept
+    assert not computed.xc_blocks._kept
 
 
 def test_a_cheap_field_that_does_not_converge_leaves_the_ladder_to_go_on(monkeypatch):
