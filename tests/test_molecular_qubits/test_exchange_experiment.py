@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from molecular_qubits.experiments import exchange, numerical_error
+from molecular_qubits.experiments import exchange, few_electrons, numerical_error
 from molecular_qubits.experiments.exchange import ExchangeConfig, benchmark_rows, stretched_h2_rows
 from molecular_qubits.experiments.reproduce import CONFIGS, ReproduceConfig, load_reproduce_config
 from molecular_qubits.experiments.spin_density_figure import map_spin_densities
@@ -40,6 +40,23 @@ def test_stretched_h2_is_near_full_ci_by_hartree_fock_and_not_by_b3lyp(tmp_path)
     assert row["HF, ratio"] == pytest.approx(0.932, abs=0.001)
     assert row["B3LYP, ratio"] == pytest.approx(1.967, abs=0.01)
     assert row["B3LYP, <S²>"] == pytest.approx(0.932, abs=0.002)
+
+
+def test_committed_few_electrons_are_those_of_the_reference_and_of_full_ci(monkeypatch):
+    rows = few_electrons.read()["rows"]
+    known = [row for row in rows if row["molecule"] == "H-He-H" and row["reference"] is not None]
+    assert len(known) == 10
+    assert all(abs(row["deviation (%)"]) < 0.06 for row in known)
+    stretched = [row for row in rows if row["molecule"] == "H2"]
+    assert [row["R (Å)"] for row in stretched[::3]] == [2.0, 2.5, 3.0, 4.0]
+    assert all(abs(row["deviation (%)"]) < 9 for row in stretched[1::3])  # by Hartree-Fock
+    given = {"R(H-He) (Å)": 2.0, "quantity": "q", "computed": -3.0, "reference": None, "deviation (%)": None}
+    monkeypatch.setattr(exchange, "benchmark_rows", lambda config: [given])
+    energies = {"full CI (cm^-1)": -10.0, "HF (cm^-1)": -9.0, "B3LYP (cm^-1)": -15.0}
+    monkeypatch.setattr(exchange, "stretched_h2_rows", lambda config: [{"R(H-H) (Å)": 3.0, **energies}])
+    made = few_electrons.measure()
+    assert [row["deviation (%)"] for row in made] == [None, 0.0, 10.0, -50.0]
+    assert {tuple(row) for row in made} == {tuple(rows[0])}
 
 
 def test_committed_numerical_error_is_below_one_wavenumber():
