@@ -136,6 +136,13 @@ def test_every_published_simulation_has_its_source_and_a_known_molecule_or_none(
             assert shown["ours, J/k and 2J/k (K)"] == "not computed"
 
 
+def test_a_pyrimidine_more_than_doubles_the_committed_coupling_as_published():
+    phenylene, pyrimidine = (report.rows_of(study, state="excited")[0] for study in ("bi", "pyrimidinyl"))
+    j_cm1 = report.mean_coupling(pyrimidine)
+    assert 2 * j_cm1 > 400 * KELVIN_TO_CM1
+    assert j_cm1 > 2 * report.mean_coupling(phenylene)
+
+
 NOTHING = dict.fromkeys(report.GAPS)
 
 
