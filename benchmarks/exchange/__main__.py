@@ -217,7 +217,8 @@ def growth(rows: list[dict[str, Any]]) -> list[tuple[str, list[int], list[float]
     origins = list(dict.fromkeys(origin(row) for row in rows))
     lines = []
     for number, (_, code, _, processor) in enumerate(origins):
-        known = ", ".join(word for word in (processor, code and f"code {code}") if word) or "code not recorded"
+        short = processor and processor.replace("(R)", "").replace(" Processor", "")
+        known = ", ".join(word for word in (short, code and f"code {code}") if word) or "code not recorded"
         where = f" ({known})" if len(origins) > 1 else ""
         for method, look in (("plain", "o--"), ("ours", "s-")):
             of_line = [row for row in rows if row["method"] == method and origin(row) == origins[number]]
