@@ -59,8 +59,8 @@ class CheapField:
 
     def __init__(self, mole: Any, xc: str, fit: Any, grids: Any, *, coarse: bool) -> None:
         self.coarse = coarse
-        self.xc_blocks = BlockedXC(mole, xc, grids, dtype=np.float32, reach=None if coarse else FINE_REACH)
-        self.xc_blocks.keep = self.xc_blocks.n_bytes < KEPT_SHARE * available_memory_mb() * 1e6
+        room, reach = KEPT_SHARE * available_memory_mb() * 1e6, None if coarse else FINE_REACH
+        self.xc_blocks = BlockedXC(mole, xc, grids, dtype=np.float32, keep_bytes=room, reach=reach)
         numint = self.xc_blocks.numint
         self.fit, self.hybrid = fit, numint.libxc.is_hybrid_xc(xc)
         shares: tuple[float, float, float] = numint.rsh_and_hybrid_coeff(xc) if self.hybrid else (0.0, 0.0, 0.0)

@@ -84,7 +84,7 @@ def write_torsion(writer: ResultsWriter) -> None:
         caption = "Energy of the quartet and J_RT by the torsion of iminonitroxide and phenylene (committed)."
         writer.table(report.torsion_rows("mono-second-torsion"), "second_torsion", caption)
     if path_of("verdazyl-torsion").exists():
-        other, bar = report.torsion_average(study="verdazyl-torsion"), report.mono_error_bar()
+        other = report.torsion_average(study="verdazyl-torsion")
         error_cm1 = bar.total_cm1 * abs(other.mean_cm1 / bar.value_cm1)
         writer.section(
             f"J along the torsion: {library_entry('verdazyl-mono').description}",

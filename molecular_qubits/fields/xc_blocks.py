@@ -54,8 +54,8 @@ class BlockedXC:
         PySCF grid; built if it is not.
     dtype
         ``float64``, or ``float32`` for the steps before the last ones.
-    keep
-        Keep the orbital values between calls (`n_bytes`).
+    keep_bytes
+        Keep the orbital values between calls if they take less memory than this (`n_bytes`).
     reach
         Absolute value below which an orbital is taken as zero; ``None``: that of `REACH`.
     """
@@ -67,20 +67,21 @@ class BlockedXC:
         grids: Any,
         *,
         dtype: Any = np.float64,
-        keep: bool = False,
+        keep_bytes: float = 0.0,
         reach: float | None = None,
     ) -> None:
         from pyscf.dft import numint
 
         if grids.coords is None:
             grids.build()
-        self.mole, self.xc, self.dtype, self.keep = mole, xc, np.dtype(dtype), keep
+        self.mole, self.xc, self.dtype = mole, xc, np.dtype(dtype)
         self.numint = numint.NumInt()
         self.kind = self.numint._xc_type(xc)
         order, limits = _leaves(np.asarray(grids.coords), POINTS)
         self.coords = np.ascontiguousarray(grids.coords[order])
         self.weights = np.ascontiguousarray(grids.weights[order])
         self.blocks = _blocks(mole, self.coords, limits, REACH[self.dtype] if reach is None else reach)
+        self.keep = self.n_bytes < keep_bytes
         self._kept: list[list[np.ndarray]] = []
 
     @property

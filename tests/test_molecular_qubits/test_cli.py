@@ -148,7 +148,7 @@ def test_the_conformer_of_a_file_is_relaxed_as_it_is(tmp_path, monkeypatch):
         (["mono", "--xc", "b3lypp"], "'b3lypp'. Did you mean 'b3lyp'"),
         (["mono", "--basis", "6-31gg"], "'6-31gg'. Did you mean"),
         (["[CH2", "--centres", "0"], "cannot read '[CH2'"),
-        (["CCO", "--centres", "radicals"], "must have a radical, such as"),
+        (["CCO", "--centres", "radicals"], "must have a radical, such as [O]N in its SMILES, but 'CCO' has none"),
         (["[O]NC=O", "--centres", "radicals", "chromophore"], "must have an aromatic ring"),
         (["[O]NCN[O]", "--centres", "0"], "Option `--centres` must hold at least 2 sets"),
         (["[O]NCN[O]", "--centres", "density", "--multiplicity", "1"], "Option `--multiplicity` must be 3 or more"),

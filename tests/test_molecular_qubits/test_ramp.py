@@ -75,7 +75,7 @@ def test_every_point_is_in_one_block_and_far_shells_are_left_out(workspace):
 
 
 def test_kept_orbitals_give_the_same_result(workspace, orbitals):
-    blocks = BlockedXC(workspace.mole, "pbe", make_grids(workspace.mole, 0), dtype=np.float32, keep=True)
+    blocks = BlockedXC(workspace.mole, "pbe", make_grids(workspace.mole, 0), dtype=np.float32, keep_bytes=np.inf)
     density = np.asarray(density_of(*orbitals))
     first, again = blocks.potential(density), blocks.potential(density)
     assert np.array_equal(first[2], again[2])
